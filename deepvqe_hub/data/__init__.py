@@ -12,8 +12,10 @@ mixtures in PyTorch, on the device where training happens:
 """
 
 from .clips import Clip, find_clips
+from .layout import scan
 from .mixing import active_power, mix
 from .noisy import NoisySpeech
-from .pools import AudioPool, RoomPool, scan
+from .pools import AudioPool
+from .rooms import RoomPool
 
 __all__ = ["AudioPool", "Clip", "NoisySpeech", "RoomPool", "active_power", "find_clips", "mix", "scan"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .pools import DIRECT_INDEX
+from .codec import transcode
+from .rooms import DIRECT_INDEX
 
 EARLY_SECONDS = 0.05
 """Reflections up to this long after the direct path belong to the target."""
@@ -142,7 +143,8 @@ def capture(mixture: Tensor, target: Tensor, batch: dict[str, Tensor], sample_ra
     Args:
         mixture, target: `(batch, time)`; both get the same gain.
         batch: `level_dbfs`, `clip` (fraction of the peak at which the mixture is cut, 1: nowhere) and
-            `mute` `(batch, 2)`, the first and last sample + 1 of digital silence in both.
+            `mute` `(batch, 2)`, the first and last sample + 1 of digital silence in both; with `codec`
+            (see `codec.CODECS`) the mixture is coded and decoded at the end.
     """
     gain = level_gain(mixture, batch["level_dbfs"], sample_rate)[:, None]
     mixture, target = mixture * gain, target * gain
@@ -150,13 +152,16 @@ def capture(mixture: Tensor, target: Tensor, batch: dict[str, Tensor], sample_ra
     mixture = torch.maximum(torch.minimum(mixture, limit), -limit)
     time = torch.arange(mixture.shape[-1], device=mixture.device)
     heard = ((time < batch["mute"][:, :1]) | (time >= batch["mute"][:, 1:])).to(mixture.dtype)
-    return mixture * heard, target * heard
+    mixture = mixture * heard
+    if "codec" in batch:
+        mixture = transcode(mixture, batch["codec"], sample_rate)
+    return mixture, target * heard
 
 
 def near_end(batch: dict[str, Tensor], scene: Scene) -> tuple[Tensor, Tensor, Tensor]:
-    """Near-end talker, target and noise as they arrive, each `(batch, time)`, at the wanted ratio.
+    """Near-end talker, its early part (the target) and noise at the microphone, each `(batch, time)`.
 
-    `snr_db` is the active level of the reverberant speech against that of the noise.
+    Channel 0 of `room` is the talker's and the last one the noise's. The noise is not scaled yet.
     """
     rate = scene.sample_rate
     response = batch["room"][:, (0, -1)]
@@ -167,8 +172,7 @@ def near_end(batch: dict[str, Tensor], scene: Scene) -> tuple[Tensor, Tensor, Te
     responses = scene.spectrum(torch.stack([response[:, 0], response[:, 1], early(response[:, 0], rate)], 1))
     sources = torch.stack([talker * responses[:, 0], noise * responses[:, 1], talker * responses[:, 2]], 1)
     speech, noise, target = scene.wave(sources).unbind(1)
-    gain = ratio_gain(active_power(speech, rate), active_power(noise, rate), batch["snr_db"])
-    return speech, target, noise * (gain * batch["noise_gain"])[:, None]
+    return speech, target, noise
 
 
 def mix(batch: dict[str, Tensor], sample_rate: int = 16000) -> tuple[Tensor, Tensor]:
@@ -181,7 +185,10 @@ def mix(batch: dict[str, Tensor], sample_rate: int = 16000) -> tuple[Tensor, Ten
     Returns:
         `(noisy, clean)`, float32 `(batch, time)`, time-aligned, |noisy| <= 0.99. The target is the
         talker with the first 50 ms of the room, in the band and at the level that the input has.
+        The noise is `snr_db` below the reverberant speech, both measured as `active_power`.
     """
     scene = Scene(batch["speech"].shape[-1], batch["room"].shape[-1], sample_rate)
     speech, target, noise = near_end(batch, scene)
-    return capture(speech + noise, target, batch, sample_rate)
+    powers = active_power(speech, sample_rate), active_power(noise, sample_rate)
+    gain = ratio_gain(*powers, batch["snr_db"]) * batch["noise_gain"]
+    return capture(speech + noise * gain[:, None], target, batch, sample_rate)

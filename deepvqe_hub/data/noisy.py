@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .codec import CODECS
 from .mixing import SHAPE_HZ
-from .pools import DIRECT_GAIN, DIRECT_INDEX, AudioPool, RoomPool
+from .pools import AudioPool
+from .rooms import DIRECT_GAIN, DIRECT_INDEX, RoomPool
 
 Range = tuple[float, float]
 
@@ -37,6 +39,10 @@ class NoisySpeech(Dataset):
         mute_p, mute_seconds: chance and length of a drop-out (digital silence).
         noise_only_p: chance of no speech at all: the target is zero.
         clean_only_p: chance of no noise.
+        speed: range of playback speed of the speech, log-uniform: pitch and formants move together, so
+            that a few speakers become many. Off at `(1.0, 1.0)`; `(0.9, 1.12)` sounds natural.
+        codec_p: chance that the mixture is coded as MP3 or Opus and decoded again; slow (25 to 100 ms for
+            4 s, on the CPU) and off by default.
         sample_rate: in Hz; that of the pools.
 
     An item is a dict of float32 tensors: `speech (time,)`, `noise (noises, time)`, `room (2, samples)` for
@@ -68,6 +74,8 @@ class NoisySpeech(Dataset):
         mute_seconds: Range = (0.02, 0.5),
         noise_only_p: float = 0.04,
         clean_only_p: float = 0.03,
+        speed: Range = (1.0, 1.0),
+        codec_p: float = 0.0,
         sample_rate: int = 16000,
     ):
         for name, pool in (("speech", speech), ("noise", noise), ("rooms", rooms)):
@@ -88,6 +96,7 @@ class NoisySpeech(Dataset):
         self.lead_p, self.lead_seconds = lead_p, lead_seconds
         self.mute_p, self.mute_seconds = mute_p, mute_seconds
         self.noise_only_p, self.clean_only_p = noise_only_p, clean_only_p
+        self.speed, self.codec_p = speed, codec_p
         # Shared memory: workers that stay alive over epochs see set_epoch, too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -111,16 +120,24 @@ class NoisySpeech(Dataset):
     def draw(self, rng: np.random.Generator) -> dict:
         """One item as numpy arrays and numbers."""
         lead = rng.uniform(*self.lead_seconds) * (rng.random() < self.lead_p)
-        speech = self.speech.speech(rng, self.samples, lead=int(lead * self.sample_rate))
+        speech = self.draw_speech(rng, lead=int(lead * self.sample_rate))
         return {"speech": speech, "room": self.draw_room(rng)[[0, 2]]} | self.draw_conditions(rng)
+
+    def draw_speech(self, rng: np.random.Generator, **options) -> np.ndarray:
+        """Speech of one item at a random speed; `options` go to `AudioPool.speech`."""
+        speed = float(np.exp(rng.uniform(*np.log(self.speed))))
+        if speed == 1.0:
+            return self.speech.speech(rng, self.samples, **options)
+        import soxr
+
+        speech = self.speech.speech(rng, int(np.ceil(self.samples * speed)) + 1, **options)
+        return np.resize(soxr.resample(speech, speed, 1.0), self.samples)
 
     def draw_room(self, rng: np.random.Generator) -> np.ndarray:
         """A room `(3, samples)`, or unit impulses."""
         if self.rooms is not None and rng.random() < self.room_p:
             return self.rooms.draw(rng)
-        room = np.zeros((3, 1 if self.rooms is None else self.rooms.samples), np.float32)
-        if self.rooms is None:
-            room = np.zeros((3, DIRECT_INDEX + 1), np.float32)
+        room = np.zeros((3, DIRECT_INDEX + 1 if self.rooms is None else self.rooms.samples), np.float32)
         room[:, DIRECT_INDEX] = DIRECT_GAIN
         return room
 
@@ -141,7 +158,8 @@ class NoisySpeech(Dataset):
         if rng.random() < self.mute_p:
             mute[0] = rng.integers(self.samples)
             mute[1] = mute[0] + int(rng.uniform(*self.mute_seconds) * self.sample_rate)
-        return {
+        codec = {"codec": rng.integers(1, len(CODECS) + 1) * (rng.random() < self.codec_p)}
+        return (codec if self.codec_p else {}) | {
             "noise": noise,
             "noise_db": noise_db,
             "snr_db": rng.uniform(*self.snr_db),

@@ -1,4 +1,4 @@
-"""Pools of clips: random speech, noise and room responses for mixing."""
+"""Pools of clips, and the one that draws random speech and noise."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ import numpy as np
 
 from .clips import READ_ERRORS, Clip, as_clips, find_clips
 
-DIRECT_INDEX = 32
-"""Sample of the direct path in every room response that a `RoomPool` returns."""
-DIRECT_GAIN = 0.5
-"""Value of the direct path in every room response that a `RoomPool` returns."""
-
-_ATTEMPTS = 20
+ATTEMPTS = 20
+"""Files in a row that may be unreadable before a draw gives up."""
 
 
-class _Pool:
+class Pool:
     """What audio and room pools share: a list of clips, a cache and broken files that are passed over."""
 
     def __init__(self, clips: Iterable[Clip | str | Path], sample_rate: int = 16000, cache: bool = False):
@@ -68,7 +64,7 @@ class _Pool:
         """Total length in hours."""
         return sum(clip.duration for clip in self.clips) / 3600
 
-    def preload(self, threads: int | None = None) -> _Pool:
+    def preload(self, threads: int | None = None) -> Pool:
         """Decode every clip into memory now, so that workers forked later share it; returns the pool."""
         self.cache = True
         with ThreadPoolExecutor(threads or os.cpu_count()) as workers:
@@ -94,7 +90,7 @@ class _Pool:
             warnings.warn(f"skipping unreadable audio file {self.clips[index]}: {error}", stacklevel=4)
 
 
-class AudioPool(_Pool):
+class AudioPool(Pool):
     """Speech or noise recordings from which random stretches are drawn.
 
     Args:
@@ -116,7 +112,6 @@ class AudioPool(_Pool):
         balance: float = 1.0,
     ):
         super().__init__(clips, sample_rate, cache)
-        self._by_speaker: dict[str, np.ndarray] = {}
         speakers: dict[str, list[int]] = {}
         for index, clip in enumerate(self.clips):
             speakers.setdefault(clip.speaker, []).append(index)
@@ -146,28 +141,30 @@ class AudioPool(_Pool):
 
     def draw_speaker(self, rng: np.random.Generator, avoid: str | None = None) -> str:
         """A random speaker, other than `avoid` where there is another."""
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             name = self.speakers[_weighted(rng, self._across)]
             if name != avoid:
                 return name
         return next((name for name in self.speakers if name != avoid), self.speakers[0])
 
     def _draw(
-        self, rng: np.random.Generator, speaker: str | None, samples: int, anywhere: float
+        self, rng: np.random.Generator, samples: int, speaker: str | None = None, inside: float = 1.0
     ) -> np.ndarray:
-        """At most `samples` of a random clip; `anywhere`: chance to begin inside a short one."""
-        for _ in range(_ATTEMPTS):
+        """At most `samples` of a random clip, which begins inside the clip with chance `inside`.
+
+        Inside means anywhere that leaves `samples`, or in the first half of a clip that is too short.
+        """
+        for _ in range(ATTEMPTS):
             name = speaker if speaker is not None else self.draw_speaker(rng)
             index = int(self._by_speaker[name][_weighted(rng, self._within[name])])
             length = int(self.clips[index].duration * self.sample_rate)
-            inside = rng.random() < anywhere
-            spare = max(length - samples, length // 2 if inside else 0, 0)
-            start = int(rng.random() * spare)
+            last = length - samples if length > samples else (length // 2 if inside < 1 else 0)
+            start = int(rng.random() * last) * (rng.random() < inside)
             audio = self.read(index, start, samples)
             if audio is not None and len(audio):
                 return audio
         raise ValueError(
-            f"{_ATTEMPTS} files in a row could not be read"
+            f"{ATTEMPTS} files in a row could not be read"
             f"{'' if speaker is None else f' of speaker {speaker!r}'}; the warnings name them"
         )
 
@@ -197,7 +194,7 @@ class AudioPool(_Pool):
         position, first = min(lead, samples), True
         fade = int(0.005 * self.sample_rate)
         while position < samples:
-            audio = self._draw(rng, speaker, samples - position, anywhere=0.5 if first else 0.0)
+            audio = self._draw(rng, samples - position, speaker, inside=0.5 if first and not lead else 0.0)
             audio = audio * np.float32(10 ** (rng.uniform(-jitter_db, jitter_db) / 20))
             # A cut inside a word must not click when silence stands before it.
             if position > 0 and len(audio) > fade:
@@ -213,101 +210,15 @@ class AudioPool(_Pool):
 
         Repetitions overlap by `crossfade` seconds with square-root (equal power) fades.
         """
-        audio = self._draw(rng, None, samples, anywhere=0.0)
+        audio = self._draw(rng, samples)
         fade = min(int(crossfade * self.sample_rate), len(audio) // 2)
         if len(audio) >= samples or fade == 0:
             return np.resize(audio, samples)
         ramp = np.sqrt(np.linspace(0, 1, fade, dtype=np.float32))
         loop = audio[: len(audio) - fade].copy()
         loop[:fade] = audio[:fade] * ramp + audio[len(audio) - fade :] * ramp[::-1]
-        start = fade  # the loop may begin anywhere, and here it begins with untouched samples
-        return np.resize(np.roll(loop, -start), samples)
-
-
-class RoomPool(_Pool):
-    """Room impulse responses, three to a room: near-end talker, loudspeaker, noise source.
-
-    Files hold three channels in that order; a file with fewer repeats its last one. Each channel is
-    returned with the direct path at sample `DIRECT_INDEX` and of value `DIRECT_GAIN`; a response that is
-    not so already is shifted and scaled by its strongest sample.
-
-    Args:
-        clips: `Clip`s or paths.
-        sample_rate: rate in Hz.
-        cache: keep decoded responses in memory (float32; 0.17 MB for 0.9 s and three channels).
-        seconds: length of the returned responses.
-    """
-
-    def __init__(
-        self,
-        clips: Iterable[Clip | str | Path],
-        sample_rate: int = 16000,
-        cache: bool = True,
-        seconds: float = 0.9,
-    ):
-        super().__init__(clips, sample_rate, cache)
-        self.samples = int(seconds * sample_rate)
-
-    def _pack(self, audio: np.ndarray) -> np.ndarray:
-        room = np.zeros((3, self.samples), np.float32)
-        for channel in range(3):
-            response = audio[min(channel, len(audio) - 1)]
-            if not response.any():
-                raise OSError("holds only zeros")
-            if len(response) <= DIRECT_INDEX or abs(response[DIRECT_INDEX] - DIRECT_GAIN) > 1e-2:
-                peak = int(np.argmax(np.abs(response)))
-                response = response * (DIRECT_GAIN / response[peak])
-                response = np.concatenate([np.zeros(DIRECT_INDEX, np.float32), response])[peak:]
-            count = min(len(response), self.samples)
-            room[channel, :count] = response[:count]
-        return room
-
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """One random room, float32 `(3, samples)`."""
-        for _ in range(_ATTEMPTS):
-            index = int(rng.integers(len(self.clips)))
-            if self.cache:
-                room = self._load(index)
-            else:
-                room = self._load(index)
-                self._cached.pop(index, None)
-            if room is not None:
-                return room
-        raise ValueError(f"{_ATTEMPTS} room responses in a row could not be read; the warnings name them")
-
-
-def scan(root: str | Path, split: str | None = "train", *, sample_rate: int = 16000, cache: bool = False):
-    """Pools of a folder laid out like the DNS challenge data.
-
-    Args:
-        root: folder with `clean/`, `noise/` and, if there are rooms, `impulse_responses/`.
-        split: sub-folder of each (`train`, `valid`, `test`); `None` takes everything below the three.
-        sample_rate: rate in Hz.
-        cache: keep decoded speech and noise in memory.
-
-    Returns:
-        `(speech, noise, rooms)`: two `AudioPool`s and a `RoomPool` or `None`.
-
-    Raises:
-        ValueError: a folder is missing or empty. For a corpus without split folders make manifests
-            and use `AudioPool.from_manifest`, so that training and validation do not share files.
-    """
-    root = Path(root)
-    found = {}
-    for name in ("clean", "noise", "impulse_responses"):
-        folder = root / name if split is None else root / name / split
-        if not folder.is_dir():
-            if name == "impulse_responses":
-                found[name] = None
-                continue
-            raise ValueError(
-                f"no folder {folder}; pass split=None to use all of {root / name}, or build pools with "
-                "AudioPool.from_manifest"
-            )
-        kind = RoomPool if name == "impulse_responses" else AudioPool
-        options = {} if kind is RoomPool else {"cache": cache}
-        found[name] = kind.from_folder(folder, sample_rate=sample_rate, **options)
-    return found["clean"], found["noise"], found["impulse_responses"]
+        # The loop may begin anywhere: here it begins with untouched samples.
+        return np.resize(np.roll(loop, -fade), samples)
 
 
 def _weighted(rng: np.random.Generator, cumulative: np.ndarray) -> int:
