@@ -1,0 +1,57 @@
+"""The command line program ``deepvqe``: one module in this folder for each sub-command.
+
+A sub-command module has a docstring (its first line is the help), ``configure(parser)`` for its arguments
+and ``run(args) -> int`` for the work; heavy imports belong inside ``run``, so that ``--help`` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+
+from deepvqe_hub._version import __version__
+
+
+class CommandError(Exception):
+    """An error the user can mend: printed without a traceback, exit status 2."""
+
+
+def _commands():
+    for info in pkgutil.iter_modules(__path__):
+        if not info.name.startswith("_"):  # not __main__
+            yield info.name, importlib.import_module(f"{__name__}.{info.name}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole argument parser, one sub-parser for each module of this folder."""
+    parser = argparse.ArgumentParser(
+        prog="deepvqe", description="Real-time voice quality enhancement: noise, reverberation and echo."
+    )
+    parser.add_argument("--version", action="version", version=f"deepvqe-hub {__version__}")
+    subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, module in _commands():
+        help_line = module.__doc__.strip().splitlines()[0]
+        sub = subparsers.add_parser(
+            name,
+            help=help_line,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(sub)
+        sub.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 done, 1 some inputs failed, 2 wrong use)."""
+    args = build_parser().parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except (CommandError, FileNotFoundError, FileExistsError, ValueError, ImportError) as error:
+        print(f"deepvqe: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("deepvqe: interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,7 @@
+"""``python -m deepvqe_hub.cli`` is ``deepvqe``."""
+
+import sys
+
+from deepvqe_hub.cli import main
+
+sys.exit(main())

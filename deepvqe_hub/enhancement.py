@@ -1,0 +1,275 @@
+"""Waveform in, waveform out: :class:`EnhancementModel` and its :class:`Stream`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import nn
+
+from deepvqe_hub import models
+from deepvqe_hub.presets import PRESETS
+from deepvqe_hub.stft import STFT, Analysis, Synthesis
+
+FORMAT_VERSION = 1
+BLOCK_SECONDS = 4  # of a long signal in memory as features at a time; longer blocks fall out of the caches
+MAX_PARAMETERS = 1 << 28
+
+
+class EnhancementModel(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="deepvqe-hub",
+    pipeline_tag="audio-to-audio",
+    tags=["speech-enhancement", "noise-suppression", "dereverberation", "streaming"],
+    paper_url="https://arxiv.org/abs/2306.03177",
+):
+    """Speech enhancement from waveform to waveform: a spectral front end around one network.
+
+    Built by :func:`deepvqe_hub.load` with trained weights, or by :meth:`from_config` with random ones.
+
+    Args:
+        network: class name of the network in :mod:`deepvqe_hub.models`.
+        options: keyword arguments of the network.
+        stft: keyword arguments of :class:`deepvqe_hub.stft.STFT`.
+        sample_rate: of input and output, in Hz.
+        format_version: of the config, to tell checkpoints of a later release.
+    """
+
+    def __init__(
+        self,
+        network: str = "DeepVQE",
+        options: dict | None = None,
+        stft: dict | None = None,
+        sample_rate: int = 16000,
+        format_version: int = FORMAT_VERSION,
+    ):
+        super().__init__()
+        if format_version > FORMAT_VERSION:
+            raise ValueError(
+                f"the checkpoint has format version {format_version}, this release reads up to {FORMAT_VERSION}: "
+                "pip install --upgrade deepvqe-hub"
+            )
+        if network not in models.__all__:
+            raise ValueError(f"unknown network {network!r}; this release has {', '.join(models.__all__)}")
+        self.stft = STFT(**(stft or {}))
+        options = {"bins": self.stft.bins, **(options or {})}
+        with torch.device("meta"):  # what a stranger's config asks for is counted before it is allocated
+            size = sum(p.numel() for p in getattr(models, network)(**options).parameters())
+        if size > MAX_PARAMETERS:
+            raise ValueError(f"the config asks for {size:,} parameters; the limit is {MAX_PARAMETERS:,}")
+        self.network = getattr(models, network)(**options)
+        self.sample_rate = sample_rate
+        self.config = {
+            "network": network,
+            "options": options,
+            "stft": stft or {},
+            "sample_rate": sample_rate,
+            "format_version": format_version,
+        }
+
+    @classmethod
+    def from_config(cls, config: str | Path | Mapping) -> EnhancementModel:
+        """A model with fresh random weights, from the name of a preset, a ``config.json`` or its contents as a dict."""
+        if isinstance(config, str) and config in PRESETS:
+            config = PRESETS[config]
+        elif isinstance(config, (str, Path)):
+            if not Path(config).is_file():
+                raise ValueError(f"{config} is neither a file nor a preset: {', '.join(PRESETS)}")
+            config = json.loads(Path(config).read_text())
+        try:
+            return cls(**config)
+        except TypeError as error:
+            raise ValueError(f"the config does not describe an EnhancementModel: {error}") from error
+
+    @property
+    def latency(self) -> float:
+        """Algorithmic latency in seconds: how long a sample waits at most until it comes out of a stream."""
+        return self.stft.win_length / self.sample_rate
+
+    @property
+    def farend(self) -> bool:
+        """Whether the model takes a loudspeaker signal and cancels its echo."""
+        return self.network.farend
+
+    def forward(
+        self, noisy: torch.Tensor, farend: torch.Tensor | None = None, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Enhance whole signals.
+
+        Args:
+            noisy: microphone signal, (..., time), floating point, nominally within ±1, at ``sample_rate``.
+            farend: loudspeaker signal of the same shape for echo-cancelling models; None is silence.
+            lengths: for a padded batch (batch, time), relative lengths in 0..1, as in SpeechBrain; what lies beyond is
+                ignored and comes out as zeros.
+
+        Returns:
+            The enhanced signal in the shape of ``noisy``, aligned with it sample by sample.
+
+        Raises:
+            ValueError: for integers, NaN or Inf, or shapes that do not fit.
+        """
+        wave = self._checked(noisy, "noisy")
+        far = None if farend is None else self._checked(farend, "farend")
+        if far is not None and farend.shape != noisy.shape:
+            raise ValueError(f"farend {tuple(farend.shape)} and noisy {tuple(noisy.shape)} differ in shape")
+        valid = None if lengths is None else self._valid(noisy, lengths)
+        if valid is not None:
+            wave, far = wave * valid, None if far is None else far * valid
+        if noisy.numel() == 0:
+            return noisy.clone()
+
+        if torch.is_grad_enabled() or not self.network.streams:
+            enhanced = Stream(self, self.network).step(wave, far, last=True)
+        else:
+            enhanced = self._in_blocks(wave, far)
+        enhanced = enhanced if valid is None else enhanced * valid
+        return enhanced.reshape(noisy.shape)
+
+    def _in_blocks(self, wave: torch.Tensor, far: torch.Tensor | None) -> torch.Tensor:
+        block = BLOCK_SECONDS * self.sample_rate
+        if wave.shape[1] <= block:
+            return Stream(self, self.network).step(wave, far, last=True)
+        stream = Stream(self, self.network if self.training else self.network.folded())
+        enhanced, done = torch.empty_like(wave), 0
+        for start in range(0, wave.shape[1], block):
+            part = slice(start, start + block)
+            out = stream.step(
+                wave[:, part], None if far is None else far[:, part], last=part.stop >= wave.shape[1]
+            )
+            enhanced[:, done : done + out.shape[1]] = out
+            done += out.shape[1]
+        return enhanced
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """A live stream, or ``batch_size`` of them side by side, with the weights as they are now.
+
+        Raises:
+            ValueError: for a network that needs the whole signal.
+        """
+        if not self.network.streams:
+            raise ValueError(
+                f"{type(self.network).__name__} looks at the whole signal and cannot stream; "
+                "load a causal model, such as deepvqe-s"
+            )
+        return Stream(self, self.network.folded(), batch_size)
+
+    def delay(self, noisy: torch.Tensor, farend: torch.Tensor) -> torch.Tensor:
+        """Estimated delay of the echo in seconds for each frame: two of (..., time) -> (..., frames).
+
+        The most probable delay of the alignment's distribution; see :meth:`delay_distribution`.
+        """
+        distribution = self.delay_distribution(noisy, farend)
+        return distribution.argmax(-1) * (self.stft.hop_length / self.sample_rate)
+
+    def delay_distribution(self, noisy: torch.Tensor, farend: torch.Tensor) -> torch.Tensor:
+        """Probability of each echo delay, (..., frames, dmax); entry d is a delay of d * hop_length samples."""
+        if not self.farend:
+            raise ValueError(
+                "this model has no far end, so it estimates no delay; load an echo-cancelling model"
+            )
+        wave, far = self._checked(noisy, "noisy"), self._checked(farend, "farend")
+        if wave.shape != far.shape:
+            raise ValueError(f"farend {tuple(farend.shape)} and noisy {tuple(noisy.shape)} differ in shape")
+        distribution = self.network.delay(self.stft.analyse(wave), self.stft.analyse(far))
+        return distribution.reshape(*noisy.shape[:-1], *distribution.shape[-2:])
+
+    def _checked(self, wave: torch.Tensor, name: str) -> torch.Tensor:
+        """``wave`` as (batch, time), or an error that names it."""
+        if not isinstance(wave, torch.Tensor):
+            raise ValueError(
+                f"{name} is a {type(wave).__name__}; a torch.Tensor is needed (numpy: deepvqe_hub.enhance)"
+            )
+        if not wave.is_floating_point():
+            raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
+        if wave.dim() == 0:
+            raise ValueError(f"{name} is a single number; its last dimension must be time")
+        if not torch.isfinite(wave).all():
+            raise ValueError(
+                f"{name} contains NaN or Inf; repair the recording, for example with torch.nan_to_num"
+            )
+        return wave[None] if wave.dim() == 1 else wave.flatten(0, -2)
+
+    def _valid(self, noisy: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        lengths = torch.as_tensor(lengths, device=noisy.device)
+        if noisy.dim() != 2 or lengths.shape != noisy.shape[:1]:
+            raise ValueError(
+                f"lengths {tuple(lengths.shape)} needs noisy of shape (batch, time), not {tuple(noisy.shape)}"
+            )
+        if not ((lengths > 0) & (lengths <= 1)).all():
+            raise ValueError("lengths are relative: greater than 0, at most 1")
+        ends = (lengths * noisy.shape[1]).round()
+        return torch.arange(noisy.shape[1], device=noisy.device) < ends[:, None]
+
+
+class Stream:
+    """Live enhancement: chunks of any size in, the samples that are ready out.
+
+    Outputs joined are exactly as long as the inputs and aligned with them. Made by :meth:`EnhancementModel.stream`.
+
+    Shapes: chunks are (time,) for one stream, or (batch_size, time). Far-end and microphone chunks are equally long.
+    """
+
+    def __init__(self, model: EnhancementModel, network: nn.Module, batch_size: int = 1):
+        self.model, self.network, self.batch_size = model, network, batch_size
+        self.reset()
+
+    @property
+    def latency(self) -> float:
+        """Algorithmic latency in seconds."""
+        return self.model.latency
+
+    def reset(self) -> None:
+        """Forget the past: the next chunk is the beginning of a new signal."""
+        stft = self.model.stft
+        self._analysis, self._far_analysis, self._synthesis = Analysis(stft), Analysis(stft), Synthesis(stft)
+        self._state = None
+        self._due = 0  # samples taken in and not yet given out
+
+    @torch.inference_mode()
+    def __call__(self, chunk: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
+        """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
+        wave = self._checked(chunk, "chunk")
+        far = None if farend is None else self._checked(farend, "farend")
+        if far is not None and far.shape != wave.shape:
+            raise ValueError(
+                f"farend chunk {tuple(farend.shape)} and microphone chunk {tuple(chunk.shape)} differ in shape"
+            )
+        enhanced = self.step(wave, far)
+        return enhanced if chunk.dim() == 2 else enhanced[0]
+
+    @torch.inference_mode()
+    def flush(self) -> torch.Tensor:
+        """End the signal: the samples still due, (batch_size, time), or (time,) for one stream. Then :meth:`reset`."""
+        device = next(self.network.parameters()).device
+        wave = self.step(torch.zeros(self.batch_size, 0, device=device), None, last=True)
+        self.reset()
+        return wave[0] if self.batch_size == 1 else wave
+
+    def step(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
+        """The work itself, on (batch, time); the offline path takes it, too, with the whole signal as the last chunk."""
+        self._due += wave.shape[1]
+        spec = self._analysis(wave, last)
+        if self.model.farend:  # a far end may come and go: where it is not given it is silent
+            far = self._far_analysis(torch.zeros_like(wave) if far is None else far, last)
+        elif far is not None:
+            raise ValueError(
+                "this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s"
+            )
+        if spec.shape[2] == 0:
+            return wave[:, :0]
+        spec, self._state = self.network(spec, far, self._state)
+        wave = self._synthesis(spec)[:, : self._due]
+        self._due -= wave.shape[1]
+        return wave
+
+    def _checked(self, chunk: torch.Tensor, name: str) -> torch.Tensor:
+        wave = self.model._checked(chunk, name)
+        if chunk.dim() > 2 or wave.shape[0] != self.batch_size:
+            raise ValueError(
+                f"{name} has shape {tuple(chunk.shape)}; this stream takes ({self.batch_size}, time)"
+            )
+        return wave

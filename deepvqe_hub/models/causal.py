@@ -1,0 +1,191 @@
+"""The few causal layers that the streaming networks are made of.
+
+A causal layer sees the present and the past, never the future. What it must remember of the past is data, not
+a hidden attribute: a *state* is a flat ``dict`` from names such as ``"enblock1.conv.past"`` to tensors. A state
+of zeros is silence before the first frame. Running a whole recording, a chunk, or a single frame is therefore
+the same code with the same weights; only the state handed in and the number of frames differ.
+
+Shapes: feature maps are (batch, channels, frames, bins); sequences are (batch, frames, features).
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+State = dict[str, torch.Tensor]
+
+
+class Stateful(nn.Module):
+    """A layer with memory. ``key`` is its name inside the network, set by :meth:`CausalNetwork.name_states`."""
+
+    key = ""
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape, without the batch dimension, of each tensor that this layer remembers."""
+        raise NotImplementedError
+
+    def with_past(self, x: torch.Tensor, state: State, name: str = "past") -> torch.Tensor:
+        """``x`` with the remembered frames put in front (dim 2); remembers its last frames for the next call."""
+        name = f"{self.key}.{name}"
+        past = state[name]
+        x = torch.cat([past, x], dim=2)
+        # A copy, because a view would keep the whole chunk alive from one call to the next.
+        state[name] = x[:, :, x.shape[2] - past.shape[2] :].clone()
+        return x
+
+
+class CausalConv2d(nn.Conv2d, Stateful):
+    """Convolution over (frames, bins): causal along frames, zero-padded by half a kernel along bins.
+
+    Args:
+        in_channels, out_channels: channels.
+        bins: number of bins of the input, needed for the shape of the state.
+        kernel_size: (frames, bins).
+        stride: along bins.
+
+    Shapes: (batch, in_channels, frames, bins) -> (batch, out_channels, frames, (bins - 1) // stride + 1) for a
+    kernel of odd width.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bins: int, kernel_size=(4, 3), stride: int = 1):
+        super().__init__(in_channels, out_channels, kernel_size, (1, stride), (0, kernel_size[1] // 2))
+        self.bins = bins
+
+    def state_shapes(self):
+        return {"past": (self.in_channels, self.kernel_size[0] - 1, self.bins)}
+
+    def forward(self, x: torch.Tensor, state: State, norm: nn.BatchNorm2d | None = None) -> torch.Tensor:
+        """Convolve, then normalise. In evaluation mode the norm is folded into the weights: one pass, not two."""
+        fold = norm is not None and not norm.training
+        weight, bias = fold_norm(self, norm) if fold else (self.weight, self.bias)
+        x = F.conv2d(self.with_past(x, state), weight, bias, self.stride, self.padding)
+        return x if fold or norm is None else norm(x)
+
+
+class SubpixelConv2d(nn.Module):
+    """Causal convolution to twice the channels, which then become twice the bins (paper, section 2.3).
+
+    The convolution's channels are two groups of ``out_channels``. ``order`` says where they go:
+    ``"interleave"``: even and odd bins, the sub-pixel convolution as published;
+    ``"concat"``: lower and upper half of the axis, as the reference implementation was trained.
+
+    Shapes: (batch, in_channels, frames, bins) -> (batch, out_channels, frames, out_bins), out_bins <= 2 * bins.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, bins: int, out_bins: int, order: str = "interleave"
+    ):
+        super().__init__()
+        if order not in ("interleave", "concat"):
+            raise ValueError(f'order must be "interleave" or "concat", not {order!r}')
+        self.conv = CausalConv2d(in_channels, 2 * out_channels, bins)
+        self.order = order
+        self.out_bins = out_bins
+
+    def forward(self, x: torch.Tensor, state: State, norm: nn.BatchNorm2d | None = None) -> torch.Tensor:
+        fold = norm is not None and not norm.training
+        x = self.conv(x, state, norm if fold else None)
+        x = x.unflatten(1, (2, -1))  # (batch, 2, channels, frames, bins)
+        x = (
+            torch.cat([x[:, 0], x[:, 1]], -1)
+            if self.order == "concat"
+            else torch.stack([x[:, 0], x[:, 1]], -1).flatten(-2)
+        )
+        x = x if fold or norm is None else norm(x)
+        return x[..., : self.out_bins]
+
+
+class CausalGRU(nn.GRU, Stateful):
+    """A GRU over frames: (batch, frames, input_size) -> (batch, frames, hidden_size)."""
+
+    def __init__(self, input_size: int, hidden_size: int):
+        super().__init__(input_size, hidden_size, batch_first=True)
+
+    def state_shapes(self):
+        return {"hidden": (self.hidden_size,)}
+
+    def forward(self, x: torch.Tensor, state: State) -> torch.Tensor:
+        name = f"{self.key}.hidden"
+        x, hidden = super().forward(x, state[name][None])
+        state[name] = hidden[0]
+        return x
+
+
+def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of ``conv`` followed by ``norm`` in evaluation mode.
+
+    Where the norm comes after a rearrangement of channels into bins (:class:`SubpixelConv2d`) it has fewer channels
+    than the convolution; each of its channels then scales every group of the convolution's.
+    """
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = norm.bias - norm.running_mean * scale
+    groups = conv.out_channels // scale.numel()
+    scale, shift = scale.repeat(groups), shift.repeat(groups)
+    return conv.weight * scale[:, None, None, None], conv.bias * scale + shift
+
+
+class CausalNetwork(nn.Module):
+    """Base class of networks that stream: complex spectra in and out, with explicit state.
+
+    A subclass implements ``enhance(spec, farend, state)``, in which each layer replaces its own entries of ``state``,
+    and calls :meth:`name_states` at the end of its constructor.
+    """
+
+    streams = True
+    farend = False
+    """Whether the network takes a far-end (loudspeaker) signal."""
+
+    def name_states(self) -> None:
+        for name, module in self.named_modules():
+            if isinstance(module, Stateful):
+                module.key = name
+
+    def initial_state(self, batch_size: int = 1, *, device=None, dtype=None) -> State:
+        """The state of silence: a dict from names to zeros, in the order in which the layers run."""
+        return {
+            f"{module.key}.{name}": torch.zeros(batch_size, *shape, device=device, dtype=dtype)
+            for module in self.modules()
+            if isinstance(module, Stateful)
+            for name, shape in module.state_shapes().items()
+        }
+
+    def forward(
+        self, spec: torch.Tensor, farend: torch.Tensor | None = None, state: State | None = None
+    ) -> tuple[torch.Tensor, State]:
+        """Enhance a spectrum, or the next frames of one.
+
+        Args:
+            spec: microphone spectrum, real, (batch, bins, frames, 2) with real and imaginary part last.
+            farend: loudspeaker spectrum of the same shape, for networks with a far end; None is silence.
+            state: what the previous call returned, or None at the start.
+
+        Returns:
+            The enhanced spectrum in the shape of ``spec``, and the state to go on with. ``state`` itself is not changed.
+        """
+        if farend is not None and not self.farend:
+            raise ValueError(
+                f"this {type(self).__name__} has no far-end input; load an echo-cancelling model"
+            )
+        if farend is not None and farend.shape != spec.shape:
+            raise ValueError(
+                f"far end {tuple(farend.shape)} and microphone {tuple(spec.shape)} differ in shape"
+            )
+        if state is None:
+            state = self.initial_state(spec.shape[0], device=spec.device, dtype=spec.dtype)
+        state = dict(state)
+        return self.enhance(spec, farend, state), state
+
+    def enhance(self, spec: torch.Tensor, farend: torch.Tensor | None, state: State) -> torch.Tensor:
+        raise NotImplementedError
+
+    def folded(self) -> CausalNetwork:
+        """A frozen copy for inference, with every batch norm merged into its convolution (the same function)."""
+        network = copy.deepcopy(self).eval().requires_grad_(False)
+        for module in network.modules():
+            if hasattr(module, "fold"):
+                module.fold()
+        return network

@@ -1,0 +1,269 @@
+"""DeepVQE: one network for echo, noise and reverberation.
+
+E. Indenbom et al., "DeepVQE: Real Time Deep Voice Quality Enhancement for Joint Acoustic Echo Cancellation, Noise
+Suppression and Dereverberation", Interspeech 2023, arXiv:2306.03177. Names of the parts, and so of the weights, follow
+the public implementation of its noise-suppressing half by Xiaobin Rong (github.com/Xiaobin-Rong/deepvqe).
+
+Shapes: B batch, C channels, T frames, F bins; feature maps are (B, C, T, F), spectra (B, F, T, 2).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from deepvqe_hub.models.align import AlignBlock
+from deepvqe_hub.models.causal import (
+    CausalConv2d,
+    CausalGRU,
+    CausalNetwork,
+    State,
+    Stateful,
+    SubpixelConv2d,
+    fold_norm,
+)
+
+
+class DeepVQE(CausalNetwork):
+    """The network on complex spectra; defaults are the reference implementation's noise suppressor.
+
+    Args:
+        bins: DFT bins of the spectrum <n_fft / 2 + 1>.
+        channels: output channels of the microphone encoder's blocks.
+        decoder_channels: output channels of the decoder's blocks, deepest first, without the last, which gives the mask.
+        encoder_residual: whether each encoder block ends in a residual block.
+        decoder_residual: the same for the decoder, deepest first.
+        hidden: units of the GRU.
+        compression: exponent <c> of the input's power-law compression, |X|^c with the phase kept.
+        upsampling: order of the sub-pixel convolution, "interleave" (paper) or "concat" (reference implementation).
+        mask_activation: batch norm and ELU on the mask, as the reference implementation has and the paper has not.
+        farend_channels: output channels of the far-end encoder's two blocks; None for a network without a far end.
+        align_hidden: similarity channels <h> of the alignment.
+        dmax: longest echo delay in frames.
+    """
+
+    def __init__(
+        self,
+        bins: int = 257,
+        channels: tuple[int, ...] = (64, 128, 128, 128, 128),
+        decoder_channels: tuple[int, ...] = (128, 128, 128, 64),
+        encoder_residual: tuple[bool, ...] = (True, True, True, True, True),
+        decoder_residual: tuple[bool, ...] = (True, True, True, True, True),
+        hidden: int = 576,
+        compression: float = 0.3,
+        upsampling: str = "interleave",
+        mask_activation: bool = False,
+        farend_channels: tuple[int, int] | None = None,
+        align_hidden: int = 32,
+        dmax: int = 63,
+    ):
+        super().__init__()
+        depth = len(channels)
+        for name, value, length in (
+            ("decoder_channels", decoder_channels, depth - 1),
+            ("encoder_residual", encoder_residual, depth),
+            ("decoder_residual", decoder_residual, depth),
+        ):
+            if len(value) != length:
+                raise ValueError(f"{name} has {len(value)} entries; {depth} encoder blocks need {length}")
+        if farend_channels is not None and (depth < 3 or len(farend_channels) != 2):
+            raise ValueError("a far end needs two farend_channels and at least three encoder blocks")
+
+        sizes = [bins]  # bins before and after each encoder block
+        for _ in channels:
+            sizes.append((sizes[-1] - 1) // 2 + 1)
+
+        self.farend = farend_channels is not None
+        self.depth = depth
+        self.compression = compression
+        inputs = [2, *channels[:-1]]
+        if self.farend:
+            self.farblock1 = EncoderBlock(2, farend_channels[0], sizes[0], encoder_residual[0])
+            self.farblock2 = EncoderBlock(*farend_channels, sizes[1], encoder_residual[1])
+            self.align = AlignBlock(channels[1], farend_channels[1], align_hidden, sizes[2], dmax)
+            inputs[2] += farend_channels[1]  # the third block sees the aligned far end beside the microphone
+        for i in range(depth):
+            block = EncoderBlock(inputs[i], channels[i], sizes[i], encoder_residual[i])
+            self.add_module(f"enblock{i + 1}", block)
+
+        self.bottle = Bottleneck(channels[-1] * sizes[-1], hidden)
+
+        inputs = [channels[-1], *decoder_channels]
+        outputs = [*decoder_channels, ComplexConvolvingMask.channels]
+        for j in range(depth):
+            i = depth - j
+            block = DecoderBlock(
+                channels[i - 1],
+                inputs[j],
+                outputs[j],
+                bins=sizes[i],
+                out_bins=sizes[i - 1],
+                residual=decoder_residual[j],
+                upsampling=upsampling,
+                activation=mask_activation or i > 1,
+            )
+            self.add_module(f"deblock{i}", block)
+        self.ccm = ComplexConvolvingMask(bins)
+        if not mask_activation:
+            self.ccm.start_as_identity(self.deblock1.deconv.conv)
+        self.name_states()
+
+    def enhance(self, spec: torch.Tensor, farend: torch.Tensor | None, state: State) -> torch.Tensor:
+        skips = self.encode(spec, farend, state)
+        x = self.bottle(skips[-1], state)
+        for i in reversed(range(self.depth)):
+            x = self.get_submodule(f"deblock{i + 1}")(x, skips[i], state)
+        return self.ccm(x, spec, state)
+
+    def encode(self, spec: torch.Tensor, farend: torch.Tensor | None, state: State) -> list[torch.Tensor]:
+        """Outputs of the encoder blocks, with the aligned far end joined before the third."""
+        x = compress(spec, self.compression)
+        skips = []
+        for i in range(self.depth):
+            if i == 2 and self.farend:
+                aligned, _ = self.align(x, self.encode_farend(spec, farend, state), state)
+                x = torch.cat([x, aligned], dim=1)
+            x = self.get_submodule(f"enblock{i + 1}")(x, state)
+            skips.append(x)
+        return skips
+
+    def encode_farend(self, spec: torch.Tensor, farend: torch.Tensor | None, state: State) -> torch.Tensor:
+        x = compress(torch.zeros_like(spec) if farend is None else farend, self.compression)
+        return self.farblock2(self.farblock1(x, state), state)
+
+    def delay(self, spec: torch.Tensor, farend: torch.Tensor, state: State | None = None) -> torch.Tensor:
+        """Probability of each echo delay, (B, T, dmax); entry d stands for a delay of d frames."""
+        if not self.farend:
+            raise ValueError(
+                "this DeepVQE has no far end, so it estimates no delay; load an echo-cancelling model"
+            )
+        state = dict(state or self.initial_state(spec.shape[0], device=spec.device, dtype=spec.dtype))
+        x = self.enblock2(self.enblock1(compress(spec, self.compression), state), state)
+        _, weights = self.align(x, self.encode_farend(spec, farend, state), state)
+        return weights.flip(-1)
+
+
+def compress(spec: torch.Tensor, exponent: float) -> torch.Tensor:
+    """Power-law compressed spectrum: (B, F, T, 2) -> (B, 2, T, F), magnitude |X|^exponent, phase kept."""
+    power = spec.square().sum(-1, keepdim=True) + 1e-12  # the floor bounds the gradient at silence
+    return (spec * power.pow((exponent - 1) / 2)).permute(0, 3, 2, 1).contiguous()
+
+
+class ResidualBlock(nn.Module):
+    """x + ELU(BN(conv(x)))."""
+
+    def __init__(self, channels: int, bins: int):
+        super().__init__()
+        self.conv = CausalConv2d(channels, channels, bins)
+        self.bn = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor, state: State) -> torch.Tensor:
+        return F.elu(self.conv(x, state, self.bn), inplace=True) + x
+
+    def fold(self) -> None:
+        merge(self, self.conv)
+
+
+class EncoderBlock(nn.Module):
+    """ELU(BN(conv(x))), halving the bins, then a residual block."""
+
+    def __init__(self, in_channels: int, out_channels: int, bins: int, residual: bool):
+        super().__init__()
+        self.conv = CausalConv2d(in_channels, out_channels, bins, stride=2)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.resblock = ResidualBlock(out_channels, (bins - 1) // 2 + 1) if residual else None
+
+    def forward(self, x: torch.Tensor, state: State) -> torch.Tensor:
+        x = F.elu(self.conv(x, state, self.bn), inplace=True)
+        return x if self.resblock is None else self.resblock(x, state)
+
+    def fold(self) -> None:
+        merge(self, self.conv)
+
+
+class Bottleneck(nn.Module):
+    """A GRU over frames on all channels and bins of a frame at once (channel-major), and a linear layer back."""
+
+    def __init__(self, size: int, hidden: int):
+        super().__init__()
+        self.gru = CausalGRU(size, hidden)
+        self.fc = nn.Linear(hidden, size)
+
+    def forward(self, x: torch.Tensor, state: State) -> torch.Tensor:
+        y = self.fc(self.gru(x.transpose(1, 2).flatten(2), state))
+        return y.unflatten(2, (x.shape[1], x.shape[3])).transpose(1, 2)
+
+
+class DecoderBlock(nn.Module):
+    """Skip connection through a 1x1 convolution, residual block, sub-pixel convolution, BN and ELU."""
+
+    def __init__(
+        self,
+        skip_channels: int,
+        in_channels: int,
+        out_channels: int,
+        *,
+        bins: int,
+        out_bins: int,
+        residual: bool,
+        upsampling: str,
+        activation: bool,
+    ):
+        super().__init__()
+        self.skip_conv = nn.Conv2d(skip_channels, in_channels, 1)
+        self.resblock = ResidualBlock(in_channels, bins) if residual else None
+        self.deconv = SubpixelConv2d(in_channels, out_channels, bins, out_bins, upsampling)
+        self.bn = nn.BatchNorm2d(out_channels) if activation else None
+        self.activation = activation
+
+    def forward(self, x: torch.Tensor, skip: torch.Tensor, state: State) -> torch.Tensor:
+        x = x + self.skip_conv(skip)
+        if self.resblock is not None:
+            x = self.resblock(x, state)
+        x = self.deconv(x, state, self.bn)
+        return F.elu(x, inplace=True) if self.activation else x
+
+    def fold(self) -> None:
+        merge(self, self.deconv.conv)
+
+
+class ComplexConvolvingMask(Stateful):
+    """The complex convolving mask (paper, section 2.4): each bin becomes a weighted sum of its past neighbourhood.
+
+    27 real channels are 3 parts of 9 complex weights along the cube roots of one, for 3 frames (t-2, t-1, t) and 3 bins
+    (f-1, f, f+1): out(t, f) = sum_mn H_mn(t, f) X(t-2+m, f-1+n). No weights of its own.
+    """
+
+    channels = 27
+
+    def __init__(self, bins: int):
+        super().__init__()
+        self.bins = bins
+
+    def state_shapes(self):
+        return {"past": (2, 2, self.bins)}
+
+    def start_as_identity(self, conv: nn.Conv2d) -> None:
+        """Let an untrained network pass its input through: weight 1 on the present bin, in both sub-pixel groups."""
+        nn.init.zeros_(conv.bias)
+        conv.bias.data[7 :: self.channels] = 1.0
+
+    def forward(self, mask: torch.Tensor, spec: torch.Tensor, state: State) -> torch.Tensor:
+        frames = spec.shape[2]
+        x = self.with_past(spec.permute(0, 3, 2, 1), state)
+        x = F.pad(x, (1, 1))
+        taps = [x[:, :, m : m + frames, n : n + self.bins] for m in range(3) for n in range(3)]
+        # The cube roots of one are applied after the sum over taps: 3 real sums instead of 9 complex weights.
+        mask = mask.unflatten(1, (3, 9))
+        part = [sum(mask[:, r, k, None] * tap for k, tap in enumerate(taps)) for r in range(3)]
+        even, odd = part[0] - (part[1] + part[2]) / 2, (part[1] - part[2]) * (3**0.5 / 2)
+        return torch.stack([even[:, 0] - odd[:, 1], even[:, 1] + odd[:, 0]], -1).transpose(1, 2)
+
+
+def merge(block: nn.Module, conv: CausalConv2d) -> None:
+    """Merge ``block.bn`` into ``conv`` for good."""
+    if block.bn is not None:
+        weight, bias = fold_norm(conv, block.bn)
+        conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
+        block.bn = None
