@@ -137,9 +137,7 @@ class EnhancementModel(
         enhanced, done = torch.empty_like(wave), 0
         for start in range(0, wave.shape[1], block):
             part = slice(start, start + block)
-            out = stream.step(
-                wave[:, part], None if far is None else far[:, part], last=part.stop >= wave.shape[1]
-            )
+            out = stream.step(wave[:, part], None if far is None else far[:, part], last=part.stop >= wave.shape[1])
             enhanced[:, done : done + out.shape[1]] = out
             done += out.shape[1]
         return enhanced
@@ -168,9 +166,7 @@ class EnhancementModel(
     def delay_distribution(self, noisy: torch.Tensor, farend: torch.Tensor) -> torch.Tensor:
         """Probability of each echo delay, (..., frames, dmax); entry d is a delay of d * hop_length samples."""
         if not self.farend:
-            raise ValueError(
-                "this model has no far end, so it estimates no delay; load an echo-cancelling model"
-            )
+            raise ValueError("this model has no far end, so it estimates no delay; load an echo-cancelling model")
         wave, far = self._checked(noisy, "noisy"), self._checked(farend, "farend")
         if wave.shape != far.shape:
             raise ValueError(f"farend {tuple(farend.shape)} and noisy {tuple(noisy.shape)} differ in shape")
@@ -188,9 +184,7 @@ class EnhancementModel(
         if wave.dim() == 0:
             raise ValueError(f"{name} is a single number; its last dimension must be time")
         if not torch.isfinite(wave).all():
-            raise ValueError(
-                f"{name} contains NaN or Inf; repair the recording, for example with torch.nan_to_num"
-            )
+            raise ValueError(f"{name} contains NaN or Inf; repair the recording, for example with torch.nan_to_num")
         return wave[None] if wave.dim() == 1 else wave.flatten(0, -2)
 
     def _valid(self, noisy: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
@@ -256,9 +250,7 @@ class Stream:
         if self.model.farend:  # a far end may come and go: where it is not given it is silent
             far = self._far_analysis(torch.zeros_like(wave) if far is None else far, last)
         elif far is not None:
-            raise ValueError(
-                "this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s"
-            )
+            raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
         if spec.shape[2] == 0:
             return wave[:, :0]
         spec, self._state = self.network(spec, far, self._state)
@@ -269,7 +261,5 @@ class Stream:
     def _checked(self, chunk: torch.Tensor, name: str) -> torch.Tensor:
         wave = self.model._checked(chunk, name)
         if chunk.dim() > 2 or wave.shape[0] != self.batch_size:
-            raise ValueError(
-                f"{name} has shape {tuple(chunk.shape)}; this stream takes ({self.batch_size}, time)"
-            )
+            raise ValueError(f"{name} has shape {tuple(chunk.shape)}; this stream takes ({self.batch_size}, time)")
         return wave

@@ -135,9 +135,7 @@ class Synthesis:
         if self.window is None:
             _, self.window = self.stft.windows(spec)
             self.tail = spec.new_zeros(spec.shape[0], self.stft.overlap // hop, hop)
-        waves = torch.fft.irfft(
-            torch.view_as_complex(spec.transpose(1, 2).contiguous()), n=self.stft.win_length
-        )
+        waves = torch.fft.irfft(torch.view_as_complex(spec.transpose(1, 2).contiguous()), n=self.stft.win_length)
         parts = (waves * self.window).unflatten(2, (-1, hop)).unbind(2)  # each (batch, frames, hop)
         behind = len(parts) - 1
         total = sum(F.pad(part, (0, 0, i, behind - i)) for i, part in enumerate(parts))

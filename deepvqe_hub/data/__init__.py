@@ -12,10 +12,23 @@ mixtures in PyTorch, on the device where training happens:
 """
 
 from .clips import Clip, find_clips
+from .echo import EchoSpeech, active_frames, mix_echo
 from .layout import scan
 from .mixing import active_power, mix
 from .noisy import NoisySpeech
 from .pools import AudioPool
 from .rooms import RoomPool
 
-__all__ = ["AudioPool", "Clip", "NoisySpeech", "RoomPool", "active_power", "find_clips", "mix", "scan"]
+__all__ = [
+    "AudioPool",
+    "Clip",
+    "EchoSpeech",
+    "NoisySpeech",
+    "RoomPool",
+    "active_frames",
+    "active_power",
+    "find_clips",
+    "mix",
+    "mix_echo",
+    "scan",
+]

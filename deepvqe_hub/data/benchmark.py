@@ -8,7 +8,7 @@ import time
 import torch
 from torch.utils.data import default_collate
 
-from . import NoisySpeech, mix, scan
+from . import EchoSpeech, NoisySpeech, mix, mix_echo, scan
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batches", type=int, default=8, help="batches to time")
     parser.add_argument("--no-cache", action="store_true", help="read from disk every time")
     parser.add_argument("--device", default="cpu", help="where to mix")
+    parser.add_argument("--echo", action="store_true", help="echo scenes instead of noisy speech")
     options = parser.parse_args(arguments)
 
     torch.set_num_threads(1)
@@ -35,7 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
             if pool is not None:
                 pool.preload()
         print(f"decode into memory: {time.perf_counter() - start:.1f} s")
-    data = NoisySpeech(
+    kind, mixer = (EchoSpeech, mix_echo) if options.echo else (NoisySpeech, mix)
+    data = kind(
         speech, noise, rooms, segment_seconds=options.seconds, size=options.batch * (options.batches + 1)
     )
 
@@ -51,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         rows = range(number * options.batch, (number + 1) * options.batch)
         drawn, batch = timed(lambda rows=rows: default_collate([data[i] for i in rows]))
         batch = {name: value.to(options.device) for name, value in batch.items()}
-        mixed, _ = timed(lambda batch=batch: mix(batch))
+        mixed, _ = timed(lambda batch=batch: mixer(batch))
         if number:  # the first batch warms up
             drawing, mixing = drawing + drawn, mixing + mixed
     total = options.batches * options.batch * options.seconds

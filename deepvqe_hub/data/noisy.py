@@ -90,6 +90,7 @@ class NoisySpeech(Dataset):
         self.samples = round(segment_seconds * sample_rate)
         self.size, self.seed, self.sample_rate, self.noises = size, seed, sample_rate, noises
         self.snr_db, self.level_dbfs = snr_db, level_dbfs
+        self.room_samples = DIRECT_INDEX + 1 if rooms is None else rooms.samples
         self.room_p, self.shape_p, self.shape_db = room_p, shape_p, shape_db
         self.band_p, self.band_hz = band_p, band_hz
         self.clip_p, self.clip_peak = clip_p, clip_peak
@@ -137,7 +138,7 @@ class NoisySpeech(Dataset):
         """A room `(3, samples)`, or unit impulses."""
         if self.rooms is not None and rng.random() < self.room_p:
             return self.rooms.draw(rng)
-        room = np.zeros((3, DIRECT_INDEX + 1 if self.rooms is None else self.rooms.samples), np.float32)
+        room = np.zeros((3, self.room_samples), np.float32)
         room[:, DIRECT_INDEX] = DIRECT_GAIN
         return room
 

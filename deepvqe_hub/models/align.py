@@ -47,9 +47,7 @@ class AlignBlock(Stateful):
             "similarity": (self.hidden, 4, self.dmax),
         }
 
-    def forward(
-        self, mic: torch.Tensor, far: torch.Tensor, state: State
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, mic: torch.Tensor, far: torch.Tensor, state: State) -> tuple[torch.Tensor, torch.Tensor]:
         queries = self.pconv_mic(mic) * self.bins**-0.5
         keys = self.with_past(self.pconv_ref(far), state, "keys")
         features = self.with_past(far, state, "features")

@@ -76,9 +76,7 @@ class SubpixelConv2d(nn.Module):
     Shapes: (batch, in_channels, frames, bins) -> (batch, out_channels, frames, out_bins), out_bins <= 2 * bins.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, bins: int, out_bins: int, order: str = "interleave"
-    ):
+    def __init__(self, in_channels: int, out_channels: int, bins: int, out_bins: int, order: str = "interleave"):
         super().__init__()
         if order not in ("interleave", "concat"):
             raise ValueError(f'order must be "interleave" or "concat", not {order!r}')
@@ -167,13 +165,9 @@ class CausalNetwork(nn.Module):
             The enhanced spectrum in the shape of ``spec``, and the state to go on with. ``state`` itself is not changed.
         """
         if farend is not None and not self.farend:
-            raise ValueError(
-                f"this {type(self).__name__} has no far-end input; load an echo-cancelling model"
-            )
+            raise ValueError(f"this {type(self).__name__} has no far-end input; load an echo-cancelling model")
         if farend is not None and farend.shape != spec.shape:
-            raise ValueError(
-                f"far end {tuple(farend.shape)} and microphone {tuple(spec.shape)} differ in shape"
-            )
+            raise ValueError(f"far end {tuple(farend.shape)} and microphone {tuple(spec.shape)} differ in shape")
         if state is None:
             state = self.initial_state(spec.shape[0], device=spec.device, dtype=spec.dtype)
         state = dict(state)

@@ -135,9 +135,7 @@ class DeepVQE(CausalNetwork):
     def delay(self, spec: torch.Tensor, farend: torch.Tensor, state: State | None = None) -> torch.Tensor:
         """Probability of each echo delay, (B, T, dmax); entry d stands for a delay of d frames."""
         if not self.farend:
-            raise ValueError(
-                "this DeepVQE has no far end, so it estimates no delay; load an echo-cancelling model"
-            )
+            raise ValueError("this DeepVQE has no far end, so it estimates no delay; load an echo-cancelling model")
         state = dict(state or self.initial_state(spec.shape[0], device=spec.device, dtype=spec.dtype))
         x = self.enblock2(self.enblock1(compress(spec, self.compression), state), state)
         _, weights = self.align(x, self.encode_farend(spec, farend, state), state)
