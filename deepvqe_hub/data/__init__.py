@@ -9,19 +9,25 @@ mixtures in PyTorch, on the device where training happens:
         data.set_epoch(epoch)
         for batch in torch.utils.data.DataLoader(data, batch_size=16, num_workers=4):
             noisy, clean = mix({name: value.to(device) for name, value in batch.items()})
+
+`EchoSpeech` and `mix_echo` do the same for echo cancellation, `EchoRecordings` reads ready-made mixtures, and
+`write_shards` packs recordings into tar files that the pools read.
 """
 
-from .clips import Clip, find_clips
+from .clips import Clip, find_clips, read_manifest
 from .echo import EchoSpeech, active_frames, mix_echo
 from .layout import scan
 from .mixing import active_power, mix
 from .noisy import NoisySpeech
 from .pools import AudioPool
+from .recordings import EchoRecordings
 from .rooms import RoomPool
+from .shards import write_shards
 
 __all__ = [
     "AudioPool",
     "Clip",
+    "EchoRecordings",
     "EchoSpeech",
     "NoisySpeech",
     "RoomPool",
@@ -30,5 +36,7 @@ __all__ = [
     "find_clips",
     "mix",
     "mix_echo",
+    "read_manifest",
     "scan",
+    "write_shards",
 ]

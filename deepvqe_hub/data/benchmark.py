@@ -27,9 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     start = time.perf_counter()
     speech, noise, rooms = scan(options.root, options.split)
-    print(
-        f"scan: {time.perf_counter() - start:.1f} s, speech {speech.hours:.2f} h, noise {noise.hours:.2f} h"
-    )
+    print(f"scan: {time.perf_counter() - start:.1f} s, speech {speech.hours:.2f} h, noise {noise.hours:.2f} h")
     if not options.no_cache:
         start = time.perf_counter()
         for pool in (speech, noise, rooms):
@@ -37,9 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
                 pool.preload()
         print(f"decode into memory: {time.perf_counter() - start:.1f} s")
     kind, mixer = (EchoSpeech, mix_echo) if options.echo else (NoisySpeech, mix)
-    data = kind(
-        speech, noise, rooms, segment_seconds=options.seconds, size=options.batch * (options.batches + 1)
-    )
+    data = kind(speech, noise, rooms, segment_seconds=options.seconds, size=options.batch * (options.batches + 1))
 
     def timed(step):
         begin = time.perf_counter()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +38,23 @@ class Clip:
     def __str__(self) -> str:
         return self.name or self.path
 
+    def encoded(self) -> bytes:
+        """The bytes of the audio file."""
+        with open(self.path, "rb") as file:
+            file.seek(self.offset or 0)
+            return file.read(-1 if self.size is None else self.size)
+
     def open(self) -> soundfile.SoundFile:
         """Open the clip for reading; raises one of `READ_ERRORS` when it cannot be."""
-        if self.offset is None:
-            return soundfile.SoundFile(self.path)
-        with open(self.path, "rb") as shard:
-            shard.seek(self.offset)
-            return soundfile.SoundFile(io.BytesIO(shard.read(self.size)))
+        return soundfile.SoundFile(self.path if self.offset is None else io.BytesIO(self.encoded()))
+
+    def measured(self) -> Clip:
+        """The same clip with its duration read from the audio; 0 where it cannot be opened."""
+        try:
+            with self.open() as file:
+                return replace(self, duration=file.frames / file.samplerate)
+        except READ_ERRORS:
+            return replace(self, duration=0.0)
 
     def read(self, sample_rate: int, start: int = 0, frames: int | None = None) -> np.ndarray:
         """Read a stretch of the clip.
@@ -81,25 +92,30 @@ def find_clips(folder: str | Path, *, threads: int = 8) -> list[Clip]:
     if not folder.is_dir():
         raise ValueError(f"no such folder: {folder}")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    clips = [Clip(str(path), 0.0, path.parent.relative_to(folder).as_posix()) for path in paths]
     with ThreadPoolExecutor(threads) as workers:
-        durations = list(workers.map(_duration, paths))
-    return [
-        Clip(str(path), seconds, path.parent.relative_to(folder).as_posix())
-        for path, seconds in zip(paths, durations)
-    ]
+        return list(workers.map(Clip.measured, clips))
 
 
-def _duration(path: Path) -> float:
-    try:
-        info = soundfile.info(str(path))
-    except READ_ERRORS:
-        return 0.0
-    return info.frames / info.samplerate
+def read_manifest(path: str | Path) -> dict[str, Clip]:
+    """Clips of a SpeechBrain style JSON manifest, `{id: {"wav": path, "duration": s, "speaker": id}}`.
+
+    Relative paths, and the placeholder `{data_root}`, count from the manifest's folder. `"speaker"` may be
+    missing (the parent folder's name is taken), and so may `"duration"` (it is read from the file).
+    """
+    root = Path(path).parent
+    clips = {}
+    for key, entry in json.loads(Path(path).read_text(encoding="utf-8")).items():
+        if "wav" not in entry:
+            raise ValueError(f"{path}: entry {key!r} has no 'wav'; expected {{'wav': path, 'duration': s}}")
+        wav = root / entry["wav"].replace("{data_root}/", "")
+        clip = Clip(str(wav), float(entry.get("duration", 0.0)), str(entry.get("speaker", wav.parent.name)))
+        clips[key] = clip if clip.duration else clip.measured()
+    return clips
 
 
 def as_clips(files: Iterable[Clip | str | Path]) -> list[Clip]:
     """Turn paths into clips (parent folder = speaker) and leave clips as they are."""
     return [
-        file if isinstance(file, Clip) else Clip(str(file), _duration(Path(file)), Path(file).parent.name)
-        for file in files
+        file if isinstance(file, Clip) else Clip(str(file), 0.0, Path(file).parent.name).measured() for file in files
     ]

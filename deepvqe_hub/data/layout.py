@@ -13,7 +13,8 @@ def scan(root: str | Path, split: str | None = "train", *, sample_rate: int = 16
 
     Args:
         root: folder with `clean/`, `noise/` and, if there are rooms, `impulse_responses/`.
-        split: sub-folder of each (`train`, `valid`, `test`); `None` takes everything below the three.
+        split: sub-folder of each (`train`, `valid`, `test`), with audio files at any depth or tar shards;
+            `None` takes everything below the three.
         sample_rate: rate in Hz.
         cache: keep everything decoded in memory.
 
@@ -37,5 +38,6 @@ def scan(root: str | Path, split: str | None = "train", *, sample_rate: int = 16
                 "AudioPool.from_manifest"
             )
         kind = RoomPool if name == "impulse_responses" else AudioPool
-        found[name] = kind.from_folder(folder, sample_rate=sample_rate, cache=cache)
+        make = kind.from_shards if any(folder.glob("*.tar")) else kind.from_folder
+        found[name] = make(folder, sample_rate=sample_rate, cache=cache)
     return found["clean"], found["noise"], found["impulse_responses"]

@@ -16,7 +16,8 @@ EARLY_SECONDS = 0.05
 SHAPE_HZ = tuple(50.0 * 2 ** (k / 2) for k in range(16))
 """Frequencies at which spectral shapes are given, half an octave apart; constant beyond the ends."""
 
-_SILENCE = 1e-10  # power (-100 dBFS) below which a signal has no level that could be set
+SILENCE = 1e-10
+"""Power (-100 dBFS) below which a signal has no level that could be set."""
 
 
 def active_power(signal: Tensor, sample_rate: int = 16000) -> Tensor:
@@ -110,7 +111,7 @@ def add_noises(noise: Tensor, relative_db: Tensor, sample_rate: int = 16000) -> 
     Each is brought to unit power first; -inf dB leaves one out.
     """
     power = noise.square().mean(-1)
-    gain = torch.where(power > _SILENCE, power.clamp(min=_SILENCE).rsqrt(), 0.0)
+    gain = torch.where(power > SILENCE, power.clamp(min=SILENCE).rsqrt(), 0.0)
     gain = gain * 10 ** (relative_db / 20)
     return torch.einsum("bnt,bn->bt", noise, gain)
 
@@ -120,9 +121,9 @@ def ratio_gain(reference: Tensor, power: Tensor, ratio_db: Tensor) -> Tensor:
 
     1 where the reference is silent, so that the signal stays what it was; 0 where the signal is.
     """
-    gain = (reference / power.clamp(min=_SILENCE)).sqrt() * 10 ** (-ratio_db / 20)
-    gain = torch.where(reference > _SILENCE, gain, torch.ones_like(gain))
-    return torch.where(power > _SILENCE, gain, torch.zeros_like(gain))
+    gain = (reference / power.clamp(min=SILENCE)).sqrt() * 10 ** (-ratio_db / 20)
+    gain = torch.where(reference > SILENCE, gain, torch.ones_like(gain))
+    return torch.where(power > SILENCE, gain, torch.zeros_like(gain))
 
 
 def level_gain(signal: Tensor, level_dbfs: Tensor, sample_rate: int = 16000) -> Tensor:
@@ -131,10 +132,10 @@ def level_gain(signal: Tensor, level_dbfs: Tensor, sample_rate: int = 16000) -> 
     Lowered where the peak would pass 0.99. 1 for silence.
     """
     power = active_power(signal, sample_rate)
-    gain = (10 ** (level_dbfs / 10) / power.clamp(min=_SILENCE)).sqrt()
+    gain = (10 ** (level_dbfs / 10) / power.clamp(min=SILENCE)).sqrt()
     peak = signal.abs().amax(-1)
     gain = torch.minimum(gain, 0.99 / peak.clamp(min=1e-9))
-    return torch.where(power > _SILENCE, gain, torch.ones_like(gain))
+    return torch.where(power > SILENCE, gain, torch.ones_like(gain))
 
 
 def capture(mixture: Tensor, target: Tensor, batch: dict[str, Tensor], sample_rate: int = 16000):

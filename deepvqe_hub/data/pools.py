@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterable
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .clips import READ_ERRORS, Clip, as_clips, find_clips
+from .clips import READ_ERRORS, Clip, as_clips, find_clips, read_manifest
+from .shards import find_shard_clips
 
 ATTEMPTS = 20
 """Files in a row that may be unreadable before a draw gives up."""
@@ -39,22 +39,13 @@ class Pool:
 
     @classmethod
     def from_manifest(cls, path: str | Path, **options):
-        """Clips of a SpeechBrain style JSON manifest, `{id: {"wav": path, "duration": s, "speaker": id}}`.
+        """The clips of a JSON manifest (see `read_manifest`); `options` go to the constructor."""
+        return cls(read_manifest(path).values(), **options)
 
-        Relative paths, and the placeholder `{data_root}`, count from the manifest's folder. `"speaker"` may
-        be missing (the parent folder's name is taken), and so may `"duration"` (it is read from the file).
-        """
-        root = Path(path).parent
-        clips = []
-        for key, entry in json.loads(Path(path).read_text(encoding="utf-8")).items():
-            if "wav" not in entry:
-                raise ValueError(
-                    f"{path}: entry {key!r} has no 'wav'; expected {{'wav': path, 'duration': s}}"
-                )
-            wav = root / entry["wav"].replace("{data_root}/", "")
-            duration = float(entry.get("duration", 0.0)) or as_clips([wav])[0].duration
-            clips.append(Clip(str(wav), duration, str(entry.get("speaker", wav.parent.name))))
-        return cls(clips, **options)
+    @classmethod
+    def from_shards(cls, folder: str | Path, **options):
+        """The clips inside the tar shards of a folder (see `write_shards`)."""
+        return cls(find_shard_clips(folder), **options)
 
     def __len__(self) -> int:
         return len(self.clips)

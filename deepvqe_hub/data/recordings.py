@@ -1,0 +1,115 @@
+"""Ready-made echo mixtures in the layout of the AEC Challenge's synthetic set."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .clips import as_clips
+from .pools import ATTEMPTS, AudioPool
+
+FOLDERS = {
+    "mic": "nearend_mic_signal",
+    "farend": "farend_speech",
+    "clean": "nearend_speech",
+    "echo": "echo_signal",
+}
+"""Signals of an item and the folders that hold them."""
+
+
+class EchoRecordings(Dataset):
+    """Aligned stretches of microphone, far end, near end and echo.
+
+    The files of a scene share `fileid_N` in their names. `meta.csv`, if there is one, gives
+    `nearend_scale`, the factor that brings the near-end file to its level in the microphone signal
+    (1 without the table), and `split`.
+
+    Args:
+        root: folder with `nearend_mic_signal/`, `farend_speech/`, `nearend_speech/`, `echo_signal/`.
+        segment_seconds: length of an item, begun at random; `None` gives whole files from their start.
+        split: only rows of `meta.csv` with this value in the column `split`; `None` takes all.
+        seed: item `i` is a function of `(seed, epoch, i)`.
+        sample_rate: in Hz; files at another rate are resampled.
+        cache: keep decoded files in memory (16-bit).
+
+    An item is a dict of float32 `(time,)` tensors `mic`, `farend`, `clean`, `echo`; short files are
+    filled with zeros at the end. A scene with an unreadable file is replaced by the next one, with a warning.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        segment_seconds: float | None = 4.0,
+        split: str | None = None,
+        seed: int = 0,
+        sample_rate: int = 16000,
+        cache: bool = False,
+    ):
+        root = Path(root)
+        files = {name: _by_id(root / folder) for name, folder in FOLDERS.items()}
+        ids = set.intersection(*(set(found) for found in files.values()))
+        table = _read_table(root / "meta.csv")
+        if split is not None:
+            ids = {number for number in ids if table.get(number, {}).get("split") == split}
+        if not ids:
+            raise ValueError(
+                f"no scene in {root}{'' if split is None else f' with split {split!r} in meta.csv'}: expected "
+                f"files that share fileid_N in {', '.join(FOLDERS.values())}"
+            )
+        self.ids = sorted(ids)
+        self.scale = [float(table.get(number, {}).get("nearend_scale") or 1.0) for number in self.ids]
+        self.pools = {
+            name: AudioPool(as_clips(found[number] for number in self.ids), sample_rate, cache)
+            for name, found in files.items()
+        }
+        self.samples = None if segment_seconds is None else round(segment_seconds * sample_rate)
+        self.sample_rate, self.seed = sample_rate, seed
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other stretches from now on."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"item {index} of {len(self)}")
+        rng = np.random.default_rng([self.seed, int(self._epoch), index])
+        for attempt in range(min(ATTEMPTS, len(self))):
+            row = (index + attempt) % len(self)
+            length = max(int(pool.clips[row].duration * self.sample_rate) for pool in self.pools.values())
+            samples = length if self.samples is None else self.samples
+            start = int(rng.random() * max(0, length - samples))
+            parts = {name: pool.read(row, start, samples) for name, pool in self.pools.items()}
+            if all(part is not None for part in parts.values()):
+                parts["clean"] = parts["clean"] * np.float32(self.scale[row])
+                padded = {name: np.pad(part, (0, samples - len(part))) for name, part in parts.items()}
+                return {name: torch.from_numpy(part) for name, part in padded.items()}
+        raise ValueError(f"{ATTEMPTS} scenes in a row could not be read; the warnings name the files")
+
+
+def _by_id(folder: Path) -> dict[int, Path]:
+    if not folder.is_dir():
+        raise ValueError(f"no such folder: {folder}; give the folder that holds {', '.join(FOLDERS.values())}")
+    found = {}
+    for path in sorted(folder.iterdir()):
+        match = re.search(r"fileid_(\d+)", path.name)
+        if match:
+            found[int(match[1])] = path
+    return found
+
+
+def _read_table(path: Path) -> dict[int, dict[str, str]]:
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return {int(row["fileid"]): row for row in csv.DictReader(file)}

@@ -1,0 +1,122 @@
+"""Many small recordings in few tar files, as WebDataset reads them.
+
+A shard is a plain POSIX tar with two members a clip, `key.flac` (or `wav`, `opus`, `ogg`, `mp3`) and
+`key.json` (`duration` in seconds, `speaker`). The encoded bytes are those of the original file. Pools read
+shards at random by remembering where each member begins.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+import warnings
+from pathlib import Path
+
+from .clips import AUDIO_SUFFIXES, READ_ERRORS, Clip, read_manifest
+
+
+def write_shards(
+    manifest: str | Path | dict[str, Clip],
+    folder: str | Path,
+    *,
+    clips_per_shard: int = 1000,
+    prefix: str = "shard",
+) -> list[Path]:
+    """Pack the clips of a manifest into `folder/shard-000000.tar` and so on.
+
+    Args:
+        manifest: JSON manifest (see `read_manifest`), or clips by key.
+        folder: made if missing; it must not hold shards of the same prefix.
+        clips_per_shard: a shard is closed after so many.
+        prefix: beginning of the file names.
+
+    Returns:
+        The shards written. Clips that cannot be opened are left out with a warning naming them. Times and
+        owners are zeroed, so that the same clips give the same bytes.
+    """
+    clips = manifest if isinstance(manifest, dict) else read_manifest(manifest)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.glob(f"{prefix}-*.tar")):
+        raise ValueError(f"{folder} already holds {prefix}-*.tar; choose an empty folder or another prefix")
+    if clips_per_shard < 1:
+        raise ValueError(f"clips_per_shard must be at least 1, got {clips_per_shard}")
+    shards: list[Path] = []
+    tar, held, taken = None, clips_per_shard, set()
+    try:
+        for name, clip in clips.items():
+            try:
+                with clip.open() as audio:
+                    duration = audio.frames / audio.samplerate
+            except READ_ERRORS as error:
+                warnings.warn(f"leaving unreadable audio file {clip} out of the shards: {error}", stacklevel=2)
+                continue
+            if held == clips_per_shard:
+                if tar is not None:
+                    tar.close()
+                shards.append(folder / f"{prefix}-{len(shards):06d}.tar")
+                tar, held = tarfile.open(shards[-1], "w", format=tarfile.USTAR_FORMAT), 0
+            key = shard_key(name)
+            if key in taken:
+                raise ValueError(f"two clips have the key {key!r}; give them different names in the manifest")
+            taken.add(key)
+            suffix = Path(clip.name or clip.path).suffix.lower()
+            note = {"duration": duration, "speaker": clip.speaker}
+            _add(tar, key + suffix, clip.encoded())
+            _add(tar, key + ".json", json.dumps(note, ensure_ascii=False).encode())
+            held += 1
+    finally:
+        if tar is not None:
+            tar.close()
+    if not shards:
+        raise ValueError("no clip could be read; the warnings name them")
+    return shards
+
+
+def find_shard_clips(folder: str | Path) -> list[Clip]:
+    """Clips of all `*.tar` in a folder (or of one tar), in order; audio is not read.
+
+    Shards made by others work, too; without `key.json` the length comes from the audio and the speaker is
+    the shard.
+    """
+    folder = Path(folder)
+    shards = [folder] if folder.is_file() else sorted(folder.glob("*.tar"))
+    if not shards:
+        raise ValueError(f"no shards (*.tar) in {folder}")
+    clips = []
+    for shard in shards:
+        audio: dict[str, tarfile.TarInfo] = {}
+        notes: dict[str, dict] = {}
+        try:
+            with tarfile.open(shard, "r:") as tar:
+                for member in tar:
+                    # WebDataset's rule: the key ends at the first dot of the base name.
+                    head, _, base = member.name.rpartition("/")
+                    stem, _, suffix = base.partition(".")
+                    key = f"{head}/{stem}"
+                    if suffix == "json":
+                        notes[key] = json.load(tar.extractfile(member))
+                    elif f".{suffix.lower()}" in AUDIO_SUFFIXES:
+                        audio[key] = member
+        except (tarfile.TarError, json.JSONDecodeError) as error:
+            raise ValueError(f"{shard} is not a readable shard: {error}; write or download it again") from error
+        for key, member in audio.items():
+            note = notes.get(key, {})
+            speaker = str(note.get("speaker", shard.stem))
+            place = {"offset": member.offset_data, "size": member.size, "name": f"{shard}:{member.name}"}
+            clip = Clip(str(shard), float(note.get("duration", 0.0)), speaker, **place)
+            clips.append(clip if "duration" in note else clip.measured())
+    return clips
+
+
+def shard_key(name: str) -> str:
+    """A manifest key as a member name: slashes, dots and blanks become underscores, at most 90 characters."""
+    return re.sub(r"[^\w-]", "_", name, flags=re.ASCII)[-90:]
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
