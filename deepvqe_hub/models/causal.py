@@ -32,7 +32,7 @@ class Stateful(nn.Module):
         """``x`` with the remembered frames put in front (dim 2); remembers its last frames for the next call."""
         name = f"{self.key}.{name}"
         past = state[name]
-        x = torch.cat([past, x], dim=2)
+        x = torch.cat([past.to(x.dtype), x], dim=2)
         # A copy, because a view would keep the whole chunk alive from one call to the next.
         state[name] = x[:, :, x.shape[2] - past.shape[2] :].clone()
         return x
