@@ -75,6 +75,7 @@ class DeepVQE(CausalNetwork):
             sizes.append((sizes[-1] - 1) // 2 + 1)
 
         self.farend = farend_channels is not None
+        self.bins = bins
         self.depth = depth
         self.compression = compression
         inputs = [2, *channels[:-1]]
