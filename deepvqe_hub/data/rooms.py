@@ -62,5 +62,5 @@ class RoomPool(Pool):
             if not self.cache and room is not None:
                 del self._cached[index]
             if room is not None:
-                return room
+                return room.copy()  # whoever changes an item must not change the cache
         raise ValueError(f"{ATTEMPTS} room responses in a row could not be read; the warnings name them")

@@ -14,7 +14,7 @@ import tarfile
 import warnings
 from pathlib import Path
 
-from .clips import AUDIO_SUFFIXES, READ_ERRORS, Clip, read_manifest
+from .clips import AUDIO_SUFFIXES, Clip, read_manifest
 
 
 def write_shards(
@@ -43,35 +43,26 @@ def write_shards(
         raise ValueError(f"{folder} already holds {prefix}-*.tar; choose an empty folder or another prefix")
     if clips_per_shard < 1:
         raise ValueError(f"clips_per_shard must be at least 1, got {clips_per_shard}")
-    shards: list[Path] = []
-    tar, held, taken = None, clips_per_shard, set()
-    try:
-        for name, clip in clips.items():
-            try:
-                with clip.open() as audio:
-                    duration = audio.frames / audio.samplerate
-            except READ_ERRORS as error:
-                warnings.warn(f"leaving unreadable audio file {clip} out of the shards: {error}", stacklevel=2)
-                continue
-            if held == clips_per_shard:
-                if tar is not None:
-                    tar.close()
-                shards.append(folder / f"{prefix}-{len(shards):06d}.tar")
-                tar, held = tarfile.open(shards[-1], "w", format=tarfile.USTAR_FORMAT), 0
-            key = shard_key(name)
-            if key in taken:
-                raise ValueError(f"two clips have the key {key!r}; give them different names in the manifest")
-            taken.add(key)
-            suffix = Path(clip.name or clip.path).suffix.lower()
-            note = {"duration": duration, "speaker": clip.speaker}
-            _add(tar, key + suffix, clip.encoded())
-            _add(tar, key + ".json", json.dumps(note, ensure_ascii=False).encode())
-            held += 1
-    finally:
-        if tar is not None:
-            tar.close()
-    if not shards:
+    readable: dict[str, Clip] = {}
+    for name, clip in clips.items():
+        clip, key = clip.measured(), shard_key(name)
+        if not clip.duration:
+            warnings.warn(f"leaving unreadable or empty audio file {clip} out of the shards", stacklevel=2)
+        elif key in readable:
+            raise ValueError(f"two clips have the key {key!r}; give them different names in the manifest")
+        else:
+            readable[key] = clip
+    if not readable:
         raise ValueError("no clip could be read; the warnings name them")
+    shards = []
+    for start in range(0, len(readable), clips_per_shard):
+        shards.append(folder / f"{prefix}-{len(shards):06d}.tar")
+        with tarfile.open(shards[-1], "w", format=tarfile.USTAR_FORMAT) as tar:
+            for key, clip in list(readable.items())[start : start + clips_per_shard]:
+                suffix = Path(clip.name or clip.path).suffix.lower()
+                note = {"duration": clip.duration, "speaker": clip.speaker}
+                _add(tar, key + suffix, clip.encoded())
+                _add(tar, key + ".json", json.dumps(note, ensure_ascii=False).encode())
     return shards
 
 

@@ -1,0 +1,166 @@
+"""Reading and drawing: pools, broken files, manifests, shards."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from deepvqe_hub.data import AudioPool, NoisySpeech, RoomPool, read_manifest, scan, write_shards
+
+RATE = 16000
+
+
+def write(path, audio, rate=RATE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, audio, rate)
+    return path
+
+
+@pytest.fixture
+def speech_folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for speaker in ("anna", "ben"):
+        for k in range(3):
+            write(tmp_path / "clean" / speaker / f"{k}.flac", 0.1 * rng.standard_normal(RATE * (k + 1) // 2))
+    return tmp_path / "clean"
+
+
+def test_find_clips_gives_durations_and_speakers(speech_folder):
+    pool = AudioPool.from_folder(speech_folder)
+    assert len(pool) == 6
+    assert pool.speakers == ["anna", "ben"]
+    assert pool.hours * 3600 == pytest.approx(6.0)
+
+
+def test_cache_and_disk_give_the_same(speech_folder):
+    disk = AudioPool.from_folder(speech_folder)
+    memory = AudioPool.from_folder(speech_folder, cache=True).preload(threads=2)
+    for seed in range(4):
+        a = disk.speech(np.random.default_rng(seed), 3 * RATE)
+        b = memory.speech(np.random.default_rng(seed), 3 * RATE)
+        np.testing.assert_allclose(a, b, atol=2 / 32767)
+
+
+def test_speech_starts_after_the_lead_and_has_pauses(speech_folder):
+    audio = AudioPool.from_folder(speech_folder).speech(np.random.default_rng(1), 4 * RATE, lead=RATE, pause=(0.2, 0.3))
+    assert audio.shape == (4 * RATE,) and audio.dtype == np.float32
+    assert not audio[:RATE].any() and audio[RATE : RATE + 800].any()
+    assert (audio[RATE:].reshape(-1, 800) == 0).all(1).any(), "no pause of 50 ms"
+
+
+def test_noise_loops_without_a_level_dip(tmp_path):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(RATE // 2)
+    pool = AudioPool([write(tmp_path / "n.wav", noise)])
+    audio = pool.noise(np.random.default_rng(0), 4 * RATE)
+    power = np.square(audio.reshape(-1, 400)).mean(1)
+    assert power.min() > 0.5 * power.mean()
+
+
+def test_resampled_on_reading(tmp_path):
+    time = np.arange(48000) / 48000
+    pool = AudioPool([write(tmp_path / "tone.wav", 0.5 * np.sin(2 * np.pi * 1000 * time), 48000)])
+    audio = pool.read(0, 4000, 8000)
+    assert len(audio) == 8000
+    expected = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(4000, 12000) / RATE)
+    np.testing.assert_allclose(audio[200:-200], expected[200:-200], atol=2e-3)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_broken_file_is_skipped_with_a_warning(speech_folder, cache):
+    (speech_folder / "anna" / "broken.flac").write_bytes(b"not audio at all")
+    pool = AudioPool.from_folder(speech_folder, cache=cache)
+    with pytest.warns(UserWarning, match="broken.flac") as caught:
+        for seed in range(60):
+            assert np.isfinite(pool.speech(np.random.default_rng(seed), RATE)).all()
+    assert len(caught) == 1, "one warning a file"
+
+
+def test_only_broken_files_is_an_error(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"nothing")
+    pool = AudioPool([tmp_path / "a.wav"])
+    with pytest.warns(UserWarning, match="a.wav"), pytest.raises(ValueError, match="could not be read"):
+        pool.noise(np.random.default_rng(0), 100)
+
+
+def test_balance_weighs_speakers(tmp_path):
+    for k in range(9):
+        write(tmp_path / "often" / f"{k}.wav", np.ones(RATE) * 0.1)
+    write(tmp_path / "seldom" / "0.wav", np.ones(RATE) * 0.1)
+    share = {}
+    for balance in (0.0, 1.0):
+        pool, rng = AudioPool.from_folder(tmp_path, balance=balance), np.random.default_rng(0)
+        share[balance] = np.mean([pool.draw_speaker(rng) == "seldom" for _ in range(500)])
+    assert share[0.0] == pytest.approx(0.5, abs=0.08) and share[1.0] == pytest.approx(0.1, abs=0.05)
+    assert pool.draw_speaker(rng, avoid="often") == "seldom"
+
+
+def test_room_channels_are_aligned(tmp_path):
+    late = np.zeros(4000)
+    late[[500, 900]] = -0.8, 0.2
+    ready = np.zeros((4000, 3))
+    ready[32], ready[700, 0] = 0.5, 0.9  # a reflection stronger than the direct path stays where it is
+    write(tmp_path / "a.wav", late)
+    write(tmp_path / "b.flac", ready)
+    pool = RoomPool.from_folder(tmp_path, seconds=0.2)
+    shifted, kept = (pool._load(index) for index in range(2))
+    assert shifted.shape == kept.shape == (3, 3200)
+    np.testing.assert_allclose(shifted[:, 32], 0.5, atol=1e-3)
+    np.testing.assert_allclose(shifted[:, 432], -0.125, atol=1e-3)
+    np.testing.assert_allclose(kept[:, 32], 0.5, atol=1e-3)
+    assert kept[0, 700] > 0.85
+
+
+@pytest.fixture
+def manifest(speech_folder):
+    entries = {
+        f"{path.parent.name}/{path.stem}": {
+            "wav": f"{{data_root}}/clean/{path.parent.name}/{path.name}",
+            "duration": soundfile.info(path).duration,
+            "speaker": path.parent.name,
+        }
+        for path in sorted(speech_folder.rglob("*.flac"))
+    }
+    path = speech_folder.parent / "train.json"
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def test_shards_equal_files(manifest, tmp_path):
+    shards = write_shards(manifest, tmp_path / "shards", clips_per_shard=4)
+    assert [shard.name for shard in shards] == ["shard-000000.tar", "shard-000001.tar"]
+    files = AudioPool.from_manifest(manifest)
+    packed = AudioPool.from_shards(tmp_path / "shards")
+    assert len(packed) == len(files) and packed.speakers == files.speakers
+    assert [c.duration for c in packed.clips] == [c.duration for c in files.clips]
+    for seed in range(3):
+        draws = [pool.speech(np.random.default_rng(seed), 2 * RATE) for pool in (files, packed)]
+        np.testing.assert_array_equal(*draws)
+
+
+def test_shards_are_reproducible_and_never_overwritten(manifest, tmp_path):
+    one, two = (write_shards(manifest, tmp_path / name)[0].read_bytes() for name in "ab")
+    assert one == two
+    with pytest.raises(ValueError, match="already holds"):
+        write_shards(manifest, tmp_path / "a")
+
+
+def test_shards_of_others_need_no_json(manifest, tmp_path):
+    import tarfile
+
+    clip = next(iter(read_manifest(manifest).values()))
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(clip.path, "deep/clip.flac")
+    pool = AudioPool.from_shards(tmp_path / "x.tar")
+    assert pool.clips[0].duration == pytest.approx(clip.duration)
+
+
+def test_scan_names_what_is_missing(tmp_path):
+    write(tmp_path / "clean" / "a" / "0.wav", np.ones(RATE) * 0.1)
+    with pytest.raises(ValueError, match="split=None"):
+        scan(tmp_path, "train")
+    write(tmp_path / "noise" / "0.wav", np.ones(RATE) * 0.1)
+    speech, noise, rooms = scan(tmp_path, None)
+    assert len(speech) == len(noise) == 1 and rooms is None
+    with pytest.raises(ValueError, match="same sample_rate"):
+        NoisySpeech(speech, noise, sample_rate=8000)
