@@ -40,16 +40,11 @@ def active_power(signal: Tensor, sample_rate: int = 16000) -> Tensor:
 
 
 def fft_length(samples: int) -> int:
-    """Smallest even length of at least `samples` that factors into 2, 3 and 5."""
-    size = max(2, samples + samples % 2)
-    while True:
-        rest = size
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return size
-        size += 2
+    """A fast FFT length of at least `samples`: the smallest of 1, 3, 5, 9, 15 times a power of two.
+
+    Nearer 5-smooth numbers with fewer factors of two take twice as long.
+    """
+    return min(odd << max(0, -(-samples // odd) - 1).bit_length() for odd in (1, 3, 5, 9, 15))
 
 
 def magnitude(shape_db: Tensor, cutoff_hz: Tensor, bins: int, sample_rate: int = 16000) -> Tensor:
