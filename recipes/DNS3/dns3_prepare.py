@@ -1,109 +1,21 @@
-"""Manifests of a DNS3-layout folder: SpeechBrain-style JSON files of speech, noise and room responses.
+"""Prepare the DNS3 data: the 16 kHz edition of the Interspeech 2021 Deep Noise Suppression Challenge.
 
-The DNS Challenge (github.com/microsoft/DNS-Challenge, the Interspeech 2021 "DNS3" edition, 16 kHz) unpacks to
-``clean/``, ``noise/`` and ``impulse_responses/``. Where these hold folders ``train``, ``valid`` and ``test`` the splits are taken
-as they are; otherwise whole speakers and whole recordings are assigned by a hash of their name, so that a speaker or
-recording is never in two splits and the assignment does not depend on what else is there.
+Get the data with the download scripts of github.com/microsoft/DNS-Challenge (branch interspeech2021/master) and put
+clean speech, noise and room impulse responses into ``clean/``, ``noise/`` and ``impulse_responses/`` of one folder.
 
 Run by ``train.py``, or alone: python dns3_prepare.py DATA_FOLDER SAVE_FOLDER
 """
 
-from __future__ import annotations
-
 import argparse
-import hashlib
-import json
 import logging
-import os
-import sys
-from pathlib import Path
 
-from deepvqe_hub.data import find_clips
-
-logger = logging.getLogger(__name__)
-
-KINDS = {"speech": "clean", "noise": "noise", "rooms": "impulse_responses"}
-SPLITS = ("train", "valid", "test")
+from deepvqe_hub.data.manifests import write_manifests
 
 
-def prepare_dns3(data_folder, save_folder, valid_share: float = 0.03, test_share: float = 0.03, skip_prep: bool = False):
-    """Write ``{train,valid,test}_{speech,noise,rooms}.json`` to ``save_folder``; what is already there is kept.
-
-    Args:
-        data_folder: folder with ``clean``, ``noise`` and, for reverberation, ``impulse_responses``.
-        save_folder: where the manifests go.
-        valid_share, test_share: share of speakers and recordings, where the folder has no splits of its own.
-        skip_prep: do nothing.
-
-    Files that cannot be read are listed in ``broken.txt`` and left out.
-
-    Raises:
-        FileNotFoundError: a folder is missing; the message says which and where to get it.
-    """
-    if skip_prep:
-        return
-    data_folder, save_folder = Path(data_folder), Path(save_folder)
-    save_folder.mkdir(parents=True, exist_ok=True)
-    wanted = [save_folder / f"{split}_{kind}.json" for split in SPLITS for kind in KINDS]
-    if all(path.is_file() for path in wanted):
-        logger.info("%s holds all manifests; delete them to make them anew", save_folder)
-        return
-    broken = []
-    for kind, name in KINDS.items():
-        folder = data_folder / name
-        if not folder.is_dir():
-            if kind == "rooms":
-                logger.warning("no folder %s: training without reverberation", folder)
-                for split in SPLITS:
-                    _write(save_folder / f"{split}_{kind}.json", {})
-                continue
-            raise FileNotFoundError(
-                f"no folder {folder}. data_folder must hold clean/, noise/ and impulse_responses/, as the DNS "
-                "Challenge unpacks them (github.com/microsoft/DNS-Challenge)"
-            )
-        manifests = {split: {} for split in SPLITS}
-        for clip in find_clips(folder):
-            path = Path(clip.path).relative_to(folder)
-            if clip.duration <= 0:
-                broken.append(clip.path)
-                continue
-            given = path.parts[0] in SPLITS
-            group = clip.speaker.removeprefix(f"{path.parts[0]}/") if given else _group(path, kind)
-            split = path.parts[0] if given else _assign(group, valid_share, test_share)
-            manifests[split][path.with_suffix("").as_posix()] = {
-                "wav": str(Path(clip.path).resolve()),
-                "duration": round(clip.duration, 4),
-                "speaker": group,
-            }
-        for split, manifest in manifests.items():
-            if not manifest:
-                raise ValueError(f"{folder}: no {split} files; the folder is too small for valid_share and test_share")
-            _write(save_folder / f"{split}_{kind}.json", manifest)
-            hours = sum(entry["duration"] for entry in manifest.values()) / 3600
-            logger.info("%s %s: %d files, %.2f hours", split, kind, len(manifest), hours)
-    if broken:
-        (save_folder / "broken.txt").write_text("\n".join(broken) + "\n")
-        logger.warning("%d unreadable files left out, listed in %s", len(broken), save_folder / "broken.txt")
-
-
-def _group(path: Path, kind: str) -> str:
-    """What must stay in one split: a speaker's folder, a recording, a room."""
-    if kind == "speech" and len(path.parts) > 1:
-        # DNS3 file names hold the reader: book_00000_chp_0009_reader_06709_0.wav
-        _, found, reader = path.stem.partition("reader_")
-        return f"reader_{reader.split('_')[0]}" if found else path.parent.as_posix()
-    return path.with_suffix("").as_posix()
-
-
-def _assign(group: str, valid_share: float, test_share: float) -> str:
-    place = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64
-    return "valid" if place < valid_share else "test" if place < valid_share + test_share else "train"
-
-
-def _write(path: Path, manifest: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(manifest, indent=1))
-    os.replace(temporary, path)
+def prepare_dns3(data_folder, save_folder, skip_prep=False):
+    """Write the manifests of :func:`deepvqe_hub.data.manifests.write_manifests`, unless ``skip_prep``."""
+    if not skip_prep:
+        write_manifests(data_folder, save_folder)
 
 
 if __name__ == "__main__":
@@ -112,4 +24,4 @@ if __name__ == "__main__":
     parser.add_argument("save_folder")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    sys.exit(prepare_dns3(arguments.data_folder, arguments.save_folder))
+    prepare_dns3(arguments.data_folder, arguments.save_folder)
