@@ -162,7 +162,8 @@ class CausalNetwork(nn.Module):
             state: what the previous call returned, or None at the start.
 
         Returns:
-            The enhanced spectrum in the shape of ``spec``, and the state to go on with. ``state`` itself is not changed.
+            The enhanced spectrum in the shape of ``spec``, and the state to go on with. ``state`` itself is left as it
+            was.
         """
         if farend is not None and not self.farend:
             raise ValueError(f"this {type(self).__name__} has no far-end input; load an echo-cancelling model")

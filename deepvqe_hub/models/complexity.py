@@ -1,9 +1,9 @@
 """Size and arithmetic cost of a network, counted by running it without numbers on PyTorch's meta device.
 
-Counted are the multiply-adds of convolutions, linear layers, recurrent layers, and of the matrix products of attention and
-alignment. Biases, norms, activations, element-wise products such as the mask's, and the Fourier transforms are not; they
-add about a hundredth. Some tools count them, or the outputs of transposed convolutions that are cropped afterwards, so
-their figures are slightly higher.
+Counted are the multiply-adds of convolutions, linear layers, recurrent layers, and of the matrix products of attention
+and alignment. Biases, norms, activations, element-wise products such as the mask's, and the Fourier transforms are not;
+they add about a hundredth. Some tools count them, or the outputs of transposed convolutions that are cropped
+afterwards, so their figures are slightly higher.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Complexity(NamedTuple):
 def count_model(model: EnhancementModel) -> Complexity:
     """Parameters, and multiply-adds for one second of signal.
 
-    A streaming network runs ``sample_rate / hop_length`` frames a second: 62.5 at 16 kHz with a hop of 256. The cost of a
-    network that looks at the whole signal grows faster than the signal; its figure is that of a recording of one second,
-    in the 63 frames that ``torch.stft`` makes of it. Published figures are often for 63 frames; compare them with
-    :func:`count_network`.
+    A streaming network runs ``sample_rate / hop_length`` frames a second: 62.5 at 16 kHz with a hop of 256. The cost of
+    a network that looks at the whole signal grows faster than the signal; its figure is that of a recording of one
+    second, in the 63 frames that ``torch.stft`` makes of it. Published figures of either kind are often for 63 frames;
+    compare them with :func:`count_network`.
     """
     network, per_second = model.network, model.sample_rate / model.stft.hop_length
     if network.streams:

@@ -31,7 +31,7 @@ class DeepVQE(CausalNetwork):
     Args:
         bins: DFT bins of the spectrum <n_fft / 2 + 1>.
         channels: output channels of the microphone encoder's blocks.
-        decoder_channels: output channels of the decoder's blocks, deepest first, without the last, which gives the mask.
+        decoder_channels: output channels of the decoder's blocks, deepest first, but for the last, which gives the mask.
         encoder_residual: whether each encoder block ends in a residual block.
         decoder_residual: the same for the decoder, deepest first.
         hidden: units of the GRU.

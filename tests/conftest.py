@@ -1,0 +1,56 @@
+"""Helpers that the tests of networks and of the waveform model share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the networks of these tests are too small to share among threads
+
+PARITY = Path(__file__).resolve().parents[1] / "../shared/parity"
+
+
+@pytest.fixture
+def parity():
+    """The path of a file of numbers made by another implementation; skips the test where it is not at hand."""
+
+    def path(name: str) -> Path:
+        if not (PARITY / name).exists():
+            pytest.skip(f"needs {name}")
+        return PARITY / name
+
+    return path
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def error():
+    """Relative error: RMS of the difference over RMS of the reference."""
+
+    @torch.no_grad()
+    def relative(value, reference) -> float:
+        value, reference = torch.as_tensor(value), torch.as_tensor(reference)
+        assert value.shape == reference.shape
+        return float((value - reference).double().norm() / reference.double().norm().clamp(min=1e-30))
+
+    return relative
+
+
+@pytest.fixture
+def lively():
+    """Gives a fresh network biases and norm statistics like a trained one's, so that no term hides behind 0 or 1."""
+
+    def enliven(module: torch.nn.Module) -> torch.nn.Module:
+        generator = torch.Generator().manual_seed(1)
+        for name, tensor in module.state_dict().items():
+            if name.endswith(("running_mean", "bias")):
+                tensor += 0.1 * torch.randn(tensor.shape, generator=generator)
+            elif name.endswith("running_var"):
+                tensor += torch.rand(tensor.shape, generator=generator) - 0.5
+        return module.eval()
+
+    return enliven

@@ -1,0 +1,269 @@
+"""EnhancementModel and its stream: any shape, any chunk, and clear errors."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from deepvqe_hub import EnhancementModel
+from deepvqe_hub.enhancement import BLOCK_SECONDS
+
+RATE = 16000
+TINY = {
+    "channels": [4, 6, 8],
+    "decoder_channels": [8, 4],
+    "encoder_residual": [False, True, False],
+    "decoder_residual": [True, False, True],
+    "hidden": 8,
+}
+FAREND = {"farend_channels": [4, 6], "align_hidden": 4, "dmax": 5}
+
+
+@pytest.fixture
+def build(lively):
+    """A small model with lively weights; ``farend=True`` for one that cancels echo."""
+
+    def make(farend=False, **config):
+        return lively(EnhancementModel(options={**TINY, **(FAREND if farend else {})}, **config))
+
+    return make
+
+
+@pytest.fixture(params=[False, True], ids=["noise", "echo"])
+def model(request, build):
+    return build(farend=request.param)
+
+
+def noise(*shape):
+    return torch.rand(shape) * 2 - 1
+
+
+def farend(model, wave):
+    return torch.rand_like(wave) - 0.5 if model.farend else None
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    "shape", [(1,), (255,), (256,), (257,), (512,), (4000,), (2, 3000), (2, 3, 1000), (1, 1, 1, 700)]
+)
+def test_any_shape(model, shape, error):
+    wave = noise(*shape)
+    far = farend(model, wave)
+    out = model(wave, far)
+    assert out.shape == wave.shape and out.isfinite().all() and out.dtype == wave.dtype
+    flat, flat_far = wave.reshape(-1, shape[-1]), None if far is None else far.reshape(-1, shape[-1])
+    alone = [model(w, None if flat_far is None else flat_far[i]) for i, w in enumerate(flat)]
+    assert error(out.reshape(flat.shape), torch.stack(alone)) < 1e-5
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 1000), (3, 0, 100)])
+def test_empty(model, shape):
+    assert model(torch.zeros(shape)).shape == shape
+
+
+@torch.inference_mode()
+def test_unusual_levels(model):
+    ones = torch.ones(3000)
+    assert torch.equal(model(0 * ones), 0 * ones)
+    for wave in [ones, ones + 0.1 * noise(3000), noise(3000).sign(), 1e-20 * noise(3000), 1e4 * noise(3000)]:
+        assert model(wave).isfinite().all()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("stft", [{}, {"window": "hann", "padding": "reflect"}, {"win_length": 400, "hop_length": 200}])
+def test_aligned_with_the_input(build, stft):
+    """A network that masks with one leaves every sample in its place, offline and in a stream."""
+    model = build(stft=stft)
+    final = model.network.deblock1.deconv.conv
+    final.weight.zero_()
+    final.bias.zero_()
+    final.bias[7 :: model.network.ccm.channels] = 1  # weight one on the present bin
+    wave = torch.zeros(3000)
+    wave[1234] = 1
+    assert torch.allclose(model(wave), wave, atol=1e-5)
+    wave = noise(3000)
+    assert torch.allclose(model(wave), wave, atol=1e-5)
+    stream = model.stream()
+    assert torch.allclose(torch.cat([stream(wave), stream.flush()]), wave, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_silent_farend_is_none(build):
+    model, wave = build(farend=True), noise(5000)
+    assert torch.equal(model(wave), model(wave, torch.zeros_like(wave)))
+    assert not torch.allclose(model(wave), model(wave, noise(5000)))
+
+
+@torch.inference_mode()
+def test_lengths_do_not_leak(model, error):
+    wave = noise(3, 6000)
+    far, lengths = farend(model, wave), torch.tensor([1.0, 0.5, 0.333])
+    out = model(wave, far, lengths=lengths)
+    junk, junk_far = wave.clone(), None if far is None else far.clone()
+    for i, end in enumerate([6000, 3000, 1998]):
+        assert torch.equal(out[i, end:], torch.zeros(6000 - end))
+        alone = model(wave[i, :end], None if far is None else far[i, :end])
+        assert error(out[i, :end], alone) < 1e-5
+        junk[i, end:] = 100
+        if far is not None:
+            junk_far[i, end:] = -100
+    assert torch.equal(model(junk, junk_far, lengths=lengths), out)
+
+
+def test_gradient_mode_changes_nothing(model, error):
+    wave = noise(2, int(2.5 * BLOCK_SECONDS * RATE))
+    far = farend(model, wave)
+    with_graph = model(wave, far)
+    assert with_graph.requires_grad
+    with torch.no_grad():
+        assert error(model(wave, far), with_graph) < 1e-5
+    with torch.inference_mode():
+        assert error(model(wave, far), with_graph) < 1e-5
+
+
+def test_trains(model):
+    wave = noise(2, 4000).requires_grad_()
+    model.train()(wave, farend(model, wave)).square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert wave.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [1, 37, 256, 700, "random"])
+@pytest.mark.parametrize("stft", [{}, {"window": "hann", "padding": "reflect", "scale": 0.5}])
+def test_stream_in_any_chunks(build, size, stft, error):
+    model = build(farend=True, stft=stft)
+    length = 2000 if size == 1 else 10 * RATE
+    wave, far = noise(2, length), noise(2, length)
+    cuts = torch.randint(0, 3000, (200,)).cumsum(0) if size == "random" else torch.arange(size, length, size)
+    cuts = sorted([*cuts[cuts < length].tolist(), 500, 500, 500])  # with a few empty chunks
+    stream, outputs, given, got = model.stream(batch_size=2), [], 0, 0
+    for part, far_part in zip(wave.tensor_split(cuts, 1), far.tensor_split(cuts, 1)):
+        outputs.append(stream(part, far_part))
+        given, got = given + part.shape[1], got + outputs[-1].shape[1]
+        assert given - got <= stream.latency * RATE
+    outputs.append(stream.flush())
+    with torch.no_grad():
+        whole = model(wave, far)
+    assert error(torch.cat(outputs, 1), whole) < 1e-5
+
+
+def test_stream_of_one_dimension(model, error):
+    wave = noise(3000)
+    far, stream = farend(model, wave), model.stream()
+    joined = torch.cat([stream(wave, far), stream.flush()])
+    assert error(joined, model(wave, far).detach()) < 1e-5
+
+
+def test_stream_starts_anew(build):
+    model, wave, outputs = build(), noise(3000), []
+    stream = model.stream()
+    for _ in range(2):  # flush ends a signal
+        outputs.append(torch.cat([stream(wave), stream.flush()]))
+    stream(noise(777))
+    stream.reset()
+    outputs.append(torch.cat([stream(wave), stream.flush()]))
+    assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[0], outputs[2])
+
+
+def test_stream_without_input(model):
+    stream = model.stream()
+    assert stream.flush().shape == (0,)
+    assert stream(torch.zeros(0)).shape == (0,)
+    assert stream.flush().shape == (0,)
+    assert model.stream(3).flush().shape == (3, 0)
+
+
+def test_stream_keeps_its_weights(build):
+    """A stream runs with the weights of the moment it was made; the model may train on."""
+    model, wave = build(), noise(3000)
+    one, two = model.stream(), model.stream()
+    before = torch.cat([one(wave), one.flush()])
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1)
+    assert torch.equal(torch.cat([two(wave), two.flush()]), before)
+
+
+@pytest.mark.parametrize("name", ["noisy", "farend"])
+@pytest.mark.parametrize(
+    ("wave", "message"),
+    [
+        (torch.full((1000,), torch.nan), "NaN or Inf"),
+        (torch.full((1000,), torch.inf), "NaN or Inf"),
+        (torch.zeros(1000, dtype=torch.int16), "int16"),
+        (torch.tensor(0.5), "single number"),
+        (np.zeros(1000, dtype=np.float32), "ndarray"),
+    ],
+)
+def test_unfit_signals(build, name, wave, message):
+    signals = {"noisy": torch.zeros(1000), "farend": torch.zeros(1000)} | {name: wave}
+    with pytest.raises(ValueError, match=f"{name} .*{message}"):
+        build(farend=True)(**signals)
+    stream, chunks = build(farend=True).stream(), list(signals.values())
+    with pytest.raises(ValueError, match=f"{'chunk' if name == 'noisy' else 'farend'} .*{message}"):
+        stream(*chunks)
+
+
+def test_unfit_shapes(build):
+    model, plain = build(farend=True), build()
+    wave = torch.zeros(2, 1000)
+    for call, message in [
+        (lambda: model(wave, wave[:, :999]), "farend (2, 999) and noisy (2, 1000)"),
+        (lambda: plain(wave, wave), "no far-end input"),
+        (lambda: plain.stream(2)(wave, wave), "no far-end input"),
+        (lambda: model(wave, lengths=torch.tensor([1.0])), "lengths (1,)"),
+        (lambda: model(wave[0], lengths=torch.tensor([1.0])), "lengths (1,)"),
+        (lambda: model(wave, lengths=torch.tensor([0.5, 1.5])), "lengths are relative"),
+        (lambda: model(wave, lengths=torch.tensor([0.0, 1.0])), "lengths are relative"),
+        (lambda: model.stream()(wave), "chunk has shape (2, 1000)"),
+        (lambda: model.stream(2)(wave, wave[:, :3]), "farend chunk (2, 3)"),
+        (lambda: plain.delay(wave, wave), "no far end"),
+        (lambda: model.delay(wave, wave[:1]), "farend (1, 1000)"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            call()
+
+
+@torch.inference_mode()
+def test_delay_of_waveforms(build):
+    model, wave = build(farend=True), noise(2, 3, 4000)
+    delay = model.delay(wave, noise(2, 3, 4000))
+    assert delay.shape[:2] == (2, 3)
+    assert delay.min() >= 0 and delay.max() <= 4 * 256 / RATE
+
+
+def test_config_builds_the_same_model(build):
+    model = build(farend=True, stft={"window": "hann"})
+    again = EnhancementModel.from_config(json.loads(json.dumps(model.config)))
+    again.load_state_dict(model.state_dict())
+    wave = noise(3000)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(wave), model(wave))
+    assert again.config == model.config
+
+
+def test_config_from_a_file(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"options": TINY, "sample_rate": 8000}))
+    model = EnhancementModel.from_config(tmp_path / "config.json")
+    assert (model.sample_rate, model.latency, model.farend) == (8000, 512 / 8000, False)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("deepvqe-xxl", "neither a file nor a preset"),
+        ({"network": "os"}, "unknown network"),
+        ({"network": "__import__"}, "unknown network"),
+        ({"colour": "red"}, "does not describe"),
+        ({"options": {"colour": "red"}}, "does not describe"),
+        ({"options": {**TINY, "hidden": 1 << 20}}, "parameters; the limit"),
+        ({"stft": {"win_length": 1 << 30, "hop_length": 1 << 29}}, "win_length"),
+        ({"format_version": 99}, "upgrade"),
+    ],
+)
+def test_absurd_configs(config, message):
+    with pytest.raises(ValueError, match=message):
+        EnhancementModel.from_config(config)

@@ -1,0 +1,180 @@
+"""What every streaming network promises, and what each option of DeepVQE changes."""
+
+import pytest
+import torch
+
+from deepvqe_hub import EnhancementModel
+from deepvqe_hub.models import DeepVQE
+from deepvqe_hub.models.causal import CausalConv2d
+from deepvqe_hub.presets import PRESETS
+
+BINS = 33
+FRAMES = 625  # 10 s at 62.5 frames a second
+
+# The presets with fewer channels and bins, so that ten seconds frame by frame are quick.
+TINY = {"bins": BINS, "channels": [4, 6, 8, 6], "decoder_channels": [6, 8, 4], "hidden": 10}
+TINY |= {"encoder_residual": [True, False, True, True], "decoder_residual": [True, True, False, True]}
+FAREND = {"farend_channels": [4, 6], "align_hidden": 4, "dmax": 9}
+CONFIGS = {
+    "deepvqe": (DeepVQE, {**TINY, "upsampling": "concat", "mask_activation": True}),
+    "deepvqe-s": (DeepVQE, {**TINY, "encoder_residual": [False] * 4, "decoder_residual": [False, True, True, False]}),
+    "deepvqe-aec": (DeepVQE, {**TINY, **FAREND}),
+}
+
+
+@pytest.fixture(params=CONFIGS)
+def network(request, lively):
+    cls, options = CONFIGS[request.param]
+    return lively(cls(**options))
+
+
+def spectra(network, batch=1, frames=FRAMES):
+    """A microphone spectrum of realistic range, and a far end where the network takes one."""
+    shape = (batch, network.bins, frames, 2)
+    level = torch.logspace(-3, 1, frames)[torch.randperm(frames)][:, None]
+    return torch.randn(shape) * level, torch.randn(shape) if network.farend else None
+
+
+def pieces(network, spec, far, sizes):
+    """Outputs of a spectrum fed in pieces of the given sizes, joined, and the last state."""
+    outputs, state, start = [], None, 0
+    for size in sizes:
+        part = slice(start, start + size)
+        out, state = network(spec[:, :, part], None if far is None else far[:, :, part], state)
+        outputs.append(out)
+        start += size
+    assert start == spec.shape[2]
+    return torch.cat(outputs, dim=2), state
+
+
+def split(frames, size):
+    """``frames`` in pieces of ``size``, or of random sizes."""
+    if size == "random":
+        cuts = torch.randint(1, frames, (20,)).unique().tolist()
+        return [b - a for a, b in zip([0, *cuts], [*cuts, frames])]
+    return [size] * (frames // size) + [frames % size] * (frames % size > 0)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("size", [1, 2, 7, "random"])
+def test_streaming_equals_offline(network, error, size):
+    spec, far = spectra(network)
+    whole, state = network(spec, far)
+    joined, last = pieces(network, spec, far, split(FRAMES, size))
+    assert whole.shape == spec.shape
+    assert error(joined, whole) < 1e-5
+    assert all(error(last[name], state[name]) < 1e-4 for name in state)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "tf-gridnet"])
+def test_presets_stream(preset, error):
+    network = EnhancementModel.from_config(preset).eval().network
+    spec, far = spectra(network, frames=20)
+    whole, _ = network(spec, far)
+    assert error(pieces(network, spec, far, split(20, "random"))[0], whole) < 1e-5
+    assert error(pieces(network.folded(), spec, far, split(20, 1))[0], whole) < 1e-5
+
+
+@torch.inference_mode()
+def test_future_never_changes_the_past(network):
+    spec, far = spectra(network, frames=40)
+    now = 23
+    before, _ = network(spec, far)
+    spec, far = spec.clone(), None if far is None else far.clone()
+    for signal in [spec] if far is None else [spec, far]:
+        signal[:, :, now] += 1e3
+        after, _ = network(spec, far)
+        assert torch.equal(after[:, :, :now], before[:, :, :now])
+        assert not torch.equal(after[:, :, now], before[:, :, now])
+
+
+@torch.inference_mode()
+def test_folded_is_the_same_function(network, error):
+    spec, far = spectra(network, frames=30)
+    folded = network.folded()
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())  # the original is left as it was
+    assert error(folded(spec, far)[0], network(spec, far)[0]) < 1e-5
+
+
+def test_training_uses_the_statistics_of_the_batch(network):
+    spec, far = spectra(network, frames=30)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    evaluated, _ = network(spec, far)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    trained, _ = network.train()(spec, far)
+    assert not torch.allclose(trained, evaluated)
+    moved = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert moved == {name for name in before if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+
+
+def test_norm_in_a_convolution(lively, error):
+    conv, norm, x = CausalConv2d(3, 5, 9, stride=2), lively(torch.nn.BatchNorm2d(5)), torch.randn(2, 3, 12, 9)
+    state = {".past": torch.randn(2, 3, 3, 9)}
+    assert error(conv(x, dict(state), norm), norm(conv(x, dict(state)))) < 1e-6
+    norm.train()
+    assert error(conv(x, dict(state), norm), norm(conv(x, dict(state)))) < 1e-6
+
+
+def test_every_weight_learns(network):
+    spec, far = spectra(network, frames=30)
+    network.train()(spec, far)[0].square().mean().backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+@torch.inference_mode()
+def test_state_is_not_changed(network):
+    spec, far = spectra(network, frames=10)
+    _, state = network(spec, far)
+    copy = {name: tensor.clone() for name, tensor in state.items()}
+    first, _ = network(spec, far, state)
+    second, _ = network(spec, far, state)
+    assert torch.equal(first, second)
+    assert state.keys() == copy.keys() == network.initial_state().keys()
+    assert all(torch.equal(state[name], copy[name]) for name in state)
+    assert all(state[name].shape == zeros.shape for name, zeros in network.initial_state(1).items())
+
+
+@torch.inference_mode()
+def test_two_streams_in_one_batch(network, error):
+    spec, far = spectra(network, batch=2, frames=30)
+    both, _ = pieces(network, spec, far, split(30, 7))
+    for i in range(2):
+        alone, _ = pieces(network, spec[i : i + 1], None if far is None else far[i : i + 1], split(30, 7))
+        assert error(both[i : i + 1], alone) < 1e-5
+
+
+@torch.inference_mode()
+def test_silence_stays_silent(network):
+    spec = torch.zeros(1, BINS, 20, 2)
+    assert torch.equal(network(spec, spec if network.farend else None)[0], spec)
+
+
+def test_double_precision(network):
+    spec, far = spectra(network.double(), frames=5)
+    assert network(spec.double(), None if far is None else far.double())[0].dtype == torch.float64
+
+
+def test_wrong_far_end():
+    spec = torch.randn(1, BINS, 5, 2)
+    with pytest.raises(ValueError, match="no far-end input"):
+        DeepVQE(**TINY)(spec, spec)
+    with pytest.raises(ValueError, match="differ in shape"):
+        DeepVQE(**TINY, **FAREND)(spec, spec[:, :, :4])
+    with pytest.raises(ValueError, match="no far end"):
+        DeepVQE(**TINY).delay(spec, spec)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"decoder_channels": [6, 8]}, "decoder_channels has 2 entries"),
+        ({"encoder_residual": [True]}, "encoder_residual has 1"),
+        ({"farend_channels": [4]}, "two farend_channels"),
+        ({"upsampling": "bicubic"}, "bicubic"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        DeepVQE(**TINY | options)

@@ -1,0 +1,58 @@
+"""Agreement with independent public implementations, on random weights; needs files that are not in the repository."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import deepvqe_hub
+from deepvqe_hub.models import DeepVQE
+
+
+def seeded_weights(network):
+    """The weights behind ``deepvqe_seed.npz``: drawn from one generator in the order of the sorted keys."""
+    generator, weights = torch.Generator().manual_seed(20261122), {}
+    for key, tensor in sorted(network.state_dict().items()):
+        if key.endswith("num_batches_tracked"):
+            weights[key] = torch.tensor(1000)
+        elif key.endswith("running_var") or (".bn." in key and key.endswith("weight")):
+            weights[key] = torch.rand(tensor.shape, generator=generator) + 0.5
+        else:
+            fan = tensor[0].numel() if tensor.dim() > 1 else 16
+            weights[key] = torch.randn(tensor.shape, generator=generator) / math.sqrt(fan)
+    return weights
+
+
+@torch.inference_mode()
+def test_reference_implementation(parity, error):
+    numbers = np.load(parity("deepvqe_seed.npz"))
+    network = DeepVQE(upsampling="concat", mask_activation=True).eval()
+    weights = seeded_weights(network)
+    assert len(weights) == 156
+    checksum = sum(w.double().sum().item() for w in weights.values())
+    assert checksum == pytest.approx(float(numbers["checksum"]), rel=1e-9)
+    network.load_state_dict(weights)
+    spec = torch.from_numpy(numbers["x"])
+    assert error(network(spec)[0], numbers["y"]) < 1e-5
+    assert error(network.folded()(spec)[0], numbers["y"]) < 1e-5
+    state, frames = None, []
+    for frame in spec.split(1, 2):
+        out, state = network(frame, None, state)
+        frames.append(out)
+    assert error(torch.cat(frames, 2), numbers["y"]) < 1e-5
+
+
+@torch.inference_mode()
+def test_joint_echo_canceller(parity, error):
+    """Eight-bit weights of the echo-cancelling network; the numbers were made with the weights before rounding."""
+    pytest.importorskip("gguf")
+    if not hasattr(deepvqe_hub, "load"):
+        pytest.skip("needs deepvqe_hub.load")
+    network = deepvqe_hub.load(str(parity("deepvqe_rand_q8.gguf"))).eval().network
+    numbers = np.load(parity("deepvqe_rand_io.npz"))
+    mic, far = torch.from_numpy(numbers["mic"]), torch.from_numpy(numbers["ref"])
+    assert error(network(mic, far)[0], numbers["out"]) < 6e-3
+    assert (
+        error(network.delay(mic, far), numbers["delay"][..., ::-1].copy()) < 1e-2
+    )  # the softmax magnifies the rounding
