@@ -85,6 +85,70 @@ class EnhancementModel(
         except TypeError as error:
             raise ValueError(f"the config does not describe an EnhancementModel: {error}") from error
 
+    # The Hub's mixin on its own loads non-strictly and falls back to pickles; these say what happens instead.
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        map_location: str | torch.device = "cpu",
+        **hub_options,
+    ) -> EnhancementModel:
+        """A model from a checkpoint folder or a Hugging Face Hub repository, strictly, in evaluation mode.
+
+        Reads ``config.json`` and ``model.safetensors`` only. :func:`deepvqe_hub.load` takes other formats as well.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or "owner/name".
+            revision: branch, tag or commit.
+            map_location: device for the model.
+            **hub_options: ``token``, ``cache_dir``, ``local_files_only``, ``force_download``.
+        """
+        from deepvqe_hub.hub.loading import load_pretrained
+
+        return load_pretrained(cls, pretrained_model_name_or_path, revision, **hub_options).to(map_location)
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        model_card_kwargs: Mapping | None = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        half: bool = False,
+        config: Mapping | None = None,
+        **push_to_hub_kwargs,
+    ) -> str | None:
+        """Write a checkpoint folder; files of an earlier call are replaced, a model card that is there is kept.
+
+        Args:
+            save_directory: the folder.
+            model_card_kwargs: what the card says, see :func:`deepvqe_hub.hub.card.model_card`.
+            repo_id, push_to_hub, push_to_hub_kwargs: also upload it, see :meth:`push_to_hub`.
+            half: store matrices in half precision.
+            config: taken for the mixin's sake; the config is always the model's own.
+        """
+        from deepvqe_hub.hub.folder import save_folder
+
+        save_folder(self, save_directory, model_card_kwargs, half=half, force=True, keep_card=True)
+        if not push_to_hub:
+            return None
+        kwargs = {"model_card_kwargs": model_card_kwargs, **push_to_hub_kwargs}
+        return self.push_to_hub(repo_id or Path(save_directory).name, **kwargs)
+
+    def push_to_hub(self, repo_id: str, *, model_card_kwargs: Mapping | None = None, **kwargs) -> str:
+        """Upload the checkpoint folder to "owner/name", which is made if need be; returns the URL of the commit.
+
+        Args:
+            repo_id: the repository.
+            model_card_kwargs: what the card says, see :func:`deepvqe_hub.hub.card.model_card`.
+            **kwargs: ``commit_message``, ``private``, ``token``, ``branch``, ``create_pr``, as in ``huggingface_hub``.
+        """
+        card = {"repo_id": repo_id, **(model_card_kwargs or {})}
+        return super().push_to_hub(repo_id, model_card_kwargs=card, **kwargs)
+
     @property
     def latency(self) -> float:
         """Algorithmic latency in seconds: how long a sample waits at most until it comes out of a stream."""

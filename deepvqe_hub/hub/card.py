@@ -1,0 +1,196 @@
+"""The two files of a checkpoint folder that are not for us: the model card, and SpeechBrain's hyperparameter file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from string import Template
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from deepvqe_hub.enhancement import EnhancementModel
+
+_PAPERS = {
+    "DeepVQE": ("DeepVQE (Indenbom et al., Interspeech 2023)", "https://arxiv.org/abs/2306.03177"),
+    "DPCRN": ("DPCRN (Le et al., Interspeech 2021)", "https://arxiv.org/abs/2107.05429"),
+    "TFGridNet": ("TF-GridNet (Wang et al., 2023)", "https://arxiv.org/abs/2211.12433"),
+}
+
+_KEYS = (
+    *("name", "repo_id", "license", "description", "training", "results", "limits"),
+    *("datasets", "language", "base_model", "tags"),
+)
+
+_BODY = Template("""
+# $name
+
+$description
+
+| | |
+|---|---|
+| task | $task |
+| network | [$paper]($paper_url), $parameters parameters |
+| sample rate | $rate Hz |
+| algorithmic latency | $latency |
+| licence of the weights | $licence |
+$training$results
+## Usage
+
+```
+pip install deepvqe-hub
+```
+
+PyTorch:
+
+```python
+import deepvqe_hub
+
+model = deepvqe_hub.load("$source")      # or EnhancementModel.from_pretrained
+clean = model(noisy)                     # (..., time) at $rate Hz, same shape out$farend
+```
+
+torch.hub, without installing the package:
+
+```python
+import torch
+
+model = torch.hub.load("OWNER/deepvqe-hub", "$entry", checkpoint="$source", trust_repo=True)
+```
+
+SpeechBrain (`pip install 'deepvqe-hub[speechbrain]'`):
+
+```python
+from deepvqe_hub import Enhancer
+
+enhancer = Enhancer.from_hparams(source="$source", savedir="pretrained")
+enhancer.enhance_file("noisy.wav", output_filename="clean.wav")
+```
+
+`from_hparams` evaluates `hyperparams.yaml`, as every SpeechBrain model does. `Enhancer.from_pretrained("$source")`
+gives the same object from `config.json` and `model.safetensors` alone. SpeechBrain's own `WaveformEnhancement` loads
+this repository as well.
+$limits""")
+
+_YAML = Template("""# For SpeechBrain: deepvqe_hub.Enhancer.from_hparams, or speechbrain.inference.WaveformEnhancement.
+# Made from config.json, which is what everything else reads.
+sample_rate: $rate
+
+# Where the weights are, if not beside this file: a folder or a Hub repository.
+pretrained_path: null
+
+model: !new:deepvqe_hub.enhancer.SpeechBrainModel
+  config: $config
+
+modules:
+  enhance_model: !ref <model>
+
+audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
+  sample_rate: !ref <sample_rate>
+  mix: avg-to-mono
+
+pretrainer: !new:deepvqe_hub.enhancer.FolderPretrainer
+  folder: !ref <pretrained_path>
+  loadables:
+    model: !ref <model>
+  custom_hooks:
+    model: !name:deepvqe_hub.enhancer.load_weights
+""")
+
+
+def hyperparams(config: Mapping) -> str:
+    """The text of ``hyperparams.yaml`` for a config (JSON is YAML, so the config stands in it as it is)."""
+    return _YAML.substitute(rate=config["sample_rate"], config=json.dumps(config))
+
+
+def model_card(model: EnhancementModel, card: Mapping | None = None) -> str:
+    """The text of a model card, with the metadata that the Hub filters by.
+
+    Args:
+        model: what the card is of.
+        card: any of
+
+            * ``name``: title, such as "deepvqe-s";
+            * ``repo_id``: where it will stand on the Hub, for the usage examples; by default the name;
+            * ``license``: of the weights, an identifier of the Hub, by default "apache-2.0";
+            * ``description``: a paragraph;
+            * ``training``: a paragraph on data, losses and hardware;
+            * ``datasets``, ``language``, ``base_model``, ``tags``: as on the Hub;
+            * ``results``: ``{data set: {metric: value}}``, such as ``{"DNS3 no-reverb": {"PESQ-WB": 2.9}}``;
+            * ``limits``: a paragraph on what the model is not for.
+
+    Raises:
+        ValueError: for a key that is none of these.
+    """
+    card = dict(card or {})
+    unknown = sorted(set(card) - set(_KEYS))
+    if unknown:
+        raise ValueError(f"a model card has no {', '.join(unknown)}; it has {', '.join(_KEYS)}")
+    network = model.config["network"]
+    name = card.get("name") or str(card.get("repo_id") or network).rsplit("/")[-1]
+    task = "echo cancellation, noise suppression and dereverberation" if model.farend else "noise suppression"
+    paper, paper_url = _PAPERS.get(network, (network, "https://github.com/OWNER/deepvqe-hub"))
+    causal = getattr(model.network, "streams", False)
+    body = _BODY.substitute(
+        name=name,
+        description=card.get("description") or f"Speech enhancement by {network}: {task}.",
+        task=task,
+        paper=paper,
+        paper_url=paper_url,
+        parameters=f"{sum(p.numel() for p in model.parameters()):,}",
+        rate=model.sample_rate,
+        latency=f"{1000 * model.latency:g} ms, streams" if causal else "the whole signal",
+        licence=card.get("license", "apache-2.0"),
+        training=f"\n## Training\n\n{card['training']}\n" if card.get("training") else "",
+        results=_results_table(card.get("results") or {}),
+        source=card.get("repo_id") or name,
+        entry=_entry(network, model.farend),
+        farend="\nclean = model(mic, farend=loudspeaker)   # both of one shape" if model.farend else "",
+        limits=f"\n## Limits\n\n{card['limits']}\n" if card.get("limits") else "",
+    )
+    return f"---\n{_metadata(name, model, card).to_yaml()}\n---\n{body}"
+
+
+def _metadata(name: str, model: EnhancementModel, card: Mapping) -> ModelCardData:
+    tags = ["speech-enhancement", "noise-suppression", "speechbrain", "pytorch_model_hub_mixin", "model_hub_mixin"]
+    tags += ["streaming"] if getattr(model.network, "streams", False) else []
+    tags += ["acoustic-echo-cancellation", "dereverberation"] if model.farend else []
+    results = [
+        EvalResult(
+            task_type="audio-to-audio",
+            task_name="Speech enhancement",
+            dataset_type=dataset.lower().replace(" ", "-"),
+            dataset_name=dataset,
+            metric_type=metric.lower().replace(" ", "-"),
+            metric_name=metric,
+            metric_value=value,
+        )
+        for dataset, metrics in (card.get("results") or {}).items()
+        for metric, value in metrics.items()
+    ]
+    metrics = list(dict.fromkeys(result.metric_type for result in results))
+    return ModelCardData(
+        license=card.get("license", "apache-2.0"),
+        library_name="deepvqe-hub",
+        pipeline_tag="audio-to-audio",
+        tags=list(dict.fromkeys([*tags, *card.get("tags", [])])),
+        datasets=card.get("datasets"),
+        language=card.get("language"),
+        base_model=card.get("base_model"),
+        metrics=metrics or None,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+
+
+def _results_table(results: Mapping[str, Mapping[str, float]]) -> str:
+    if not results:
+        return ""
+    metrics = list(dict.fromkeys(metric for values in results.values() for metric in values))
+    rows = [f"| {dataset} | " + " | ".join(f"{v.get(m, '')}" for m in metrics) + " |" for dataset, v in results.items()]
+    head = [f"| | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
+    return "\n## Results\n\n" + "\n".join(head + rows) + "\n"
+
+
+def _entry(network: str, farend: bool) -> str:
+    entry = {"DPCRN": "dpcrn", "TFGridNet": "tf_gridnet"}.get(network, "deepvqe")
+    return f"{entry}_aec" if farend else entry

@@ -1,0 +1,167 @@
+"""A checkpoint as plain data, whatever file it came from, and the strict way from there to a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from deepvqe_hub.enhancement import FORMAT_VERSION, MAX_PARAMETERS, EnhancementModel
+from deepvqe_hub.hub.errors import CheckpointError, FormatVersionError
+
+MAX_BYTES = 4 * MAX_PARAMETERS + (1 << 20)
+"""Size of the largest weights file that is read: the largest model in float32, and a header."""
+
+_CONFIG_KEYS = {"network": str, "options": dict, "stft": dict, "sample_rate": int, "format_version": int}
+_MAX_INTEGER = 1 << 16  # no size in a config comes near it, and none is refused that fits MAX_PARAMETERS
+_MAX_ENTRIES = 64
+
+
+@dataclass
+class Checkpoint:
+    """Config and weights in this package's naming, and how they were called where they came from.
+
+    Args:
+        config: keyword arguments of :class:`EnhancementModel`.
+        tensors: state dict of the model.
+        format: what kind of file they came from, for messages.
+        names: our name -> the name in that file, for the report of a conversion.
+        notes: what a reader should know: what was folded, assumed or left out.
+    """
+
+    config: dict[str, Any]
+    tensors: Mapping[str, torch.Tensor]
+    format: str
+    names: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def build(checkpoint: Checkpoint, where: str, cls: type[EnhancementModel] = EnhancementModel) -> EnhancementModel:
+    """The model of a checkpoint, in evaluation mode, on the CPU, in float32.
+
+    Everything is checked before memory is taken for the model: names, shapes and types must be exactly those that the
+    config asks for, and all numbers finite.
+
+    Args:
+        checkpoint: what a reader returned.
+        where: path or repository, for messages.
+        cls: subclass of :class:`EnhancementModel` to build.
+
+    Raises:
+        CheckpointError: naming the offending entries.
+    """
+    config = check_config(checkpoint.config, where)
+    tensors = {name: tensor.detach() for name, tensor in checkpoint.tensors.items()}
+    try:
+        with torch.device("meta"):
+            blank = cls(**config)
+            if hasattr(blank.network, "initial_state"):
+                state = sum(value.numel() for value in blank.network.initial_state().values())
+                if state > MAX_PARAMETERS:
+                    raise ValueError(f"a stream would remember {state:,} numbers; the limit is {MAX_PARAMETERS:,}")
+    except Exception as error:  # a stranger's numbers may fail anywhere inside a constructor
+        raise CheckpointError(f"{where}: the config describes no model: {error}") from error
+    check_tensors(blank.state_dict(), tensors, where)
+    model = cls(**config)
+    model.load_state_dict(tensors, strict=True)  # copies, and converts half precision to float32
+    return model.eval()
+
+
+def parse_config(text: str, where: str) -> dict[str, Any]:
+    """The contents of a ``config.json``, checked; see :func:`check_config`."""
+
+    def refuse(constant: str):
+        raise ValueError(f"{constant} is not a number")
+
+    try:
+        config = json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: config.json is not valid JSON: {error}") from error
+    return check_config(config, where)
+
+
+def check_config(config: Any, where: str) -> dict[str, Any]:
+    """``config`` itself if it has our keys with sane values.
+
+    Raises:
+        FormatVersionError: it was written by a later release.
+        CheckpointError: it is not one of ours, or asks for something absurd.
+    """
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{where}: the config is a {type(config).__name__}, not an object")
+    missing = [key for key in ("network", "format_version") if key not in config]
+    if missing:
+        raise CheckpointError(
+            f"{where} is not a deepvqe-hub checkpoint: its config lacks {' and '.join(missing)}"
+            + (f" (it is for {config['model_type']!r})" if isinstance(config.get("model_type"), str) else "")
+        )
+    version = config["format_version"]
+    if type(version) is int and version > FORMAT_VERSION:
+        raise FormatVersionError(
+            f"{where} has format version {version}, this release reads up to {FORMAT_VERSION}: "
+            "pip install --upgrade deepvqe-hub"
+        )
+    unknown = sorted(set(config) - set(_CONFIG_KEYS))
+    if unknown:
+        raise CheckpointError(f"{where}: unknown entries in the config: {', '.join(map(str, unknown))}")
+    for key, kind in _CONFIG_KEYS.items():
+        if key in config and type(config[key]) is not kind:
+            raise CheckpointError(f"{where}: {key} in the config must be of type {kind.__name__}, not {config[key]!r}")
+    if version < 1:
+        raise CheckpointError(f"{where}: format_version {version} does not exist")
+    if not 1000 <= config.get("sample_rate", 16000) <= 384_000:
+        raise CheckpointError(f"{where}: sample_rate {config['sample_rate']} is out of range, 1000 to 384000 Hz")
+    _check_values({"options": config.get("options", {}), "stft": config.get("stft", {})}, where)
+    return config
+
+
+def _check_values(value: Any, where: str) -> None:
+    if isinstance(value, (dict, list, tuple)):
+        if len(value) > _MAX_ENTRIES:
+            raise CheckpointError(
+                f"{where}: {len(value)} entries in one place of the config, the limit is {_MAX_ENTRIES}"
+            )
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_values(item, where)
+    elif isinstance(value, int) and abs(value) > _MAX_INTEGER:
+        raise CheckpointError(f"{where}: {value} in the config is out of range, the limit is {_MAX_INTEGER}")
+
+
+def check_tensors(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], where: str) -> None:
+    """Compare a state dict with what the model needs, by name, shape and type, and look for NaN and Inf.
+
+    Raises:
+        CheckpointError: naming up to five entries of each kind of fault.
+    """
+    faults = []
+    missing = [name for name in wanted if name not in found]
+    unknown = [name for name in found if name not in wanted]
+    faults += [f"missing: {_some(missing)}"] if missing else []
+    faults += [f"unknown: {_some(unknown)}"] if unknown else []
+    common = [name for name in wanted if name in found]
+    shapes = [
+        f"{name} {tuple(found[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in common
+        if found[name].shape != wanted[name].shape
+    ]
+    faults += [f"shapes: {_some(shapes)}"] if shapes else []
+    kinds = [
+        f"{name} {found[name].dtype}"
+        for name in common
+        if found[name].is_complex()
+        or found[name].layout != torch.strided
+        or found[name].is_floating_point() != wanted[name].is_floating_point()
+    ]
+    faults += [f"types: {_some(kinds)}"] if kinds else []
+    if faults:
+        raise CheckpointError(f"{where}: the weights do not fit the config; " + "; ".join(faults))
+    broken = [name for name in common if not torch.isfinite(found[name]).all()]
+    if broken:
+        raise CheckpointError(f"{where}: NaN or Inf in {_some(broken)}")
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,135 @@
+"""Checkpoint folders, the package's own format.
+
+``config.json`` and ``model.safetensors`` are read, and nothing else; ``hyperparams.yaml`` is for SpeechBrain and
+``README.md`` for people.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.hub import card as cards
+from deepvqe_hub.hub.checkpoint import MAX_BYTES, Checkpoint, build, check_config, check_tensors, parse_config
+from deepvqe_hub.hub.errors import CheckpointError
+
+CONFIG, WEIGHTS, YAML, README = "config.json", "model.safetensors", "hyperparams.yaml", "README.md"
+FILES = (CONFIG, WEIGHTS, YAML, README)
+_MAX_CONFIG_BYTES = 1 << 16
+
+
+def read_folder(
+    folder: str | Path, where: str | None = None, cls: type[EnhancementModel] = EnhancementModel
+) -> EnhancementModel:
+    """The model in a checkpoint folder, in evaluation mode; see :func:`deepvqe_hub.hub.checkpoint.build`.
+
+    Args:
+        folder: holds ``config.json`` and ``model.safetensors``; other files are not looked at.
+        where: what messages call it, by default the path.
+        cls: subclass of :class:`EnhancementModel` to build.
+    """
+    where = where or str(folder)
+    folder = Path(folder)
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(f"{where} is not a deepvqe-hub checkpoint: it has no {' and no '.join(missing)}")
+    config_file = folder / CONFIG
+    if config_file.stat().st_size > _MAX_CONFIG_BYTES:
+        raise CheckpointError(f"{where}: config.json is larger than {_MAX_CONFIG_BYTES:,} bytes")
+    config = parse_config(config_file.read_text(encoding="utf-8", errors="replace"), where)
+    tensors = read_weights(folder / WEIGHTS, where)
+    return build(Checkpoint(config, tensors, "checkpoint folder"), where, cls)
+
+
+def read_weights(path: str | Path, where: str | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, whatever its name.
+
+    Raises:
+        CheckpointError: the file is damaged, is no safetensors file or is larger than the largest model.
+    """
+    where = where or str(path)
+    if Path(path).stat().st_size > MAX_BYTES:
+        raise CheckpointError(f"{where}: the weights are larger than {MAX_BYTES:,} bytes")
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{where}: {WEIGHTS} is not a sound safetensors file: {error}") from error
+
+
+def load_weights(model: EnhancementModel, path: str | Path) -> None:
+    """Put the tensors of a safetensors file into ``model``, strictly: same names, same shapes, all finite."""
+    tensors = read_weights(path)
+    check_tensors(model.state_dict(), tensors, str(path))
+    model.load_state_dict(tensors, strict=True)
+
+
+def save_folder(
+    model: EnhancementModel,
+    folder: str | Path,
+    card: Mapping | None = None,
+    *,
+    half: bool = False,
+    force: bool = False,
+    keep_card: bool = False,
+) -> Path:
+    """Write a checkpoint folder that ``deepvqe_hub.load``, the Hugging Face Hub and SpeechBrain understand.
+
+    The files are written beside their destination first and moved there when all of them are complete.
+
+    Args:
+        model: any :class:`EnhancementModel`, on any device.
+        folder: destination; its parents are made.
+        card: what the model card says, all of it optional; see :func:`deepvqe_hub.hub.card.model_card`.
+        half: store matrices and kernels as float16, half the size; they are float32 again when loaded. Vectors (biases,
+            statistics of norms) keep their precision.
+        force: replace checkpoint files that are there already; other files in the folder are left alone.
+        keep_card: with ``force``, keep a model card that is there: people edit them.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: without ``force``, for a folder that holds any of the files.
+        ValueError: the weights are not finite, or not within float16 for ``half``.
+    """
+    folder = Path(folder)
+    present = [name for name in FILES if (folder / name).exists()]
+    if present and not force:
+        raise FileExistsError(f"{folder} already has {', '.join(present)}; pass force=True (--force) to replace them")
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; a checkpoint is a folder")
+    config = check_config(json.loads(json.dumps(model.config)), str(folder))
+    tensors = {name: _storable(tensor, half) for name, tensor in model.state_dict().items()}
+    check_tensors(model.state_dict(), tensors, "the model to save")
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as parent:
+        draft = Path(parent) / "draft"
+        draft.mkdir()
+        save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
+        (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (draft / YAML).write_text(cards.hyperparams(config), encoding="utf-8")
+        (draft / README).write_text(cards.model_card(model, card), encoding="utf-8")
+        if folder.exists():
+            for name in FILES:
+                if not (keep_card and name == README and name in present):
+                    os.replace(draft / name, folder / name)
+        else:
+            shutil.move(draft, folder)
+    return folder
+
+
+def _storable(tensor: torch.Tensor, half: bool) -> torch.Tensor:
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.to(torch.float16 if half and tensor.dim() > 1 else torch.float32)
+    return tensor.contiguous().clone()  # a copy each: safetensors stores no shared memory

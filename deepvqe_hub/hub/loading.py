@@ -1,0 +1,153 @@
+"""``load``: every way to get a model with trained weights."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.hub import formats, registry
+from deepvqe_hub.hub.checkpoint import build
+from deepvqe_hub.hub.download import Repository
+from deepvqe_hub.hub.errors import CheckpointError, NotCachedError, WeightsMissingError
+from deepvqe_hub.hub.folder import CONFIG, WEIGHTS, read_folder
+
+_HUB_OPTIONS = ("token", "cache_dir", "local_files_only", "force_download")
+
+
+def load(
+    name_or_path: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    **options,
+) -> EnhancementModel:
+    """A model with trained weights, in evaluation mode. Nothing that is loaded is executed.
+
+    Args:
+        name_or_path: one of
+
+            * a name of :func:`list_models`, such as ``"deepvqe-s"``;
+            * a checkpoint folder;
+            * a repository of the Hugging Face Hub, ``"owner/name"`` (a folder of that name goes first);
+            * a ``.tar`` of the reference implementation, github.com/Xiaobin-Rong/deepvqe;
+            * a ``.gguf`` of github.com/richiejp/deepvqe-ggml.
+        revision: branch, tag or commit of a Hub repository; pin one where results must not change.
+        device: where to put the model, by default the CPU.
+        **options: for the Hub ``token``, ``cache_dir``, ``local_files_only``, ``force_download``, and ``file``
+            to choose one of several in another format; for a ``.tar`` ``window`` and ``padding``, see
+            :func:`deepvqe_hub.hub.reference.read`; for a ``.gguf`` ``temperature``, see
+            :func:`deepvqe_hub.hub.gguf_file.read`.
+
+    Returns:
+        The model, float32, ``model.sample_rate`` Hz.
+
+    Raises:
+        FileNotFoundError: no such file, or one of the kinds of :class:`deepvqe_hub.hub.HubError` and
+            :class:`deepvqe_hub.hub.WeightsMissingError`.
+        ValueError: an unknown name or option; :class:`deepvqe_hub.hub.CheckpointError` for a damaged or foreign
+            file.
+
+    Example:
+        >>> model = deepvqe_hub.load("deepvqe-s")  # doctest: +SKIP
+        >>> clean = model(noisy)  # doctest: +SKIP
+    """
+    model = _load(name_or_path, revision, options, EnhancementModel)
+    return model if device is None else model.to(device)
+
+
+def load_pretrained(cls: type[EnhancementModel], source: str | os.PathLike, revision: str | None, **options):
+    """What :meth:`EnhancementModel.from_pretrained` does: our own format only, a folder or a Hub repository."""
+    if Path(source).is_dir():
+        return read_folder(source, cls=cls)
+    repository = Repository(str(source), revision, **options)
+    return read_folder(repository.folder(CONFIG, WEIGHTS), str(repository), cls)
+
+
+def _load(source: str | os.PathLike, revision: str | None, options: dict, cls: type[EnhancementModel]):
+    name = os.fspath(source)
+    entry = registry.find(name) if isinstance(source, str) else None
+    if entry is not None and entry.repo_id is None:
+        _refuse(options, revision, f"the model {name}")
+        if not entry.embedded:
+            raise WeightsMissingError(_no_weights(name))
+        return read_folder(entry.folder, f"the model {name}", cls)
+    path = Path(name).expanduser()
+    if entry is None and path.is_dir():
+        _refuse(options, revision, f"the folder {path}")
+        return read_folder(path, cls=cls)
+    if entry is None and (path.is_file() or _names_a_file(source)):
+        if revision is not None:
+            raise ValueError(f"revision is for repositories of the Hub; {path} is a file")
+        options = {key: value for key, value in options.items() if key not in _HUB_OPTIONS}
+        return build(formats.read_file(path, **options), str(path), cls)
+    if entry is None and "/" not in name:
+        raise ValueError(_unknown(name))
+    return _from_hub(entry, name, revision, options, cls)
+
+
+def _from_hub(entry: registry.Entry | None, name: str, revision: str | None, options: dict, cls):
+    asked = {key: options.pop(key) for key in _HUB_OPTIONS if key in options}
+    repository = Repository(entry.repo_id if entry else name, revision, **asked)
+    file = options.pop("file", entry.file if entry else None)
+    if file is None:
+        try:
+            repository.file(CONFIG)
+        except (CheckpointError, NotCachedError) as error:  # perhaps in another project's format
+            file = _foreign_file(repository, error)
+        else:
+            _refuse(options, None, str(repository))
+            return read_folder(repository.folder(CONFIG, WEIGHTS), str(repository), cls)
+    return build(formats.read_file(repository.file(file), **options), f"{repository.repo_id}/{file}", cls)
+
+
+def _foreign_file(repository: Repository, error: Exception) -> str:
+    """The GGUF file in a repository, of several the one that is not quantised; if there is none, ``error``."""
+    try:
+        names = [name for name in repository.names() if name.endswith(".gguf")]
+    except (FileNotFoundError, ValueError):
+        names = []
+    full = [name for name in names if not re.search(r"q\d", name.lower())]
+    for choice in (names, full):
+        if len(choice) == 1:
+            return choice[0]
+    if names:
+        raise CheckpointError(f"{repository} has several checkpoints, choose one with file=: {', '.join(names)}")
+    raise error
+
+
+def _refuse(options: dict, revision: str | None, where: str) -> None:
+    unknown = [key for key in options if key not in _HUB_OPTIONS]
+    if unknown:
+        raise ValueError(f"{where} takes no option {', '.join(unknown)}")
+    if revision is not None:
+        raise ValueError(f"revision is for repositories of the Hub; {where} has none")
+
+
+def _names_a_file(source: str | os.PathLike) -> bool:
+    name = os.fspath(source)
+    return (
+        not isinstance(source, str)
+        or name.startswith((".", "/", "~"))
+        or (os.sep != "/" and os.sep in name)
+        or name.count("/") > 1
+        or Path(name).suffix.lower() in formats.SUFFIXES
+    )
+
+
+def _no_weights(name: str) -> str:
+    have = [entry.name for entry in registry.ENTRIES.values() if entry.embedded or entry.repo_id]
+    return (
+        f"no weights for {name} ship with this release; there are some for: {', '.join(have) or 'none'}. "
+        f'Random ones: EnhancementModel.from_config("{name}"); your own: load a folder, file or Hub repository'
+    )
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, registry.ENTRIES, 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{name!r} is neither a file, a folder nor a known model{hint} Known: {', '.join(registry.ENTRIES)}"

@@ -1,0 +1,155 @@
+"""The models that this package knows by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.presets import PRESETS
+
+WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
+"""Checkpoint folders that ship inside the package, each called as its model."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A known model.
+
+    Args:
+        name: what :func:`deepvqe_hub.load` takes.
+        preset: configuration, for :meth:`EnhancementModel.from_config`.
+        description: one line.
+        licence: of the weights.
+        repo_id: repository on the Hugging Face Hub, for weights that do not ship inside the package.
+        file: name of the file there, for weights in another project's format.
+        source: whose weights these are.
+        overrides: options in which these weights differ from the preset.
+    """
+
+    name: str
+    preset: str
+    description: str
+    licence: str = "Apache-2.0"
+    repo_id: str | None = None
+    file: str | None = None
+    source: str = "this project"
+    overrides: tuple[tuple[str, object], ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where the weights are, if they ship with this release."""
+        return WEIGHTS_FOLDER / self.name
+
+    @property
+    def embedded(self) -> bool:
+        return (self.folder / "model.safetensors").is_file()
+
+    @property
+    def weights(self) -> str:
+        """Where the weights come from, in words."""
+        if self.embedded:
+            return "in the package"
+        if self.repo_id:
+            return f"Hugging Face Hub: {self.repo_id}"
+        return "none yet"
+
+    def config(self) -> dict:
+        """The configuration: the shipped one, or else the preset's."""
+        preset = PRESETS[self.preset]
+        return preset | {"options": preset.get("options", {}) | dict(self.overrides)}
+
+
+ENTRIES: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry("deepvqe-s", "deepvqe-s", "small: noise suppression and dereverberation"),
+        Entry("deepvqe", "deepvqe", "full size: noise suppression and dereverberation"),
+        Entry("deepvqe-aec-s", "deepvqe-aec-s", "small: echo cancellation, noise suppression, dereverberation"),
+        Entry("deepvqe-aec", "deepvqe-aec", "full size: echo cancellation, noise suppression, dereverberation"),
+        Entry("dpcrn", "dpcrn", "noise suppression with a dual-path recurrent network"),
+        Entry("tf-gridnet", "tf-gridnet", "noise suppression offline; sees the whole signal"),
+        Entry(
+            "deepvqe-aec-gguf",
+            "deepvqe-aec",
+            "full size with delays up to 0.5 s: echo cancellation, noise suppression",
+            repo_id="richiejp/deepvqe-aec-gguf",
+            file="deepvqe.gguf",
+            source="deepvqe-ggml by Richard Palethorpe, trained on the DNS Challenge data (CC BY 4.0)",
+            overrides=(("upsampling", "concat"), ("dmax", 32)),
+        ),
+    )
+    if entry.preset in PRESETS
+}
+
+
+def find(name: str) -> Entry | None:
+    """The entry of a name or of a Hub repository, if there is one."""
+    if name in ENTRIES:
+        return ENTRIES[name]
+    return next((entry for entry in ENTRIES.values() if entry.repo_id == name), None)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A row of :func:`list_models`.
+
+    Args:
+        name: what :func:`deepvqe_hub.load` takes.
+        parameters: trainable numbers.
+        macs_per_second: multiply-adds for a second of audio.
+        sample_rate: in Hz.
+        farend: whether it takes a loudspeaker signal.
+        streams: whether it runs live.
+        weights: where they come from: "in the package", "Hugging Face Hub: …", "none yet".
+        available: whether :func:`deepvqe_hub.load` finds weights (for the Hub, given a network).
+        licence: of the weights.
+        source: whose weights.
+        description: one line.
+    """
+
+    name: str
+    parameters: int
+    macs_per_second: float
+    sample_rate: int
+    farend: bool
+    streams: bool
+    weights: str
+    available: bool
+    licence: str
+    source: str
+    description: str
+
+
+def list_models() -> list[ModelInfo]:
+    """The table of known models. Sizes are counted on models without memory, not typed.
+
+    Example:
+        >>> [row.name for row in deepvqe_hub.list_models() if row.farend]  # doctest: +SKIP
+        ['deepvqe-aec-s', 'deepvqe-aec', 'deepvqe-aec-gguf']
+    """
+    from deepvqe_hub.models.complexity import count_model
+
+    rows = []
+    for entry in ENTRIES.values():
+        with torch.device("meta"):
+            model = EnhancementModel.from_config(entry.folder / "config.json" if entry.embedded else entry.config())
+        size = count_model(model)
+        rows.append(
+            ModelInfo(
+                name=entry.name,
+                parameters=size.parameters,
+                macs_per_second=size.macs_per_second,
+                sample_rate=model.sample_rate,
+                farend=model.farend,
+                streams=model.network.streams,
+                weights=entry.weights,
+                available=entry.embedded or entry.repo_id is not None,
+                licence=entry.licence,
+                source=entry.source,
+                description=entry.description,
+            )
+        )
+    return rows
