@@ -13,6 +13,7 @@ from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_p
 from deepvqe_hub.data import AudioPool, NoisySpeech, RoomPool
 from deepvqe_hub.training.brain import EnhancementBrain
 from deepvqe_hub.training.publishing import publish
+from deepvqe_hub.training.transfer import init_from
 
 
 def make_data(hparams: dict, split: str, kind: type[NoisySpeech] = NoisySpeech, **options) -> NoisySpeech:
@@ -53,6 +54,8 @@ def train(
     seed = hparams["seed"]
     train_data = make_data(hparams, "train", data_class, size=hparams["items_per_epoch"], seed=seed)
     valid_data = make_data(hparams, "valid", data_class, size=hparams["valid_items"], seed=seed + 1)
+    if hparams["init_from"] and hparams["checkpointer"].find_checkpoint() is None:
+        init_from(hparams["modules"]["model"], hparams["init_from"])
     brain = brain_class(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
