@@ -1,0 +1,174 @@
+"""Entry points of torch.hub: speech enhancement models, waveform in, waveform out.
+
+>>> model = torch.hub.load("OWNER/deepvqe-hub", "deepvqe_s", trust_repo=True)
+>>> clean = model(noisy)  # (..., time) at model.sample_rate
+"""
+
+# What loading a model needs, and no more: torch.hub refuses to start where one of these is missing.
+dependencies = ["torch", "numpy", "safetensors", "huggingface_hub"]
+
+
+def _model(name, pretrained, checkpoint, device, options):
+    # Imports stand inside, so that a missing package is reported by torch.hub's own check of dependencies.
+    from deepvqe_hub import EnhancementModel, load
+
+    if checkpoint is not None:
+        return load(checkpoint, device=device, **options)
+    if pretrained:
+        return load(name, device=device, **options)
+    if options:
+        raise ValueError(f"random weights take no options, got {', '.join(options)}")
+    model = EnhancementModel.from_config(name)
+    return model if device is None else model.to(device)
+
+
+def deepvqe_s(pretrained=True, checkpoint=None, device=None, **options):
+    """Small DeepVQE: noise suppression and dereverberation, 0.57 M parameters, 16 kHz, streams.
+
+    Args:
+        pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
+        checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
+        device (str): where to put the model, by default the CPU.
+        **options: of ``deepvqe_hub.load``, such as ``revision`` for a Hub repository.
+
+    Returns:
+        deepvqe_hub.EnhancementModel, a torch.nn.Module: (..., time) to (..., time), float within ±1 at
+        ``model.sample_rate``; ``model.stream()`` for live audio.
+
+    Example:
+        >>> model = torch.hub.load("OWNER/deepvqe-hub", "deepvqe_s", trust_repo=True)
+        >>> clean = model(torch.randn(1, 16000))
+
+    Paper: DeepVQE, Indenbom et al., Interspeech 2023, https://arxiv.org/abs/2306.03177. Licence: Apache-2.0.
+    """
+    return _model("deepvqe-s", pretrained, checkpoint, device, options)
+
+
+def deepvqe(pretrained=True, checkpoint=None, device=None, **options):
+    """DeepVQE: noise suppression and dereverberation, 7.5 M parameters, 16 kHz, streams.
+
+    Args:
+        pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
+        checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file, such as
+            ``deepvqe_trained_on_DNS3.tar`` of github.com/Xiaobin-Rong/deepvqe.
+        device (str): where to put the model, by default the CPU.
+        **options: of ``deepvqe_hub.load``, such as ``revision`` for a Hub repository or ``window`` for a ``.tar``.
+
+    Returns:
+        deepvqe_hub.EnhancementModel, a torch.nn.Module: (..., time) to (..., time), float within ±1 at
+        ``model.sample_rate``; ``model.stream()`` for live audio.
+
+    Example:
+        >>> model = torch.hub.load("OWNER/deepvqe-hub", "deepvqe", pretrained=False, trust_repo=True)
+
+    Paper: DeepVQE, Indenbom et al., Interspeech 2023, https://arxiv.org/abs/2306.03177. Licence: Apache-2.0.
+    """
+    return _model("deepvqe", pretrained, checkpoint, device, options)
+
+
+def deepvqe_aec_s(pretrained=True, checkpoint=None, device=None, **options):
+    """Small DeepVQE with a far end: cancels echo, noise and reverberation at once, 0.59 M parameters, 16 kHz, streams.
+
+    Args:
+        pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
+        checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
+        device (str): where to put the model, by default the CPU.
+        **options: of ``deepvqe_hub.load``, such as ``revision`` for a Hub repository.
+
+    Returns:
+        deepvqe_hub.EnhancementModel, a torch.nn.Module: microphone and loudspeaker signal of one shape (..., time) to
+        the near-end talker, (..., time).
+
+    Example:
+        >>> model = torch.hub.load("OWNER/deepvqe-hub", "deepvqe_aec_s", trust_repo=True)
+        >>> clean = model(mic, farend=loudspeaker)
+
+    Paper: DeepVQE, Indenbom et al., Interspeech 2023, https://arxiv.org/abs/2306.03177. Licence: Apache-2.0.
+    """
+    return _model("deepvqe-aec-s", pretrained, checkpoint, device, options)
+
+
+def deepvqe_aec(pretrained=True, checkpoint=None, device=None, **options):
+    """DeepVQE with a far end: cancels echo, noise and reverberation at once, 8.0 M parameters, 16 kHz, streams.
+
+    Args:
+        pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
+        checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file, such as
+            ``deepvqe.gguf`` of github.com/richiejp/deepvqe-ggml ("richiejp/deepvqe-aec-gguf" on the Hub).
+        device (str): where to put the model, by default the CPU.
+        **options: of ``deepvqe_hub.load``, such as ``revision`` for the Hub or ``temperature`` for a ``.gguf``.
+
+    Returns:
+        deepvqe_hub.EnhancementModel, a torch.nn.Module: microphone and loudspeaker signal of one shape (..., time) to
+        the near-end talker, (..., time).
+
+    Example:
+        >>> model = torch.hub.load(
+        ...     "OWNER/deepvqe-hub", "deepvqe_aec", checkpoint="richiejp/deepvqe-aec-gguf", trust_repo=True
+        ... )
+        >>> clean = model(mic, farend=loudspeaker)
+
+    Paper: DeepVQE, Indenbom et al., Interspeech 2023, https://arxiv.org/abs/2306.03177. Licence: Apache-2.0.
+    """
+    return _model("deepvqe-aec", pretrained, checkpoint, device, options)
+
+
+def dpcrn(pretrained=True, checkpoint=None, device=None, **options):
+    """DPCRN: noise suppression with a dual-path convolutional recurrent network, 0.8 M parameters, 16 kHz, streams.
+
+    Args:
+        pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
+        checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
+        device (str): where to put the model, by default the CPU.
+        **options: of ``deepvqe_hub.load``, such as ``revision`` for a Hub repository.
+
+    Returns:
+        deepvqe_hub.EnhancementModel, a torch.nn.Module: (..., time) to (..., time), float within ±1 at
+        ``model.sample_rate``.
+
+    Example:
+        >>> model = torch.hub.load("OWNER/deepvqe-hub", "dpcrn", pretrained=False, trust_repo=True)
+
+    Paper: DPCRN, Le et al., Interspeech 2021, https://arxiv.org/abs/2107.05429. Licence: Apache-2.0.
+    """
+    return _model("dpcrn", pretrained, checkpoint, device, options)
+
+
+def tf_gridnet(pretrained=True, checkpoint=None, device=None, **options):
+    """TF-GridNet: noise suppression of whole recordings, 1.6 M parameters, 16 kHz; it cannot stream.
+
+    Args:
+        pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
+        checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
+        device (str): where to put the model, by default the CPU.
+        **options: of ``deepvqe_hub.load``, such as ``revision`` for a Hub repository.
+
+    Returns:
+        deepvqe_hub.EnhancementModel, a torch.nn.Module: (..., time) to (..., time), float within ±1 at
+        ``model.sample_rate``.
+
+    Example:
+        >>> model = torch.hub.load("OWNER/deepvqe-hub", "tf_gridnet", pretrained=False, trust_repo=True)
+
+    Paper: TF-GridNet, Wang et al., 2023, https://arxiv.org/abs/2211.12433. Licence: Apache-2.0.
+    """
+    return _model("tf-gridnet", pretrained, checkpoint, device, options)
+
+
+def enhancer(source="deepvqe-s", **options):
+    """Any of these models as a SpeechBrain ``Pretrained``; needs speechbrain, the others do not.
+
+    Args:
+        source (str): a model's name, a checkpoint folder, a Hugging Face Hub repository "owner/name", or a file.
+        **options: of ``deepvqe_hub.Enhancer.from_pretrained``, such as ``run_opts={"device": "cuda"}`` or ``revision``.
+
+    Returns:
+        deepvqe_hub.Enhancer, with ``enhance_file``, ``enhance_batch`` and ``enhance_stream``.
+
+    Example:
+        >>> enhancer = torch.hub.load("OWNER/deepvqe-hub", "enhancer", trust_repo=True)
+        >>> enhancer.enhance_file("noisy.wav", output_filename="clean.wav")
+    """
+    from deepvqe_hub import Enhancer
+
+    return Enhancer.from_pretrained(source, **options)
