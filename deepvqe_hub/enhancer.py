@@ -1,0 +1,242 @@
+"""The SpeechBrain interface: :class:`Enhancer`, and what a checkpoint folder's ``hyperparams.yaml`` builds.
+
+Imports speechbrain, which imports torchaudio; everything else in this package does without either.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import repeat
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from deepvqe_hub.enhancement import EnhancementModel, Stream
+from deepvqe_hub.hub.folder import WEIGHTS
+from deepvqe_hub.hub.folder import load_weights as _load_weights
+
+try:
+    from speechbrain.dataio.preprocess import AudioNormalizer
+    from speechbrain.inference.interfaces import Pretrained
+    from speechbrain.utils.fetching import FetchSource
+    from speechbrain.utils.parameter_transfer import Pretrainer
+except (ImportError, OSError, RuntimeError) as error:
+    # OSError: torchaudio built for CUDA beside a torch without it; RuntimeError: for another CUDA than torch's.
+    raise ImportError(
+        f"deepvqe_hub.Enhancer needs speechbrain and torchaudio, and they cannot be imported: {error}\n"
+        f"Found torch {torch.__version__} (CUDA {torch.version.cuda or 'none'}). If speechbrain is missing:\n"
+        "    pip install 'deepvqe-hub[speechbrain]'\n"
+        "If torchaudio does not fit torch, one of:\n"
+        "    pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'       a pair known to work\n"
+        "    pip install --force-reinstall torch torchaudio --index-url https://download.pytorch.org/whl/cu130"
+        "       both for one CUDA\n"
+        "    pip install --force-reinstall torch torchaudio --index-url https://download.pytorch.org/whl/cpu"
+        "       both without CUDA\n"
+        "deepvqe_hub.load and the command line need neither."
+    ) from error
+
+__all__ = ["Enhancer", "FolderPretrainer", "SpeechBrainModel", "load_weights"]
+
+
+class Enhancer(Pretrained):
+    """Speech enhancement and echo cancellation as a SpeechBrain ``Pretrained``.
+
+    :meth:`from_hparams` takes what every SpeechBrain interface takes (``savedir``, ``run_opts``, ``freeze_params``,
+    ``fetch_config``, ...) and, like them, **evaluates the repository's** ``hyperparams.yaml``, **which can run code**:
+    use it on sources you trust. :meth:`from_pretrained` gives the same object from data alone.
+
+    Parameters are frozen unless ``freeze_params=False``; gradients then flow to parameters and input.
+
+    Example:
+        >>> enhancer = Enhancer.from_hparams(source="owner/some-deepvqe", savedir="pretrained")  # doctest: +SKIP
+        >>> enhancer.enhance_file("noisy.wav", output_filename="clean.wav")  # doctest: +SKIP
+    """
+
+    MODULES_NEEDED = ["enhance_model"]  # noqa: RUF012, the name and type that Pretrained reads
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | os.PathLike | EnhancementModel, *, run_opts=None, freeze_params: bool = True, **options
+    ) -> Enhancer:
+        """An enhancer without reading any YAML.
+
+        Args:
+            source: anything that :func:`deepvqe_hub.load` takes, or a model.
+            run_opts: of SpeechBrain, such as ``{"device": "cuda", "precision": "bf16"}``.
+            freeze_params: False to train the parameters.
+            **options: of :func:`deepvqe_hub.load`, such as ``revision``.
+        """
+        if isinstance(source, EnhancementModel):
+            model = source
+        else:
+            from deepvqe_hub.hub import load
+
+            model = load(source, **options)
+        return cls(
+            modules={"enhance_model": SpeechBrainModel(model)},
+            hparams={
+                "sample_rate": model.sample_rate,
+                "audio_normalizer": AudioNormalizer(sample_rate=model.sample_rate, mix="avg-to-mono"),
+            },
+            run_opts=run_opts,
+            freeze_params=freeze_params,
+        )
+
+    @property
+    def model(self) -> EnhancementModel:
+        """The model inside."""
+        module = self.mods["enhance_model"]
+        return getattr(module, "module", module).model  # `module` again where SpeechBrain made it data-parallel
+
+    @property
+    def sample_rate(self) -> int:
+        """Of what goes in and comes out, in Hz; :meth:`load_audio` and :meth:`enhance_file` resample to it."""
+        return self.model.sample_rate
+
+    def enhance_batch(
+        self, noisy: torch.Tensor, lengths: torch.Tensor | None = None, farend: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Enhance a batch.
+
+        Args:
+            noisy: microphone signals, (batch, time), within ±1 at :attr:`sample_rate`.
+            lengths: relative lengths (batch,), 0 to 1, of padded signals; the rest is ignored and becomes zeros.
+            farend: loudspeaker signals in the shape of ``noisy``, for echo-cancelling models.
+
+        Returns:
+            Enhanced signals in the shape of ``noisy``, on the model's device.
+        """
+        # Asked of the parameters, because `.to()` moves them but leaves Pretrained's own note of the device.
+        device = next(self.mods.parameters()).device
+        noisy = noisy.to(device)
+        farend = None if farend is None else farend.to(device)
+        wanted = noisy.requires_grad or any(p.requires_grad for p in self.mods.parameters())
+        # Where nothing can be trained, the model may work in blocks, in constant memory.
+        with torch.set_grad_enabled(wanted and torch.is_grad_enabled()), self.inference_ctx:
+            enhanced, _ = self.mods.enhance_model(noisy, lengths, farend)
+        return enhanced
+
+    def enhance_file(
+        self, filename: str, output_filename: str | None = None, farend: str | None = None, **kwargs
+    ) -> torch.Tensor:
+        """Enhance a file: mixed down to mono, at the model's sample rate.
+
+        Args:
+            filename: path, URL or file in a Hub repository, as in :meth:`load_audio`.
+            output_filename: where to write the result as 16-bit audio; the ending of the name says the format. It is
+                replaced if it exists, as in SpeechBrain's interfaces.
+            farend: loudspeaker signal that was played meanwhile; cut or zero-padded to the length of the first.
+            **kwargs: of :meth:`load_audio`.
+
+        Returns:
+            The enhanced signal, (time,).
+        """
+        noisy = self.load_audio(str(filename), **kwargs)
+        far = None
+        if farend is not None:
+            far = self.load_audio(str(farend), **kwargs)[: len(noisy)]
+            far = nn.functional.pad(far, (0, len(noisy) - len(far)))[None]
+        enhanced = self.enhance_batch(noisy[None], farend=far)[0]
+        if output_filename is not None:
+            _write(Path(output_filename), enhanced, self.sample_rate)
+        return enhanced
+
+    def enhance_stream(
+        self, chunks: Iterable[torch.Tensor], farend: Iterable[torch.Tensor] | None = None
+    ) -> Iterator[torch.Tensor]:
+        """Enhance live audio.
+
+        Args:
+            chunks: of any length, (time,) or (batch, time), at :attr:`sample_rate`.
+            farend: as many chunks of the loudspeaker signal, of the same shapes.
+
+        Yields:
+            Enhanced audio as it becomes ready, maybe nothing for a chunk; joined, as long as the chunks together.
+        """
+        stream: Stream | None = None
+        device = next(self.mods.parameters()).device
+        batched = False
+        for chunk, far in zip(chunks, repeat(None) if farend is None else farend):
+            if stream is None:
+                batched = chunk.dim() == 2
+                stream = self.model.stream(chunk.shape[0] if batched else 1)
+            ready = stream(chunk.to(device), None if far is None else far.to(device))
+            if ready.shape[-1]:
+                yield ready
+        if stream is not None:
+            rest = stream.flush()
+            yield rest[None] if batched and rest.dim() == 1 else rest
+
+    def forward(
+        self, noisy: torch.Tensor, lengths: torch.Tensor | None = None, farend: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The same as :meth:`enhance_batch`."""
+        return self.enhance_batch(noisy, lengths, farend)
+
+
+class SpeechBrainModel(nn.Module):
+    """An :class:`EnhancementModel` with the call that SpeechBrain's ``WaveformEnhancement`` expects: it returns a pair.
+
+    Args:
+        model: a model; or
+        config: its config, for random weights that a ``Pretrainer`` then fills.
+    """
+
+    def __init__(self, model: EnhancementModel | None = None, config: dict | None = None):
+        super().__init__()
+        self.model = EnhancementModel.from_config(config) if model is None else model
+
+    def forward(self, noisy, lengths=None, farend=None):
+        """(batch, time) -> enhanced (batch, time), and the lengths."""
+        if lengths is None or (self.model.network.streams and self.model.stft.padding == "zeros"):
+            return self.model(noisy, farend, lengths), lengths
+        # In a model that looks ahead, or mirrors the signal's end, padding would change what comes before.
+        enhanced = torch.zeros_like(noisy)
+        for i, length in enumerate(lengths.tolist()):
+            end = round(length * noisy.shape[1])
+            enhanced[i, :end] = self.model(noisy[i, :end], None if farend is None else farend[i, :end])
+        return enhanced, lengths
+
+
+class FolderPretrainer(Pretrainer):
+    """A ``Pretrainer`` that takes ``model.safetensors`` from where ``hyperparams.yaml`` came from.
+
+    SpeechBrain's own needs the place spelled out in the YAML, so a copied folder would load the original's weights.
+
+    Args:
+        folder: another place, a folder or a Hub repository.
+    """
+
+    def __init__(self, folder: str | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.folder = folder
+
+    def collect_files(self, default_source=None, *args, **kwargs):
+        source = self.folder or default_source
+        if source is None:
+            raise ValueError("set pretrained_path to the folder or Hub repository with the weights")
+        for name in self.loadables:
+            if isinstance(source, FetchSource):
+                place, path = source
+                self.paths.setdefault(name, FetchSource(place, f"{path}/{WEIGHTS}"))
+            else:
+                self.paths.setdefault(name, f"{source}/{WEIGHTS}")
+        return super().collect_files(default_source, *args, **kwargs)
+
+
+def load_weights(module: SpeechBrainModel | EnhancementModel, path: str | os.PathLike) -> None:
+    """A ``custom_hooks`` function for ``Pretrainer``: loads a safetensors file strictly, whatever its name."""
+    _load_weights(getattr(module, "model", module), path)
+
+
+def _write(path: Path, wave: torch.Tensor, sample_rate: int) -> None:
+    """Write 16-bit audio whole or not at all."""
+    import soundfile
+
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        draft = Path(folder) / path.name
+        soundfile.write(draft, wave.detach().float().clamp(-1, 1).cpu().numpy(), sample_rate)
+        os.replace(draft, path)
