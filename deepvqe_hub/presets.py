@@ -22,4 +22,7 @@ PRESETS: dict[str, dict] = {
         "network": "DeepVQE",
         "options": {**_SMALL, "farend_channels": [8, 24], "align_hidden": 16},
     },
+    # Strides as in the paper; the light one is that of the public PyTorch implementation.
+    "dpcrn": {"network": "DPCRN", "options": {}},
+    "dpcrn-light": {"network": "DPCRN", "options": {"strides": [2, 2, 2, 1, 1]}},
 }

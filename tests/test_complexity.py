@@ -12,6 +12,8 @@ from deepvqe_hub.models.complexity import count_model, count_network
         ("deepvqe", 7_509_996, 63, 8_011_487_232),
         ("deepvqe-aec", 7_975_063, 1, 152_531_072),
         ("deepvqe-aec-s", 589_103, 1, 10_385_448),
+        ("dpcrn", 819_919, 63, 3_068_311_680),
+        ("dpcrn-light", 787_151, 63, 1_602_599_040),
     ],
 )
 def test_figures(preset, parameters, frames, macs):

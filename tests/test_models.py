@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deepvqe_hub import EnhancementModel
-from deepvqe_hub.models import DeepVQE
+from deepvqe_hub.models import DPCRN, DeepVQE
 from deepvqe_hub.models.causal import CausalConv2d
 from deepvqe_hub.presets import PRESETS
 
@@ -14,11 +14,14 @@ FRAMES = 625  # 10 s at 62.5 frames a second
 # The presets with fewer channels and bins, so that ten seconds frame by frame are quick.
 TINY = {"bins": BINS, "channels": [4, 6, 8, 6], "decoder_channels": [6, 8, 4], "hidden": 10}
 TINY |= {"encoder_residual": [True, False, True, True], "decoder_residual": [True, True, False, True]}
+TINY_DPCRN = {"bins": BINS, "channels": [4, 4, 6, 6], "kernel_bins": [5, 3, 3, 3], "strides": [2, 2, 1, 1]}
 FAREND = {"farend_channels": [4, 6], "align_hidden": 4, "dmax": 9}
 CONFIGS = {
     "deepvqe": (DeepVQE, {**TINY, "upsampling": "concat", "mask_activation": True}),
     "deepvqe-s": (DeepVQE, {**TINY, "encoder_residual": [False] * 4, "decoder_residual": [False, True, True, False]}),
     "deepvqe-aec": (DeepVQE, {**TINY, **FAREND}),
+    "dpcrn": (DPCRN, TINY_DPCRN),
+    "dpcrn-keras": (DPCRN, {**TINY_DPCRN, "layout": "keras"}),
 }
 
 
@@ -178,3 +181,12 @@ def test_wrong_far_end():
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
         DeepVQE(**TINY | options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"layout": "jax"}, "jax"), ({"strides": [2]}, "differ in length"), ({"kernel_bins": [5, 4, 3, 3]}, "odd")],
+)
+def test_wrong_options_of_dpcrn(options, message):
+    with pytest.raises(ValueError, match=message):
+        DPCRN(**TINY_DPCRN | options)

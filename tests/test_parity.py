@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import deepvqe_hub
-from deepvqe_hub.models import DeepVQE
+from deepvqe_hub.models import DPCRN, DeepVQE
 
 
 def seeded_weights(network):
@@ -56,3 +56,26 @@ def test_joint_echo_canceller(parity, error):
     assert (
         error(network.delay(mic, far), numbers["delay"][..., ::-1].copy()) < 1e-2
     )  # the softmax magnifies the rounding
+
+
+@torch.inference_mode()
+def test_dpcrn(parity, error):
+    numbers = np.load(parity("dpcrn_trtse_rand_io.npz"))
+    network = DPCRN(strides=(2, 2, 2, 1, 1)).eval()
+    network.load_state_dict(torch.load(parity("dpcrn_trtse_rand.tar"), weights_only=True)["model"])
+    spec = torch.from_numpy(numbers["x"])
+    assert error(network(spec)[0], numbers["y"]) < 1e-5
+    assert error(network.folded()(spec)[0], numbers["y"]) < 1e-5
+
+
+@torch.inference_mode()
+def test_dpcrn_of_its_authors(parity, error):
+    pytest.importorskip("h5py")
+    from deepvqe_hub.hub import dpcrn_h5
+
+    numbers = np.load(parity("dpcrn_keras_rand_io.npz"))
+    network = DPCRN(bins=201, layout="keras").eval()
+    network.load_state_dict(dpcrn_h5.keras_state_dict(dpcrn_h5.read_arrays(parity("dpcrn_keras_rand.h5"))))
+    spec = torch.from_numpy(numbers["x"]).transpose(1, 2)
+    mask = network.mask(spec, network.initial_state())
+    assert error(mask.transpose(1, 2), numbers["mask"]) < 1e-5

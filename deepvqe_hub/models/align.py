@@ -1,11 +1,11 @@
 """Soft alignment of the loudspeaker signal with the microphone by cross-attention over delays.
 
 DeepVQE paper, section 2.2: queries from the microphone and keys from the far end are 1x1 projections; their product
-over bins is a similarity for each channel, frame and delay; a small convolution smooths it; its softmax over delays weighs the
-delayed far-end features.
+over bins is a similarity for each channel, frame and delay; a small convolution smooths it; its softmax over delays
+weighs the delayed far-end features.
 
-The delayed copies of the far end, dmax times the features, are never built: similarities are a band of a matrix product, and
-the weighted sum is a product with a banded matrix. Memory grows with frames * dmax and cost does, too.
+The delayed copies of the far end, dmax times the features, are never built: similarities are a band of a matrix product,
+and the weighted sum is a product with a banded matrix. Memory grows with frames * dmax and cost does, too.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class AlignBlock(Stateful):
         bins: bins of both maps <F>.
         dmax: number of delays, from 0 to dmax - 1 frames <D>.
 
-    Shapes: (B, C_mic, T, F) and (B, C_far, T, F) -> aligned (B, C_far, T, F) and weights (B, T, D), which sum to one over
-    delays; index D - 1 is no delay, index 0 the longest.
+    Shapes: (B, C_mic, T, F) and (B, C_far, T, F) -> aligned (B, C_far, T, F) and weights (B, T, D), which sum to one
+    over delays; index D - 1 is no delay, index 0 the longest.
     """
 
     def __init__(self, mic_channels: int, far_channels: int, hidden: int, bins: int, dmax: int):
@@ -70,7 +70,7 @@ class AlignBlock(Stateful):
 def band(matrix: torch.Tensor, width: int) -> torch.Tensor:
     """(…, T, T + width - 1) -> (…, T, width) with out[t, d] = matrix[t, t + d].
 
-    In memory the wanted elements of consecutive rows lie one row plus one apart, so rows one element longer line them up.
+    In memory the wanted elements of consecutive rows lie one row plus one apart, so rows longer by one line them up.
     """
     rows, columns = matrix.shape[-2:]
     return F.pad(matrix.flatten(-2), (0, rows)).unflatten(-1, (rows, columns + 1))[..., :width]

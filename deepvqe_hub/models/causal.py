@@ -46,14 +46,27 @@ class CausalConv2d(nn.Conv2d, Stateful):
         bins: number of bins of the input, needed for the shape of the state.
         kernel_size: (frames, bins).
         stride: along bins.
+        below: zeros below the lowest bin, half a kernel by default.
 
-    Shapes: (batch, in_channels, frames, bins) -> (batch, out_channels, frames, (bins - 1) // stride + 1) for a
-    kernel of odd width.
+    Shapes: (batch, in_channels, frames, bins) -> (batch, out_channels, frames, out_bins); for a kernel of odd width and
+    the default padding, out_bins = (bins - 1) // stride + 1.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, bins: int, kernel_size=(4, 3), stride: int = 1):
-        super().__init__(in_channels, out_channels, kernel_size, (1, stride), (0, kernel_size[1] // 2))
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        bins: int,
+        kernel_size: tuple[int, int] = (4, 3),
+        stride: int = 1,
+        below: int | None = None,
+    ):
+        half = kernel_size[1] // 2
+        symmetric = below is None or below == half
+        super().__init__(in_channels, out_channels, kernel_size, (1, stride), (0, half if symmetric else 0))
         self.bins = bins
+        self.margins = None if symmetric else (below, half)  # zeros that the convolution itself cannot pad
+        self.out_bins = (bins + (half if symmetric else below) + half - kernel_size[1]) // stride + 1
 
     def state_shapes(self):
         return {"past": (self.in_channels, self.kernel_size[0] - 1, self.bins)}
@@ -62,7 +75,53 @@ class CausalConv2d(nn.Conv2d, Stateful):
         """Convolve, then normalise. In evaluation mode the norm is folded into the weights: one pass, not two."""
         fold = norm is not None and not norm.training
         weight, bias = fold_norm(self, norm) if fold else (self.weight, self.bias)
-        x = F.conv2d(self.with_past(x, state), weight, bias, self.stride, self.padding)
+        x = self.with_past(x, state)
+        if self.margins is not None:
+            x = F.pad(x, self.margins)
+        x = F.conv2d(x, weight, bias, self.stride, self.padding)
+        return x if fold or norm is None else norm(x)
+
+
+class CausalConvTranspose2d(nn.ConvTranspose2d, Stateful):
+    """Transposed convolution over (frames, bins): causal along frames, cropped along bins.
+
+    A frame of input adds to its own frame of output and to the next ``kernel_size[0] - 1``. What has been added so far
+    to frames still to come is the state, so every product is computed once.
+
+    Args:
+        in_channels, out_channels: channels.
+        out_bins: bins kept of the output, at most (bins - 1) * stride + kernel_size[1] - below.
+        kernel_size: (frames, bins).
+        stride: along bins.
+        below: bins dropped at the lower end, half a kernel by default.
+
+    Shapes: (batch, in_channels, frames, bins) -> (batch, out_channels, frames, out_bins).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        out_bins: int,
+        kernel_size: tuple[int, int] = (4, 3),
+        stride: int = 2,
+        below: int | None = None,
+    ):
+        super().__init__(in_channels, out_channels, kernel_size, (1, stride))
+        self.out_bins = out_bins
+        self.below = kernel_size[1] // 2 if below is None else below
+
+    def state_shapes(self):
+        return {"tail": (self.out_channels, self.kernel_size[0] - 1, self.out_bins)}
+
+    def forward(self, x: torch.Tensor, state: State, norm: nn.BatchNorm2d | None = None) -> torch.Tensor:
+        fold = norm is not None and not norm.training
+        weight, bias = fold_norm(self, norm) if fold else (self.weight, self.bias)
+        frames, name = x.shape[2], f"{self.key}.tail"
+        x = F.conv_transpose2d(x, weight, None, self.stride)[..., self.below : self.below + self.out_bins]
+        x = x + F.pad(state[name], (0, 0, 0, frames))
+        state[name] = x[:, :, frames:].clone()
+        x = x[:, :, :frames] + bias[:, None, None]
         return x if fold or norm is None else norm(x)
 
 
@@ -113,7 +172,7 @@ class CausalGRU(nn.GRU, Stateful):
         return x
 
 
-def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+def fold_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
     """Weight and bias of ``conv`` followed by ``norm`` in evaluation mode.
 
     Where the norm comes after a rearrangement of channels into bins (:class:`SubpixelConv2d`) it has fewer channels
@@ -123,7 +182,21 @@ def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torc
     shift = norm.bias - norm.running_mean * scale
     groups = conv.out_channels // scale.numel()
     scale, shift = scale.repeat(groups), shift.repeat(groups)
-    return conv.weight * scale[:, None, None, None], conv.bias * scale + shift
+    per_output = (1, -1, 1, 1) if conv.transposed else (-1, 1, 1, 1)
+    return conv.weight * scale.view(per_output), conv.bias * scale + shift
+
+
+def merge_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
+    """Fold ``norm`` into the weights of ``conv`` for good."""
+    weight, bias = fold_norm(conv, norm)
+    conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
+
+
+def complex_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Product of complex numbers, real and imaginary part in the last dimension."""
+    real = a[..., 0] * b[..., 0] - a[..., 1] * b[..., 1]
+    imag = a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]
+    return torch.stack([real, imag], -1)
 
 
 class CausalNetwork(nn.Module):

@@ -21,7 +21,7 @@ from deepvqe_hub.models.causal import (
     State,
     Stateful,
     SubpixelConv2d,
-    fold_norm,
+    merge_norm,
 )
 
 
@@ -31,7 +31,7 @@ class DeepVQE(CausalNetwork):
     Args:
         bins: DFT bins of the spectrum <n_fft / 2 + 1>.
         channels: output channels of the microphone encoder's blocks.
-        decoder_channels: output channels of the decoder's blocks, deepest first, but for the last, which gives the mask.
+        decoder_channels: output channels of the decoder's blocks, deepest first, without the last, the mask's.
         encoder_residual: whether each encoder block ends in a residual block.
         decoder_residual: the same for the decoder, deepest first.
         hidden: units of the GRU.
@@ -261,8 +261,7 @@ class ComplexConvolvingMask(Stateful):
 
 
 def merge(block: nn.Module, conv: CausalConv2d) -> None:
-    """Merge ``block.bn`` into ``conv`` for good."""
+    """Merge ``block.bn``, where there is one, into ``conv``."""
     if block.bn is not None:
-        weight, bias = fold_norm(conv, block.bn)
-        conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
+        merge_norm(conv, block.bn)
         block.bn = None
