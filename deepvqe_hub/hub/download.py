@@ -77,7 +77,9 @@ class Repository:
         common = {"revision": self.revision, "token": self.token}
         try:
             if not (self.local_files_only or constants.HF_HUB_OFFLINE):
-                return huggingface_hub.list_repo_files(self.repo_id, **common)
+                return [
+                    sibling.rfilename for sibling in huggingface_hub.model_info(self.repo_id, **common).siblings or ()
+                ]
             folder = huggingface_hub.snapshot_download(
                 self.repo_id, cache_dir=self.cache_dir, local_files_only=True, **common
             )

@@ -16,14 +16,14 @@ from deepvqe_hub.hub.checkpoint import MAX_BYTES, Checkpoint
 from deepvqe_hub.hub.errors import CheckpointError
 from deepvqe_hub.presets import PRESETS
 
-_PREFIXES = {
+PREFIXES = {
     "mic_enc": "enblock",
     "far_enc": "farblock",
     "align.conv.1": "align.conv",  # 0 is the padding
     "bottleneck": "bottle",
     "dec": "deblock",
 }
-_CUBE_ROOTS = {"ccm.v_real": [1.0, -0.5, -0.5], "ccm.v_imag": [0.0, 0.75**0.5, -(0.75**0.5)]}
+CUBE_ROOTS = {"ccm.v_real": [1.0, -0.5, -0.5], "ccm.v_imag": [0.0, 0.75**0.5, -(0.75**0.5)]}
 _EPS = 1e-5  # of nn.BatchNorm2d; with variance 1 - eps a norm neither scales nor rounds
 
 
@@ -51,7 +51,7 @@ def read(path: Path, *, temperature: float = 1.0) -> Checkpoint:
             f"{path} was exported without folding the batch norms, which loses their running statistics; "
             "export it again without --no-fold-bn"
         )
-    for name, value in _CUBE_ROOTS.items():
+    for name, value in CUBE_ROOTS.items():
         if name not in arrays or not np.allclose(arrays.pop(name), value, atol=1e-6):
             raise CheckpointError(f"{path}: {name} is not the constant {value}")
 
@@ -75,7 +75,7 @@ def read(path: Path, *, temperature: float = 1.0) -> Checkpoint:
 
 
 def _our_name(name: str) -> str:
-    for theirs, ours in _PREFIXES.items():
+    for theirs, ours in PREFIXES.items():
         if name.startswith(theirs):
             name = ours + name[len(theirs) :]
             break

@@ -1,0 +1,44 @@
+"""Upload a checkpoint folder to the Hugging Face Hub.
+
+The folder is loaded first, as strictly as its users will load it; a broken one is not uploaded. The token comes from
+`hf auth login` or the variable HF_TOKEN.
+
+  deepvqe push my-model someone/my-model
+  deepvqe push my-model someone/my-model --private --message "After 200 epochs"
+"""
+
+from __future__ import annotations
+
+from deepvqe_hub.cli import CommandError
+
+
+def configure(parser) -> None:
+    parser.add_argument("folder", help="checkpoint folder, as save_pretrained and the recipes write it")
+    parser.add_argument("repo_id", metavar="REPO_ID", help="owner/name; made if it does not exist")
+    parser.add_argument("--private", action="store_true", help="make a new repository private")
+    parser.add_argument("--branch", help="branch to commit to (default: main)")
+    parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing")
+    parser.add_argument("--message", default="Upload DeepVQE checkpoint", help="commit message")
+
+
+def run(args) -> int:
+    from huggingface_hub import HfApi
+
+    from deepvqe_hub.hub.folder import FILES, read_folder
+
+    read_folder(args.folder)  # raises for anything that does not load
+    try:
+        api = HfApi()
+        repo_id = api.create_repo(args.repo_id, private=args.private or None, exist_ok=True).repo_id
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=args.folder,
+            allow_patterns=list(FILES),
+            commit_message=args.message,
+            revision=args.branch,
+            create_pr=args.create_pr,
+        )
+    except Exception as error:  # the Hub's client raises whatever its HTTP library does
+        raise CommandError(f"{args.repo_id}: not uploaded: {error} (is `hf auth login` done?)") from error
+    print(getattr(commit, "commit_url", commit))
+    return 0

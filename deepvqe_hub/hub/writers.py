@@ -1,0 +1,124 @@
+"""Writes models in other projects' formats; the counterpart of :mod:`reference` and :mod:`gguf_file`.
+
+A writer refuses a model that the other project could not run, and writes its file whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.hub.gguf_file import CUBE_ROOTS, PREFIXES
+from deepvqe_hub.models import DeepVQE
+from deepvqe_hub.presets import PRESETS
+
+
+def write_tar(model: EnhancementModel, path: str | Path) -> None:
+    """Write ``{"model": state_dict}`` as the reference implementation saves it.
+
+    Raises:
+        ValueError: the model's shape is not that of preset ``deepvqe``.
+    """
+    _same_function(model, PRESETS["deepvqe"], path)
+    state = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
+    _whole(path, lambda draft: torch.save({"model": state}, draft))
+
+
+def write_gguf(model: EnhancementModel, path: str | Path) -> None:
+    """Write a 32-bit GGUF file as deepvqe-ggml exports it, batch norms folded.
+
+    Raises:
+        ValueError: the model computes something that project does not: another front end, an interleaving decoder.
+        ImportError: the package ``gguf`` is missing.
+    """
+    preset = PRESETS["deepvqe-aec"]
+    dmax = model.config["options"].get("dmax", 63)
+    _same_function(model, preset | {"options": preset["options"] | {"upsampling": "concat", "dmax": dmax}}, path)
+    try:
+        import gguf
+    except ImportError as error:
+        raise ImportError("GGUF files need the package gguf: pip install 'deepvqe-hub[gguf]'") from error
+    prefixes = {ours: theirs for theirs, ours in PREFIXES.items()}
+    tensors = {}
+    for name, tensor in model.network.folded().state_dict().items():
+        ours = next(prefix for prefix in prefixes if name.startswith(prefix))
+        tensors[prefixes[ours] + name[len(ours) :]] = tensor.float().cpu().numpy()
+    for i in range(2, 6):  # the norms after the sub-pixel convolutions, which are already in these
+        tensors[f"dec{i}.bn.scale"] = torch.ones(tensors[f"dec{i}.deconv.conv.bias"].size // 2).numpy()
+        tensors[f"dec{i}.bn.bias"] = torch.zeros(tensors[f"dec{i}.deconv.conv.bias"].size // 2).numpy()
+    for name, value in CUBE_ROOTS.items():
+        tensors[name] = torch.tensor(value).numpy()
+
+    def write(draft: Path) -> None:
+        writer = gguf.GGUFWriter(draft, "deepvqe")
+        numbers = {
+            "version": 1,
+            "n_fft": model.stft.win_length,
+            "hop_length": model.stft.hop_length,
+            "n_freq_bins": model.stft.bins,
+            "sample_rate": model.sample_rate,
+            "dmax": dmax,
+            "align_hidden": model.network.align.hidden,
+            **_listed("mic_channels", [2, 64, 128, 128, 128, 128]),
+            **_listed("far_channels", [2, *model.config["options"]["farend_channels"]]),
+        }
+        for key, value in numbers.items():
+            writer.add_uint32(f"deepvqe.{key}", value)
+        writer.add_float32("deepvqe.power_law_c", model.network.compression)
+        writer.add_bool("deepvqe.bn_folded", True)
+        writer.add_bool("deepvqe.quantized", False)
+        for name, value in tensors.items():
+            writer.add_tensor(name, value)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    _whole(path, write)
+
+
+def write_onnx(model: EnhancementModel, path: str | Path) -> None:
+    """Write a streaming graph, see :func:`deepvqe_hub.onnx.export`."""
+    from deepvqe_hub.onnx import export
+
+    _whole(path, lambda draft: export(model, draft))
+
+
+WRITERS: dict[str, Callable[[EnhancementModel, str | Path], None]] = {
+    ".tar": write_tar,
+    ".gguf": write_gguf,
+    ".onnx": write_onnx,
+}
+"""Writer by ending of the file's name."""
+
+
+def _same_function(model: EnhancementModel, config: dict, path: str | Path) -> None:
+    """Refuse a model that differs from ``config`` in its network's options, or in the length of its frames."""
+    twin = EnhancementModel.from_config(config)
+    defaults = {"dmax": 63, "upsampling": "interleave", "compression": 0.3, "mask_activation": False}
+    mine, other = ({**defaults, **each.config["options"]} for each in (model, twin))
+    differ = sorted(key for key in defaults if mine[key] != other[key])
+    differ += [key for key in ("win_length", "hop_length") if getattr(model.stft, key) != getattr(twin.stft, key)]
+    shapes = [{k: v.shape for k, v in each.state_dict().items()} for each in (model, twin)]
+    if not isinstance(model.network, DeepVQE) or shapes[0] != shapes[1]:
+        differ.append("the shapes of its weights")
+    if differ:
+        raise ValueError(f"{path}: this model cannot be written in that format, it differs in {', '.join(differ)}")
+
+
+def _listed(key: str, values: list[int]) -> dict[str, int]:
+    return {f"{key}.{i}": value for i, value in enumerate(values)} | {f"{key}.count": len(values)}
+
+
+def _whole(path: str | Path, write: Callable[[Path], None]) -> None:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        draft = Path(folder) / path.name
+        write(draft)
+        os.replace(draft, path)
