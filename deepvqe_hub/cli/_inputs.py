@@ -1,0 +1,206 @@
+"""What ``deepvqe enhance`` is asked to do, as a list of :class:`Job`: settled, and checked, before any work starts."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepvqe_hub.cli import CommandError
+
+STANDARD = Path("-")  # standard input or output
+# What is looked for in folders: what libsndfile reads, and what it does not, which deserves a message, not silence.
+READABLE = (".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
+SUFFIXES = {*READABLE, ".m4a", ".aac", ".wma", ".amr", ".webm"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to enhance.
+
+    Attributes:
+        source, output: paths, or :data:`STANDARD`.
+        farend: path of the loudspeaker signal.
+        plot: path of the picture to draw.
+        found: whether the source was found in a folder or by a pattern, and not named by the user.
+    """
+
+    source: Path
+    output: Path
+    farend: Path | None = None
+    plot: Path | None = None
+    found: bool = False
+
+
+def plan(
+    inputs: list[str],
+    output: str | None = None,
+    farend: str | None = None,
+    farend_pattern: str | None = None,
+    *,
+    plot: bool = False,
+    force: bool = False,
+    resume: bool = False,
+) -> tuple[list[Job], int]:
+    """The jobs to do, and how many ``resume`` leaves out because their output is there.
+
+    Raises:
+        CommandError, FileNotFoundError, FileExistsError: where the request cannot be met without harm.
+    """
+    pairing = _Pairing(farend, farend_pattern)
+    jobs: dict[Job, None] = {}  # a set that keeps its order
+    several = len(inputs) > 1
+    for text in inputs:
+        if text == "-":
+            jobs[_standard_job(output, farend, farend_pattern, several)] = None
+            continue
+        many = several or not Path(text).is_file()
+        for path, relative, found in _expand(text, output):
+            if pairing.is_microphone(path, found):
+                target = _target(path, relative, output, many)
+                jobs[Job(path, target, pairing.farend_of(path, relative), found=found)] = None
+    chosen = _without_own_results(list(jobs))
+    if not chosen:
+        raise CommandError(f"no audio files found in {', '.join(inputs)}")
+    if plot:
+        if any(job.output == STANDARD for job in chosen):
+            raise CommandError("--plot draws beside the output; name one with -o")
+        chosen = [Job(j.source, j.output, j.farend, j.output.with_suffix(".png"), j.found) for j in chosen]
+    _check_distinct(chosen)
+    waiting = [job for job in chosen if not (resume and job.output.exists())]
+    if not (force or resume):
+        _check_free(chosen)
+    return waiting, len(chosen) - len(waiting)
+
+
+def _standard_job(output: str | None, farend: str | None, pattern: str | None, several: bool) -> Job:
+    if several:
+        raise CommandError("standard input (-) cannot be combined with other inputs")
+    if pattern or (farend and not Path(farend).is_file()):
+        raise CommandError("with standard input, --farend names one file")
+    target = STANDARD if output in (None, "-") else Path(output)
+    if target != STANDARD and (target.is_dir() or output.endswith("/")):
+        raise CommandError(f"with standard input, -o names a file, not the folder {output}")
+    return Job(STANDARD, target, Path(farend) if farend else None)
+
+
+def _expand(text: str, output: str | None) -> Iterator[tuple[Path, Path, bool]]:
+    """The files that one input stands for: path, path within the output folder, and whether it was searched for."""
+    path = Path(text)
+    if path.is_dir():
+        if output is None:
+            raise CommandError(f"{text} is a folder; name a folder for the results with -o")
+        root, paths = path, path.rglob("*")
+    elif path.exists():
+        yield path, Path(path.name), False
+        return
+    elif glob.has_magic(text):
+        parts = path.parts
+        fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+        root, paths = Path(*parts[:fixed]), map(Path, glob.iglob(text, recursive=True))
+    else:
+        raise FileNotFoundError(f"{text}: no such file or folder")
+    results = _results_within(root, output)
+    for path in sorted(set(paths)):
+        relative = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if path.suffix.lower() not in SUFFIXES or hidden or not path.is_file():
+            continue
+        if results is None or results not in path.resolve().parents:
+            yield path, relative, True
+
+
+def _results_within(root: Path, output: str | None) -> Path | None:
+    """The output folder, where it lies inside the searched one: what it holds is no input."""
+    if output in (None, "-"):
+        return None
+    target, root = Path(output).resolve(), root.resolve()
+    if target == root and root.is_dir():
+        raise CommandError(f"{output} is the folder of the inputs as well; name another with -o")
+    return target if root in target.parents else None
+
+
+def _target(path: Path, relative: Path, output: str | None, many: bool) -> Path:
+    if output is None:
+        return path.with_name(f"{path.stem}.enhanced{path.suffix}")
+    target = Path(output)
+    if output == "-":
+        if many:
+            raise CommandError("standard output (-o -) takes one input; name a folder with -o")
+        return STANDARD
+    if many and not target.is_dir() and (target.is_file() or target.suffix.lower() in SUFFIXES):
+        raise CommandError(f"{output} is one file; a folder, a pattern or several inputs need a folder")
+    if many or target.is_dir() or output.endswith("/"):
+        return target / relative
+    if not target.suffix:
+        raise CommandError(f"{output} has no extension to say the format, such as .wav; end it with / for a folder")
+    return target
+
+
+class _Pairing:
+    """Which far-end file belongs to which microphone file."""
+
+    def __init__(self, farend: str | None, pattern: str | None):
+        self.farend = Path(farend) if farend else None
+        if self.farend is not None and not self.farend.exists():
+            raise FileNotFoundError(f"{farend}: no such far-end file or folder")
+        if pattern and self.farend is not None and not self.farend.is_dir():
+            raise CommandError(f"--farend-pattern looks for files in a folder; --farend {farend} is a file")
+        self.left, equals, self.right = (pattern or "").partition("=")
+        if not equals:  # the far end alone: its * stands for the microphone's name without extension
+            self.left, self.right = "", self.left
+        sides = [side for side in (self.left, self.right) if side]
+        if pattern and (not self.right or any(side.count("*") != 1 for side in sides)):
+            raise CommandError(
+                f"--farend-pattern {pattern!r}: write MIC=FAREND with one * each, such as '*_mic.wav=*_farend.wav'"
+            )
+
+    def is_microphone(self, path: Path, found: bool) -> bool:
+        """Whether the pattern takes ``path`` for a microphone file; files that the user named must fit."""
+        fits = self._stem(path) is not None
+        if not fits and not found:
+            raise CommandError(f"{path} does not match {self.left!r} of --farend-pattern")
+        return fits
+
+    def farend_of(self, path: Path, relative: Path) -> Path | None:
+        if self.farend is not None and not self.farend.is_dir():
+            return self.farend
+        if self.farend is None and not self.right:
+            return None
+        name = self.right.replace("*", self._stem(path)) if self.right else path.name
+        return path.parent / name if self.farend is None else self.farend / relative.parent / name
+
+    def _stem(self, path: Path) -> str | None:
+        if not self.left:
+            return path.stem
+        before, after = self.left.split("*")
+        name, length = path.name, len(before) + len(after)
+        fits = len(name) >= length and name.startswith(before) and name.endswith(after)
+        return name[len(before) : len(name) - len(after)] if fits else None
+
+
+def _without_own_results(jobs: list[Job]) -> list[Job]:
+    """Leave out what an earlier run wrote beside its input, and found files that are another's far end."""
+    results = {job.output for job in jobs if job.output.stem.endswith(".enhanced")}
+    farends = {job.farend for job in jobs if job.farend != job.source}
+    return [job for job in jobs if job.source not in results and not (job.found and job.source in farends)]
+
+
+def _check_distinct(jobs: list[Job]) -> None:
+    written: dict[Path, Job] = {}
+    sources = {job.source.resolve(): job for job in jobs if job.source != STANDARD}
+    for job in jobs:
+        for path in filter(None, (job.output, job.plot)):
+            other = written.setdefault(path.resolve(), job)
+            if other is not job:
+                raise CommandError(f"{other.source} and {job.source} would both be written to {path}")
+            if path != STANDARD and sources.get(path.resolve(), job) is not job:
+                raise CommandError(f"the result of {job.source} would replace the input {path}; name another with -o")
+
+
+def _check_free(jobs: list[Job]) -> None:
+    there = [path for job in jobs for path in (job.output, job.plot) if path not in (None, STANDARD) and path.exists()]
+    if there:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise FileExistsError(f"{there[0]}{more} exists; --force replaces, --resume skips what is done")

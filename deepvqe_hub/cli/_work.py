@@ -1,0 +1,187 @@
+"""The work of ``deepvqe enhance``: jobs one after the other, or in several processes."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepvqe_hub.cli._inputs import STANDARD, Job
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all files, as named on the command line."""
+
+    mix: float
+    attenuation_limit: float | None
+    force: bool
+    resume: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job: seconds of audio done, warnings, and the error that ended it."""
+
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def one_by_one(model, jobs: list[Job], settings: Settings, quiet: bool) -> list[Result]:
+    results = []
+    if len(jobs) == 1:  # progress within the file
+        with _bar(_duration(jobs[0]), "s", quiet) as bar:
+            results.append(_enhance(model, jobs[0], settings, lambda seconds: bar.update(round(seconds, 1))))
+    else:
+        with _bar(len(jobs), "file", quiet) as bar:
+            for job in jobs:
+                results.append(_enhance(model, job, settings))
+                bar.update()
+    return results
+
+
+def in_processes(model, jobs: list[Job], settings: Settings, processes: int, threads: int, quiet: bool) -> list[Result]:
+    device = next(model.parameters()).device
+    pool = ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(pickle.dumps(model.cpu()), device, threads),
+    )
+    try:
+        with _handled(signal.SIGINT, signal.SIG_IGN):  # inherited: Ctrl-C is this process's to handle
+            futures = {pool.submit(_work, job, settings): job for job in jobs}
+        results = {}
+        with _bar(len(jobs), "file", quiet) as bar:
+            for future in as_completed(futures):
+                error = future.exception()  # of the process; those of a file come as results
+                results[futures[future]] = future.result() if error is None else Result(error=f"the process: {error}")
+                bar.update()
+        return [results[job] for job in jobs]
+    except BaseException:
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_worker_model = None
+
+
+def _start_worker(pickled_model: bytes, device, threads: int) -> None:
+    global _worker_model
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unfinished outputs are removed on the way out
+    import torch
+
+    torch.set_num_threads(threads)
+    _worker_model = pickle.loads(pickled_model).to(device)
+
+
+def _work(job: Job, settings: Settings) -> Result:
+    try:
+        return _enhance(_worker_model, job, settings)
+    except SystemExit:
+        os._exit(1)  # the pool would take it for a result and go on with the next file
+
+
+def _enhance(model, job: Job, settings: Settings, progress: Callable[[float], None] | None = None) -> Result:
+    """Do one job; whatever goes wrong with its files ends up in the result."""
+    done = 0.0
+
+    def count(seconds: float) -> None:
+        nonlocal done
+        done += seconds
+        if progress is not None:
+            progress(seconds)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            _enhance_and_plot(model, job, settings, count)
+            error = None
+        except (ValueError, OSError) as problem:
+            error = str(problem)
+        except Exception as problem:  # one file's trouble does not stop the others
+            error = f"{job.source}: {type(problem).__name__}: {problem}"
+    return Result(done, tuple(str(warning.message) for warning in caught), error)
+
+
+def _enhance_and_plot(model, job: Job, settings: Settings, progress: Callable[[float], None]) -> None:
+    from deepvqe_hub.files import enhance_file
+
+    with contextlib.ExitStack() as stack:
+        source, output = job.source, job.output
+        if source == STANDARD:  # a sound file cannot be read from a pipe, nor kept in memory when it is long
+            source = stack.enter_context(tempfile.NamedTemporaryFile())
+            source.name = "standard input"  # for messages
+            shutil.copyfileobj(sys.stdin.buffer, source)
+        if output == STANDARD:
+            output = Path(stack.enter_context(tempfile.TemporaryDirectory()), "output.wav")
+        enhance_file(
+            model,
+            source,
+            output,
+            job.farend,
+            mix=settings.mix,
+            attenuation_limit_db=settings.attenuation_limit,
+            overwrite=settings.force,
+            progress=progress,
+        )
+        if job.output == STANDARD:
+            with open(output, "rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        if job.plot is not None:
+            from deepvqe_hub.plots import plot_enhancement
+
+            overwrite = settings.force or settings.resume
+            plot_enhancement(source, output, job.plot, model=model, farend=job.farend, overwrite=overwrite)
+
+
+def _duration(job: Job) -> float | None:
+    """Seconds, for the progress bar; None where unknown."""
+    from deepvqe_hub.files.audio import Recording
+
+    try:
+        with Recording(job.source) as recording:
+            return round(recording.duration, 1)
+    except (ValueError, OSError):
+        return None
+
+
+def _bar(total: float | None, unit: str, quiet: bool):
+    from tqdm import tqdm
+
+    # disable=None: no bar where standard error is not a terminal
+    return tqdm(total=total, unit=unit, file=sys.stderr, disable=quiet or None, dynamic_ncols=True, leave=False)
+
+
+@contextlib.contextmanager
+def _handled(number: int, handler) -> Iterator[None]:
+    """Another handler for a signal, where Python allows it: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def terminated_cleanly():
+    """Let a request to terminate unwind, so that unfinished outputs are removed, as Ctrl-C does."""
+    return _handled(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -1,0 +1,176 @@
+"""The way of a signal through a model, as generators over blocks: to the model's rate, through its stream, and back.
+
+Shapes: blocks are numpy float32, (time, channels); each channel is a stream of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+
+from deepvqe_hub.enhancement import BLOCK_SECONDS, EnhancementModel
+
+Blocks = Iterable[np.ndarray]
+
+
+def block_frames(sample_rate: int, channels: int) -> int:
+    """How many samples to take at a time: what the model works on best, less for many channels to bound memory."""
+    return math.ceil(sample_rate * max(BLOCK_SECONDS / max(channels, 1), 0.25))
+
+
+def dry_share(mix: float, attenuation_limit_db: float | None) -> float:
+    """The part of the input that stays in the output: ``out = enhanced + share * (input - enhanced)``.
+
+    Args:
+        mix: 1 is the enhanced signal, 0 the input.
+        attenuation_limit_db: what the model removes stays in the enhanced signal, this much weaker; None removes it.
+    """
+    if not 0 <= mix <= 1:
+        raise ValueError(f"mix must lie between 0 (the input) and 1 (the enhanced signal), not {mix}")
+    if attenuation_limit_db is not None and not attenuation_limit_db >= 0:
+        raise ValueError(f"the attenuation limit must be 0 dB or more, not {attenuation_limit_db}")
+    left = 0.0 if attenuation_limit_db is None else 10 ** (-attenuation_limit_db / 20)
+    return 1 - mix * (1 - left)
+
+
+def enhanced_blocks(
+    model: EnhancementModel,
+    blocks: Blocks,
+    sample_rate: int,
+    channels: int,
+    farend: FarEnd | None = None,
+    dry: float = 0.0,
+) -> Iterator[np.ndarray]:
+    """Enhance a signal block by block; the blocks that come out, joined, are as long as those that go in.
+
+    Args:
+        blocks: the signal; any block lengths, each finite and nominally within ±1.
+        sample_rate: of ``blocks``, in Hz; any.
+        farend: what the loudspeaker played, for echo-cancelling models.
+        dry: share of the input in the output, see :func:`dry_share`.
+    """
+    taken, ready = Fifo(channels), Fifo(channels)
+
+    def kept() -> Iterator[np.ndarray]:
+        for block in blocks:
+            taken.put(block)
+            yield block
+
+    wave = resampled(kept(), sample_rate, model.sample_rate, channels)
+    for block in resampled(_live(model, wave, channels, farend), model.sample_rate, sample_rate, channels):
+        ready.put(block)
+        count = min(len(ready), len(taken))  # resampling back may give a few samples more than there were
+        wet, noisy = ready.get(count), taken.get(count)
+        yield wet if dry == 0 else (1 - dry) * wet + dry * noisy
+
+
+def resampled(blocks: Blocks, source: int, target: int, channels: int) -> Iterator[np.ndarray]:
+    """The signal at another rate, without delay; never shorter than the exact length."""
+    if source == target:
+        yield from blocks
+        return
+    import soxr
+
+    resampler = soxr.ResampleStream(source, target, channels, dtype="float32")
+    for block in blocks:
+        yield resampler.resample_chunk(np.ascontiguousarray(block))
+    # A little silence after the end, so that rounding twice, there and back, does not cost the last sample.
+    yield resampler.resample_chunk(np.zeros((math.ceil(source / target) + 1, channels), np.float32), last=True)
+
+
+def _live(model: EnhancementModel, blocks: Blocks, channels: int, farend: FarEnd | None) -> Iterator[np.ndarray]:
+    """Blocks at the model's rate through its stream."""
+    like = next(model.parameters())
+    stream = model.stream(channels) if model.network.streams else _WholeSignal(model)
+
+    def tensor(block: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(block.T)).to(like)
+
+    def array(wave: torch.Tensor) -> np.ndarray:
+        return wave.reshape(channels, -1).float().cpu().numpy().T
+
+    for block in blocks:
+        far = None if farend is None else tensor(farend.get(len(block)))
+        yield array(stream(tensor(block), far))
+    yield array(stream.flush())
+
+
+class _WholeSignal:
+    """In place of a stream for a network that needs the whole signal: everything comes out at the end."""
+
+    def __init__(self, model: EnhancementModel):
+        self.model = model
+        self.chunks: list[torch.Tensor] = []
+        self.far: list[torch.Tensor] = []
+
+    def __call__(self, chunk: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
+        self.chunks.append(chunk)
+        if farend is not None:
+            self.far.append(farend)
+        return chunk[:, :0]
+
+    @torch.inference_mode()
+    def flush(self) -> torch.Tensor:
+        training = self.model.training
+        self.model.eval()
+        try:
+            return self.model(torch.cat(self.chunks, 1), torch.cat(self.far, 1) if self.far else None)
+        finally:
+            self.model.train(training)
+
+
+class FarEnd:
+    """The loudspeaker signal at the model's rate, handed out in the pieces the microphone asks for.
+
+    Fewer channels than the microphone's are shared: one goes to all, several are averaged; as many go pairwise. After
+    its end comes silence.
+    """
+
+    def __init__(self, blocks: Blocks, sample_rate: int, channels: int, *, target_rate: int, target_channels: int):
+        self._blocks = iter(resampled(blocks, sample_rate, target_rate, channels))
+        self._channels = target_channels
+        self._waiting = Fifo(target_channels)
+
+    def get(self, count: int) -> np.ndarray:
+        """The next ``count`` samples, (count, target_channels)."""
+        while len(self._waiting) < count:
+            block = next(self._blocks, None)
+            if block is None:
+                break
+            if block.shape[1] != self._channels:
+                block = block.mean(1, keepdims=True, dtype=np.float32).repeat(self._channels, axis=1)
+            self._waiting.put(block)
+        piece = self._waiting.get(min(count, len(self._waiting)))
+        return np.pad(piece, ((0, count - len(piece)), (0, 0)))
+
+
+class Fifo:
+    """Samples that wait, first in, first out."""
+
+    def __init__(self, channels: int):
+        self._blocks: deque[np.ndarray] = deque()
+        self._empty = np.zeros((0, channels), np.float32)
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def put(self, block: np.ndarray) -> None:
+        self._blocks.append(block)
+        self._length += len(block)
+
+    def get(self, count: int) -> np.ndarray:
+        """The ``count`` oldest samples; there must be that many."""
+        self._length -= count
+        parts = [self._empty]
+        while count:
+            block = self._blocks.popleft()
+            parts.append(block[:count])
+            if len(block) > count:
+                self._blocks.appendleft(block[count:])
+            count -= len(parts[-1])
+        return np.concatenate(parts)

@@ -1,0 +1,82 @@
+"""Enhancement of sound files: :func:`enhance_file`."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.files.audio import Recording, Source, check_free, written
+from deepvqe_hub.files.blocks import FarEnd, dry_share, enhanced_blocks
+
+
+def enhance_file(
+    model: EnhancementModel,
+    source: Source,
+    output: str | os.PathLike,
+    farend: Source | None = None,
+    *,
+    mix: float = 1.0,
+    attenuation_limit_db: float | None = None,
+    overwrite: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> None:
+    """Enhance a sound file of any length, in constant memory.
+
+    The output has the length, sample rate, channels and sample format (such as 24-bit) of the source and is aligned
+    with it; its container follows from its extension. It appears under its name when it is complete, or not at all.
+    The model hears the audio at its own rate: content above ``model.sample_rate / 2`` is removed.
+
+    Args:
+        model: from :func:`deepvqe_hub.load`.
+        source: what to enhance: path, bytes of a file, or a binary file object, in any format that libsndfile reads.
+            Channels are enhanced one by one.
+        output: path; its folder is made if need be. The extension is one that libsndfile writes, such as .wav, .flac,
+            .ogg, .opus or .mp3; without one the source's format is kept.
+        farend: loudspeaker signal for echo-cancelling models, like ``source``, at any rate; with another number of
+            channels it is averaged. Padded with silence or cut to the length of ``source``, with a warning.
+        mix: 1 gives the enhanced signal, 0 the input, values between a blend.
+        attenuation_limit_db: remove at most this many dB, 0 or more; None is no limit.
+        overwrite: replace an existing output.
+        progress: called now and then with the seconds of audio done since the last call.
+
+    Raises:
+        FileNotFoundError, FileExistsError: for a missing source or an existing output.
+        AudioFileError: (a ValueError) for files that are empty, truncated, no audio or hold NaN, and for formats that
+            cannot be written.
+        ValueError: for settings out of range, or a far end given to a model without one.
+
+    Example:
+        >>> deepvqe_hub.enhance_file(model, "noisy.mp3", "clean.wav")  # doctest: +SKIP
+    """
+    dry, output = dry_share(mix, attenuation_limit_db), Path(output)
+    if farend is not None and not model.farend:
+        raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
+    check_free(output, overwrite=overwrite)
+    with ExitStack() as stack:
+        recording = stack.enter_context(Recording(source))
+        far = None if farend is None else _far_end(model, stack.enter_context(Recording(farend)), recording)
+        with written(output, recording, overwrite=overwrite) as write:
+            wave = recording.blocks()
+            for block in enhanced_blocks(model, wave, recording.sample_rate, recording.channels, far, dry):
+                write(block)
+                if progress is not None:
+                    progress(len(block) / recording.sample_rate)
+            stack.close()  # before the output takes its name, which may be the source's
+
+
+def _far_end(model: EnhancementModel, farend: Recording, recording: Recording) -> FarEnd:
+    longer = farend.duration - recording.duration
+    if abs(longer) > 1 / model.sample_rate:
+        change = "longer: cut" if longer > 0 else "shorter: padded with silence"
+        warnings.warn(f"{farend.name} is {abs(longer):.3f} s {change} to fit {recording.name}", stacklevel=3)
+    return FarEnd(
+        farend.blocks(),
+        farend.sample_rate,
+        farend.channels,
+        target_rate=model.sample_rate,
+        target_channels=recording.channels,
+    )

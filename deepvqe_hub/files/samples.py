@@ -1,0 +1,29 @@
+"""Sample formats: from integers to floating point and back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def to_float(samples: np.ndarray) -> np.ndarray:
+    """Samples of any type as float32; the range of an integer type becomes ±1."""
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32)
+    half = 1 << (8 * samples.dtype.itemsize - 1)
+    centre = half if samples.dtype.kind == "u" else 0
+    return ((samples.astype(np.float64) - centre) / half).astype(np.float32)
+
+
+def from_float(wave: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The reverse of :func:`to_float`."""
+    if dtype.kind == "f":
+        return wave.astype(dtype)
+    bits = 8 * dtype.itemsize
+    centre = 1 << (bits - 1) if dtype.kind == "u" else 0
+    return (levels(wave, bits) + centre).astype(dtype)
+
+
+def levels(wave: np.ndarray, bits: int) -> np.ndarray:
+    """Signed integers of ``bits`` bits, as float64: rounded, and clipped where they would wrap."""
+    half = 1 << (bits - 1)
+    return np.clip(np.rint(wave.astype(np.float64) * half), -half, half - 1)

@@ -1,0 +1,114 @@
+"""Pictures of what a model did: spectrograms before and after, and the echo delay it found. Needs the extra [plot]."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+import torch
+
+from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.files.audio import Recording, Source, whole_or_nothing
+from deepvqe_hub.files.blocks import FarEnd, resampled
+
+try:
+    from matplotlib.figure import Figure  # without pyplot: no display, no global state
+except ImportError as error:
+    raise ImportError('plots need matplotlib: pip install "deepvqe-hub[plot]"') from error
+
+PLOT_SECONDS = 120  # of a long recording
+COLUMNS = 1500  # of a spectrogram at most; a page shows no more
+RANGE_DB = 80
+DELAY_BLOCK, DELAY_PAST = 10, 4  # seconds looked at in one go, and how far back the alignment remembers at most
+
+
+def plot_enhancement(
+    noisy: Source,
+    enhanced: Source,
+    path: str | os.PathLike,
+    *,
+    model: EnhancementModel | None = None,
+    farend: Source | None = None,
+    seconds: float = PLOT_SECONDS,
+    overwrite: bool = False,
+) -> None:
+    """Draw spectrograms of two sound files, one above the other; with a far end, also its own and the echo delay.
+
+    Args:
+        noisy, enhanced: sound files; their first channels are drawn.
+        path: picture to write; the extension gives the format, such as .png.
+        model, farend: an echo-cancelling model and its loudspeaker signal: shows how probable it held each delay.
+        seconds: how much is drawn, from the start.
+        overwrite: replace an existing picture.
+    """
+    titles, files = ["before", "after"], [noisy, enhanced]
+    if farend is not None:
+        titles, files = [*titles, "far end"], [*files, farend]
+    signals = [_read(file, seconds) for file in files]
+    spectrograms = [spectrogram(wave, rate) for wave, rate in signals]
+    with_delay = farend is not None and model is not None
+    rows = len(files) + with_delay
+
+    figure = Figure(figsize=(12, 2.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
+    top = max(picture.max() for picture in spectrograms)  # one scale for all, so that they compare
+    for ax, title, picture, (wave, rate) in zip(axes, titles, spectrograms, signals):
+        extent = (0, len(wave) / rate, 0, rate / 2000)
+        image = ax.imshow(
+            picture, origin="lower", aspect="auto", extent=extent, vmin=top - RANGE_DB, vmax=top, cmap="magma"
+        )
+        ax.set(title=title, ylabel="kHz", xlim=(0, len(signals[0][0]) / signals[0][1]))
+    figure.colorbar(image, ax=list(axes[: len(files)]), label="dB")
+    if with_delay:
+        delay = delay_distribution(model, noisy, farend, seconds)
+        longest = delay.shape[1] * model.stft.hop_length / model.sample_rate
+        extent = (0, len(signals[0][0]) / signals[0][1], 0, longest * 1000)
+        image = axes[-1].imshow(delay.T, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1, cmap="viridis")
+        axes[-1].set(title="estimated echo delay", ylabel="ms")
+        figure.colorbar(image, ax=axes[-1], label="probability")
+    axes[-1].set_xlabel("s")
+
+    with whole_or_nothing(path, overwrite=overwrite) as part:
+        figure.savefig(part, format=os.path.splitext(path)[1][1:] or "png", dpi=100)
+
+
+def spectrogram(wave: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Levels in dB, (bins, columns), of a signal (time,) in windows of 32 ms."""
+    size = max(64, round(0.032 * sample_rate))
+    wave = np.pad(wave, (0, max(0, size - len(wave))))
+    step = max(size // 4, math.ceil(len(wave) / COLUMNS))
+    frames = np.lib.stride_tricks.sliding_window_view(wave, size)[::step]
+    power = np.abs(np.fft.rfft(frames * np.hanning(size), axis=1)) ** 2 / size
+    return 10 * np.log10(power.T + 1e-12)
+
+
+@torch.inference_mode()
+def delay_distribution(model: EnhancementModel, noisy: Source, farend: Source, seconds: float) -> np.ndarray:
+    """Probability of each echo delay over the first ``seconds`` of two sound files, (frames, dmax).
+
+    Block by block, each with some past, as memory grows with the length.
+    """
+    rate = model.sample_rate
+    with Recording(noisy) as recording, Recording(farend) as loudspeaker:
+        blocks = (block[:, :1] for block in recording.blocks(seconds))
+        mic = np.concatenate(list(resampled(blocks, recording.sample_rate, rate, 1)))
+        far = FarEnd(
+            loudspeaker.blocks(), loudspeaker.sample_rate, loudspeaker.channels, target_rate=rate, target_channels=1
+        ).get(len(mic))
+    like = next(model.parameters())
+    mic, far = (torch.from_numpy(wave[:, 0].copy()).to(like) for wave in (mic, far))
+    hop = model.stft.hop_length
+    step, past = DELAY_BLOCK * rate // hop * hop, DELAY_PAST * rate // hop * hop
+    parts = []
+    for start in range(0, len(mic), step):
+        piece = slice(max(0, start - past), start + step)
+        part = model.delay_distribution(mic[piece], far[piece])
+        new = (start - piece.start) // hop
+        parts.append(part[new : new + step // hop].float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _read(file: Source, seconds: float) -> tuple[np.ndarray, int]:
+    with Recording(file) as recording:
+        return np.concatenate([block[:, 0] for block in recording.blocks(seconds)]), recording.sample_rate

@@ -1,0 +1,292 @@
+"""``deepvqe enhance`` and ``deepvqe models`` as typed, with tiny random models in place of trained ones."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+from test_files import RATE, broken_files, noise, tiny
+
+import deepvqe_hub
+from deepvqe_hub.cli import CommandError, main
+from deepvqe_hub.cli._inputs import plan
+from deepvqe_hub.hub.registry import ModelInfo
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {"deepvqe-s": tiny(), "deepvqe-aec-s": tiny(farend_channels=[2, 4], align_hidden=4, dmax=20)}
+
+
+@pytest.fixture(autouse=True)
+def loaded(models, monkeypatch):
+    monkeypatch.setitem(deepvqe_hub.__dict__, "load", lambda name, device=None: models[name])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path, seconds=0.5, rate=RATE, channels=1, **kwargs):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, noise(seconds, channels, rate), rate, **kwargs)
+
+
+def enhance(*arguments):
+    return main(["enhance", *map(str, arguments)])
+
+
+def tree(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_one_file(folder, models, capsys):
+    write(folder / "noisy.wav", subtype="PCM_24")
+    assert enhance("noisy.wav") == 0
+    info = soundfile.info("noisy.enhanced.wav")
+    assert (info.subtype, info.frames) == ("PCM_24", RATE // 2)
+    assert "real-time factor" in capsys.readouterr().err
+    out, _ = soundfile.read("noisy.enhanced.wav")
+    expected = deepvqe_hub.enhance(models["deepvqe-s"], soundfile.read("noisy.wav")[0], RATE)
+    np.testing.assert_allclose(out, np.clip(expected, -1, 1), atol=2**-22)
+
+    assert enhance("noisy.wav") == 2
+    assert "noisy.enhanced.wav exists" in capsys.readouterr().err
+    assert enhance("noisy.wav", "--force", "-q", "--mix", "0.5", "--attenuation-limit", "12", "--threads", "1") == 0
+    assert capsys.readouterr().err == ""
+    assert enhance("noisy.wav", "-o", "sub/clean.flac") == 0
+    assert soundfile.info("sub/clean.flac").format == "FLAC"
+    assert enhance("noisy.wav", "-o", "sub/") == 0
+    assert tree(folder) == ["noisy.enhanced.wav", "noisy.wav", "sub/clean.flac", "sub/noisy.wav"]
+
+
+def test_folder_of_all_kinds(folder, capsys):
+    corpus = folder / "in"
+    write(corpus / "a.wav", rate=8000)
+    write(corpus / "deep" / "er" / "b.FLAC", rate=44100, channels=2)
+    write(corpus / "deep" / "c.wav", rate=48000, subtype="PCM_24")
+    (corpus / "notes.txt").write_text("not for us")
+    write(corpus / ".hidden.wav")
+    good = ["a.wav", "deep/c.wav", "deep/er/b.FLAC"]
+    bad = [name for name in broken_files(corpus) if name.endswith(("wav", "flac", "mp3"))]
+
+    assert enhance("in", "-o", "out") == 1
+    assert tree(folder / "out") == good
+    errors = capsys.readouterr().err
+    assert f"{len(bad)} inputs failed" in errors and "Traceback" not in errors
+    assert all(os.path.join("in", name) in errors for name in bad)
+    for name in good:
+        before, after = soundfile.info(corpus / name), soundfile.info(folder / "out" / name)
+        for what in ("frames", "samplerate", "channels", "subtype", "format"):
+            assert getattr(before, what) == getattr(after, what)
+
+    assert enhance("in", "-o", "out") == 2  # nothing is replaced unasked
+    capsys.readouterr()
+    (folder / "out" / "a.wav").write_bytes(b"kept")
+    (folder / "out" / "deep" / "c.wav").unlink()
+    assert enhance("in", "-o", "out", "--resume") == 1
+    assert "2 skipped" in capsys.readouterr().err
+    assert tree(folder / "out") == good and (folder / "out" / "a.wav").read_bytes() == b"kept"
+
+
+def test_output_within_the_input(folder):
+    write(folder / "in" / "a.wav")
+    write(folder / "in" / "out" / "stale.wav")
+    assert enhance("in", "-o", "in/out") == 0
+    assert tree(folder) == ["in/a.wav", "in/out/a.wav", "in/out/stale.wav"]
+    assert enhance("in", "-o", "in/out", "--resume") == 0
+    assert enhance("in", "-o", "in/") == 2
+    assert enhance("in") == 2
+
+
+def test_glob_and_several(folder, capsys):
+    for name in ("a.wav", "b.wav", "x/c.wav", "x/y/d.flac"):
+        write(folder / "in" / name, 0.1)
+    assert enhance("in/*.wav", "-o", "one") == 0
+    assert enhance("in/**/*", "-o", "two") == 0
+    assert enhance("in/a.wav", "in/b.wav") == 0
+    assert enhance("in/*.wav", "--resume") == 0  # results of the last line are no inputs
+    assert tree(folder / "one") == ["a.wav", "b.wav"]
+    assert tree(folder / "two") == ["a.wav", "b.wav", "x/c.wav", "x/y/d.flac"]
+    assert not list(folder.rglob("*.enhanced.enhanced.*"))
+    for arguments, message in [
+        (["nothing/*.wav", "-o", "n"], "no audio files"),
+        (["missing.wav"], "missing.wav: no such file"),
+        (["in/a.wav", "one/a.wav", "-o", "three"], "both be written"),
+        (["in/a.wav", "in/b.wav", "-o", "clean.wav"], "one file"),
+        (["in/a.wav", "-o", "clean"], "no extension"),
+        (["in/a.wav", "x.wav", "-o", "one"], "x.wav"),
+        (["one/a.wav", "in/a.wav", "-o", "in", "--force"], "would replace the input in/a.wav"),
+        (["in/a.wav", "-", "-o", "in"], "standard input"),
+        (["in/a.wav", "in/b.wav", "-o", "-"], "standard output"),
+        (["in/a.wav", "-o", "o.wav", "--mix", "2"], "mix"),
+        (["in/a.wav", "-o", "o.wav", "--farend", "in/b.wav", "--model", "deepvqe-s"], "echo-cancelling"),
+        (["in/a.wav", "-o", "o.wav", "--farend", "nowhere.wav"], "nowhere.wav"),
+    ]:
+        assert enhance(*arguments) == 2
+        assert message in capsys.readouterr().err
+    assert not (folder / "three").exists() and not (folder / "o.wav").exists()
+
+
+def test_standard_input_and_output(folder, monkeypatch, capsysbinary):
+    write(folder / "in.flac", 0.7, 44100, 2, subtype="PCM_24")
+    data = (folder / "in.flac").read_bytes()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    assert enhance("-") == 0
+    out = io.BytesIO(capsysbinary.readouterr().out)
+    info = soundfile.info(out)
+    assert (info.format, info.subtype, info.samplerate, info.channels) == ("WAV", "PCM_24", 44100, 2)
+    assert info.frames == round(0.7 * 44100)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    assert enhance("-", "-o", "out.ogg") == 0
+    assert soundfile.info("out.ogg").frames == info.frames
+    assert enhance("in.flac", "-o", "-") == 0
+    assert capsysbinary.readouterr().out.startswith(b"RIFF")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"")))
+    assert enhance("-") == 1
+    captured = capsysbinary.readouterr()
+    assert captured.out == b"" and b"standard input: empty" in captured.err
+    assert enhance("-", "--plot") == 2
+
+
+def test_a_model_that_fails_leaves_nothing(folder, models, monkeypatch, capsys):
+    write(folder / "in" / "a.wav", 9.0)
+    write(folder / "in" / "b.wav", 0.5)
+    stream = type(models["deepvqe-s"]).stream
+
+    def failing(self, *arguments):
+        real, calls = stream(self, *arguments), []
+
+        def step(chunk, farend=None):
+            calls.append(chunk)
+            if len(calls) == 2:
+                raise RuntimeError("out of memory")
+            return real(chunk, farend)
+
+        return type("Failing", (), {"__call__": lambda _, *arguments: step(*arguments), "flush": real.flush})()
+
+    monkeypatch.setattr(type(models["deepvqe-s"]), "stream", failing)
+    assert enhance("in", "-o", "out") == 1
+    assert "a.wav: RuntimeError: out of memory" in capsys.readouterr().err
+    assert tree(folder / "out") == ["b.wav"]
+
+
+def test_far_end_pairing(folder, capsys):
+    for name in ("1", "x/2"):
+        write(folder / "calls" / f"{name}_mic.wav")
+        write(folder / "calls" / f"{name}_lpb.wav")
+        write(folder / "far" / f"{name}_mic.wav", rate=8000)
+
+    def pairs(*arguments):
+        jobs, _ = plan(*arguments)
+        return {str(job.source): job.farend and str(job.farend) for job in jobs}
+
+    beside = {"calls/1_mic.wav": "calls/1_lpb.wav", "calls/x/2_mic.wav": "calls/x/2_lpb.wav"}
+    assert pairs(["calls"], "o", None, "*_mic.wav=*_lpb.wav") == beside
+    assert pairs(["calls"], "o", "calls", "*_mic.wav=*_lpb.wav") == beside
+    same = {"calls/1_mic.wav": "far/1_mic.wav", "calls/x/2_mic.wav": "far/x/2_mic.wav"}
+    assert pairs(["calls/**/*_mic.wav"], "o", "far") == same
+    assert pairs(["calls/1_mic.wav"], "o/", "far", "*.wav") == {"calls/1_mic.wav": "far/1_mic.wav"}
+    assert set(pairs(["calls"], "o", "calls/1_lpb.wav").values()) == {"calls/1_lpb.wav"}
+    for arguments in (
+        (["calls"], "o", None, "lpb"),
+        (["calls"], "o", "far", "*_mic.wav=*_*.wav"),
+        (["calls"], "o", "calls/1_lpb.wav", "*_lpb.wav"),
+        (["calls/1_lpb.wav"], "o", None, "*_mic.wav=*_lpb.wav"),
+    ):
+        with pytest.raises(CommandError, match="pattern"):
+            plan(*arguments)
+
+    (folder / "calls" / "x" / "2_lpb.wav").unlink()
+    write(folder / "calls" / "1_lpb.wav", 0.2, 48000, 2)
+    assert enhance("calls", "--farend-pattern", "*_mic.wav=*_lpb.wav", "-o", "out") == 1
+    errors = capsys.readouterr().err
+    assert "2_lpb.wav: no such file" in errors and "shorter: padded" in errors
+    assert tree(folder / "out") == ["1_mic.wav"]
+
+
+def test_plot(folder, capsys):
+    pytest.importorskip("matplotlib")
+    write(folder / "mic.wav", 1.5, 8000, 2)
+    write(folder / "far.wav", 1.0)
+    assert enhance("mic.wav", "-o", "o/clean.wav", "--plot") == 0
+    assert enhance("mic.wav", "-o", "o/echo.flac", "--plot", "--farend", "far.wav") == 0
+    assert tree(folder / "o") == ["clean.png", "clean.wav", "echo.flac", "echo.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.glob("o/*.png"))
+    (folder / "o" / "clean.wav").unlink()
+    assert enhance("mic.wav", "-o", "o/clean.wav", "--plot") == 2
+    assert "clean.png exists" in capsys.readouterr().err
+
+
+def test_delay_plot_in_blocks_equals_the_whole(folder, models):
+    pytest.importorskip("matplotlib")
+    import torch
+
+    from deepvqe_hub.plots import delay_distribution
+
+    model = models["deepvqe-aec-s"]
+    mic, far = noise(14.0), noise(14.0, seed=1)
+    soundfile.write("mic.wav", mic, RATE, subtype="FLOAT")
+    soundfile.write("far.wav", far, RATE, subtype="FLOAT")
+    blocks = delay_distribution(model, "mic.wav", "far.wav", 60)
+    with torch.inference_mode():
+        expected = model.delay_distribution(torch.from_numpy(mic), torch.from_numpy(far)).numpy()
+    count = min(len(blocks), len(expected))
+    assert abs(len(blocks) - len(expected)) <= 1
+    np.testing.assert_allclose(blocks[: count - 1], expected[: count - 1], atol=1e-4)
+
+
+def test_several_processes(folder, capsys):
+    for name in ("a.wav", "b.wav"):
+        write(folder / "in" / name)
+    (folder / "in" / "c.wav").write_bytes(b"")
+    assert enhance("in", "-o", "one") == 1
+    assert enhance("in", "-o", "two", "--jobs", "2") == 1
+    assert "c.wav: empty" in capsys.readouterr().err
+    assert tree(folder / "two") == ["a.wav", "b.wav"]
+    for name in ("a.wav", "b.wav"):
+        assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_interruption_leaves_nothing(folder, number):
+    write(folder / "in" / "long.wav", 300.0)
+    program = (
+        "import sys, test_files, deepvqe_hub; deepvqe_hub.load = lambda *_, **__: test_files.tiny()\n"
+        "from deepvqe_hub.cli import main; sys.exit(main(['enhance', 'in', '-o', 'out']))"
+    )
+    paths = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.time() + 60
+    while not list(folder.glob("out/.*.part")) and process.poll() is None and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert "Traceback" not in errors
+    assert os.listdir(folder / "out") == []
+
+
+def test_models(monkeypatch, capsys):
+    def row(name):
+        return ModelInfo(name, 1234567, 2.5e9, 16000, True, True, "none yet", False, "Apache-2.0", "us", "small")
+
+    monkeypatch.setitem(deepvqe_hub.__dict__, "list_models", lambda: [row("a"), row("longer-name")])
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", "a", "longer-name"]
+    assert "1,234,567" in lines[1] and "2.50 G" in lines[1] and "16 kHz" in lines[1]
+    assert main(["models", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[1]["parameters"] == 1234567

@@ -1,0 +1,337 @@
+"""Arrays and files through a model: values, alignment, formats, and files that are no good."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import deepvqe_hub
+from deepvqe_hub.files import AudioFileError, enhance, enhance_file
+from deepvqe_hub.files.blocks import dry_share
+
+RATE = 16000
+SMALL = {
+    "channels": [4, 6, 8, 4],
+    "decoder_channels": [6, 4, 4],
+    "encoder_residual": [False] * 4,
+    "decoder_residual": [False, True, True, False],
+    "hidden": 12,
+}
+
+
+def tiny(**options):
+    torch.manual_seed(0)
+    model = deepvqe_hub.EnhancementModel.from_config({"network": "DeepVQE", "options": {**SMALL, **options}}).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # away from the identity that an untrained network is
+            parameter += 0.05 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny()
+
+
+@pytest.fixture(scope="module")
+def canceller():
+    return tiny(farend_channels=[2, 4], align_hidden=4, dmax=20)
+
+
+@pytest.fixture(scope="module")
+def identity():
+    """A model whose output is its input: what is left is what the file handling does."""
+    model = deepvqe_hub.EnhancementModel.from_config({"network": "DeepVQE", "options": SMALL}).eval()
+    conv = model.network.deblock1.deconv.conv
+    torch.nn.init.zeros_(conv.weight)
+    model.network.ccm.start_as_identity(conv)
+    return model
+
+
+def noise(seconds, channels=None, rate=RATE, seed=0):
+    shape = (round(seconds * rate),) if channels is None else (round(seconds * rate), channels)
+    return (0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
+
+
+def whole(model, samples, farend=None):
+    with torch.inference_mode():
+        far = None if farend is None else torch.from_numpy(farend.T.copy())
+        return model(torch.from_numpy(samples.T.copy()), far).numpy().T
+
+
+# ---- arrays
+
+
+def test_block_by_block_equals_the_whole(model):
+    samples = noise(9.3, 2)
+    expected = whole(model, samples)
+    assert np.abs(expected - samples).max() > 0.01  # the model does something
+    np.testing.assert_allclose(enhance(model, samples, RATE), expected, atol=1e-5)
+    tensor = torch.from_numpy(samples.T.copy())[None]  # (1, channels, time)
+    np.testing.assert_allclose(enhance(model, tensor, RATE)[0].numpy().T, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "uint8", "int8", "float64", "float16", ">i2"])
+def test_types_come_back(model, dtype):
+    samples, dtype = noise(0.5), np.dtype(dtype)
+    half = 1 if dtype.kind == "f" else 1 << (8 * dtype.itemsize - 1)
+    centre = half if dtype.kind == "u" else 0
+    typed = (samples * half + centre).astype(dtype)
+    out = enhance(model, typed, RATE)
+    assert out.dtype == dtype and out.shape == typed.shape
+    step = {1: 0.04, 2: 1e-3}.get(dtype.itemsize, 1e-5)
+    np.testing.assert_allclose((out.astype(float) - centre) / half, whole(model, samples), atol=step)
+    assert (enhance(model, typed, RATE, mix=0) == typed).all()
+
+
+def test_integers_clip(identity):
+    square = np.where(np.arange(8000) % 40 < 20, 32767, -32768).astype(np.int16)
+    out = enhance(identity, square, 48000)  # resampling overshoots
+    assert (np.sign(out[200:-200]) == np.sign(square[200:-200])).mean() > 0.9
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000, 16001])
+def test_any_rate_keeps_length_and_time(identity, rate):
+    for samples in (1, 2, 3, 100):
+        assert enhance(identity, np.ones(samples), rate).shape == (samples,)
+    # Band-limited noise, so that the model's rate loses nothing.
+    white = noise(0.5, rate=rate)
+    spectrum = np.fft.rfft(white)
+    spectrum[np.fft.rfftfreq(len(white), 1 / rate) > 3000] = 0
+    samples = np.fft.irfft(spectrum, len(white)) * np.hanning(len(white))
+    out = enhance(identity, samples, rate)
+    assert out.dtype == np.float64
+    lag = np.argmax(np.correlate(out[500:-500], samples[500 - 20 : len(samples) - 500 + 20])[::-1]) - 20
+    assert lag == 0
+    np.testing.assert_allclose(out, samples, atol=2e-3)
+
+
+def test_empty_and_other_shapes(model):
+    assert enhance(model, np.zeros(0), RATE).shape == (0,)
+    assert enhance(model, np.zeros((0, 2), np.int16), 8000).shape == (0, 2)
+    assert enhance(model, torch.zeros(2, 3, 0), RATE).shape == (2, 3, 0)
+    half = enhance(model, torch.zeros(2, 3, 500, dtype=torch.bfloat16), 8000)
+    assert half.shape == (2, 3, 500) and half.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (np.array([0.0, np.nan]), "NaN"),
+        (np.zeros((2, 48000)), "transpose"),
+        (np.array(1.0), "shape"),
+        (np.zeros((2, 3, 4)), "shape"),
+        (np.zeros(5, bool), "bool"),
+        (np.zeros(5, np.int64), "int64"),
+        (torch.tensor(1.0), "shape"),
+    ],
+)
+def test_what_is_no_audio(model, audio, message):
+    with pytest.raises(ValueError, match=message):
+        enhance(model, audio, RATE)
+
+
+def test_mix_and_limit(model):
+    samples = noise(1.0)
+    wet = enhance(model, samples, RATE)
+    np.testing.assert_allclose(enhance(model, samples, RATE, mix=0.25), 0.25 * wet + 0.75 * samples, atol=1e-6)
+    limited = enhance(model, samples, RATE, attenuation_limit_db=20)
+    np.testing.assert_allclose(limited, wet + 0.1 * (samples - wet), atol=1e-6)
+    assert dry_share(1, None) == 0 and dry_share(0, 6) == 1 and dry_share(1, 0) == 1
+    for wrong in ({"mix": 1.5}, {"mix": float("nan")}, {"attenuation_limit_db": -1}):
+        with pytest.raises(ValueError, match="must"):
+            enhance(model, samples, RATE, **wrong)
+
+
+def test_far_end(model, canceller):
+    mic, far = noise(5.0, 2), noise(5.0, 2, seed=1)
+    np.testing.assert_allclose(enhance(canceller, mic, RATE, far), whole(canceller, mic, far), atol=1e-5)
+    mono = far.mean(1, keepdims=True)
+    expected = whole(canceller, mic, mono.repeat(2, 1))
+    np.testing.assert_allclose(enhance(canceller, mic, RATE, mono[:, 0]), expected, atol=1e-5)
+    padded = np.pad(far[:RATE], ((0, 4 * RATE), (0, 0)))
+    with pytest.warns(UserWarning, match="padded"):
+        out = enhance(canceller, mic, RATE, far[:RATE])
+    np.testing.assert_allclose(out, whole(canceller, mic, padded), atol=1e-5)
+    with pytest.warns(UserWarning, match="cut"):
+        enhance(canceller, mic[:RATE], RATE, far)
+    with pytest.raises(ValueError, match="echo-cancelling"):
+        enhance(model, mic, RATE, far)
+
+
+def test_network_that_cannot_stream(model, monkeypatch):
+    samples = noise(6.0, 2)
+    expected = whole(model, samples)
+    monkeypatch.setattr(model.network, "streams", False, raising=False)
+    np.testing.assert_allclose(enhance(model, samples, RATE), expected, atol=1e-5)
+    assert enhance(model, samples[:, 0], 8000).shape == samples[:, 0].shape
+
+
+# ---- files
+
+
+def test_file_equals_the_whole(model, tmp_path):
+    samples = noise(9.3, 2)
+    soundfile.write(tmp_path / "in.wav", samples, RATE, subtype="FLOAT")
+    heard = []
+    enhance_file(model, tmp_path / "in.wav", tmp_path / "new" / "out.wav", progress=heard.append)
+    out, rate = soundfile.read(tmp_path / "new" / "out.wav")
+    assert rate == RATE and soundfile.info(tmp_path / "new" / "out.wav").subtype == "FLOAT"
+    np.testing.assert_allclose(out, whole(model, samples), atol=1e-5)
+    assert sum(heard) == pytest.approx(9.3)
+
+
+@pytest.mark.parametrize(
+    ("source", "rate", "subtype", "output", "expected"),
+    [
+        ("a.wav", 48000, "PCM_24", "b.wav", ("WAV", "PCM_24")),
+        ("a.wav", 8000, "PCM_U8", "b.wav", ("WAV", "PCM_U8")),
+        ("a.wav", 44100, "PCM_24", "b.flac", ("FLAC", "PCM_24")),
+        ("a.wav", 44100, "FLOAT", "b.flac", ("FLAC", "PCM_24")),
+        ("a.flac", 44100, "PCM_16", "b.ogg", ("OGG", "VORBIS")),
+        ("a.ogg", 16000, "OPUS", "b.ogg", ("OGG", "OPUS")),
+        ("a.mp3", 44100, "MPEG_LAYER_III", "b.mp3", ("MP3", "MPEG_LAYER_III")),
+        ("a.mp3", 16000, "MPEG_LAYER_III", "b.wav", ("WAV", "PCM_16")),
+        ("a.mp3", 48000, "MPEG_LAYER_III", "b.OPUS", ("OGG", "OPUS")),
+        ("a.wav", 16000, "PCM_16", "b.aif", ("AIFF", "PCM_16")),
+        ("a.flac", 16000, "PCM_16", "b", ("FLAC", "PCM_16")),
+    ],
+)
+def test_formats(model, tmp_path, source, rate, subtype, output, expected):
+    samples = noise(1.37, 2, rate)
+    soundfile.write(tmp_path / source, samples, rate, subtype=subtype)
+    enhance_file(model, tmp_path / source, tmp_path / output)
+    info = soundfile.info(tmp_path / output)
+    assert (info.format, info.subtype, info.channels, info.samplerate) == (*expected, 2, rate)
+    assert info.frames == len(samples)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "FLOAT"])
+def test_unmixed_is_exact(model, tmp_path, subtype):
+    soundfile.write(tmp_path / "in.wav", 3 * noise(1.0), RATE, subtype=subtype)
+    enhance_file(model, tmp_path / "in.wav", tmp_path / "out.wav", mix=0)
+    before, after = (soundfile.read(tmp_path / name)[0] for name in ("in.wav", "out.wav"))
+    assert np.abs(before - after).max() < 2**-24
+
+
+def test_bytes_and_file_objects(model, tmp_path):
+    soundfile.write(tmp_path / "in.flac", noise(1.0), RATE)
+    enhance_file(model, tmp_path / "in.flac", tmp_path / "path.wav")
+    data = (tmp_path / "in.flac").read_bytes()
+    enhance_file(model, data, tmp_path / "bytes.wav")
+    stream = io.BytesIO(data)
+    enhance_file(model, stream, tmp_path / "stream.wav")
+    assert not stream.closed
+    results = {(tmp_path / name).read_bytes() for name in ("path.wav", "bytes.wav", "stream.wav")}
+    assert len(results) == 1
+
+
+def test_long_lossy_output(identity, tmp_path):
+    soundfile.write(tmp_path / "in.flac", noise(9.0, rate=48000), 48000)
+    enhance_file(identity, tmp_path / "in.flac", tmp_path / "out.ogg", mix=0)
+    assert soundfile.info(tmp_path / "out.ogg").frames == 9 * 48000
+
+
+def broken_files(folder):
+    """Files that cannot be enhanced, and what the error says."""
+    soundfile.write(folder / "good.wav", noise(2.0, 2), RATE)
+    soundfile.write(folder / "good.flac", noise(2.0, 2), RATE)
+    soundfile.write(folder / "good.mp3", noise(9.0), RATE)
+    for name in ("good.wav", "good.flac", "good.mp3"):
+        data = (folder / name).read_bytes()
+        (folder / name.replace("good", "cut")).write_bytes(data[: len(data) // 2])
+        (folder / name).unlink()
+    (folder / "zero.wav").write_bytes(b"")
+    soundfile.write(folder / "nothing.wav", noise(0.0), RATE)
+    (folder / "text.wav").write_text("this is no sound\n" * 100)
+    (folder / "raw.raw").write_bytes(bytes(1000))
+    soundfile.write(folder / "nan.wav", np.array([0.0] * 100 + [np.nan]), RATE, subtype="FLOAT")
+    return {
+        "cut.wav": "truncated",
+        "cut.flac": "damaged|truncated",
+        "cut.mp3": "truncated",
+        "zero.wav": "empty",
+        "nothing.wav": "no samples",
+        "text.wav": "not an audio file",
+        "raw.raw": "not an audio file",
+        "nan.wav": "NaN",
+        ".": "folder",
+    }
+
+
+def test_broken_sources(model, tmp_path):
+    for name, message in broken_files(tmp_path).items():
+        with pytest.raises(AudioFileError, match=message) as caught:
+            enhance_file(model, tmp_path / name, tmp_path / "out" / "out.wav")
+        assert str(tmp_path / name) in str(caught.value)
+        assert not list(tmp_path.glob("out/*")) and not list(tmp_path.glob("out/.*"))
+    with pytest.raises(FileNotFoundError, match=r"missing\.wav"):
+        enhance_file(model, tmp_path / "missing.wav", tmp_path / "out.wav")
+
+
+def test_wav_of_unknown_length(model, tmp_path):
+    """Programs that write into a pipe cannot go back and fill in the length."""
+    soundfile.write(tmp_path / "in.wav", noise(1.0), RATE)
+    data = bytearray((tmp_path / "in.wav").read_bytes())
+    for length in (b"\xff\xff\xff\xff", b"\x00\xf0\xff\x7f"):
+        data[4:8] = data[40:44] = length
+        enhance_file(model, bytes(data), tmp_path / "out.wav", overwrite=True)
+        assert soundfile.info(tmp_path / "out.wav").frames == RATE
+
+
+@pytest.mark.parametrize("output", ["out.xyz", "out.raw", "out.opus", "out.mp3"])
+def test_outputs_that_cannot_be(model, tmp_path, output):
+    soundfile.write(tmp_path / "in.wav", noise(0.5, 3, 44100), 44100)  # too many channels for mp3, no rate of opus
+    with pytest.raises(AudioFileError, match="cannot write"):
+        enhance_file(model, tmp_path / "in.wav", tmp_path / output)
+    assert os.listdir(tmp_path) == ["in.wav"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_all_or_nothing(model, tmp_path, monkeypatch, error):
+    soundfile.write(tmp_path / "in.wav", noise(9.0), RATE)
+    (tmp_path / "out.wav").write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="overwrite"):
+        enhance_file(model, tmp_path / "in.wav", tmp_path / "out.wav")
+
+    def interrupted(_):
+        assert len(list(tmp_path.iterdir())) == 3  # the temporary one is there
+        raise error("in the middle")
+
+    with pytest.raises(error):
+        enhance_file(model, tmp_path / "in.wav", tmp_path / "out.wav", overwrite=True, progress=interrupted)
+    assert sorted(os.listdir(tmp_path)) == ["in.wav", "out.wav"]
+    assert (tmp_path / "out.wav").read_bytes() == b"precious"
+    enhance_file(model, tmp_path / "in.wav", tmp_path / "in.wav", overwrite=True)  # in place
+    assert soundfile.info(tmp_path / "in.wav").frames == 9 * RATE
+
+
+def test_output_that_is_no_file(model, tmp_path):
+    soundfile.write(tmp_path / "in.wav", noise(0.5), RATE)
+    with pytest.raises(FileExistsError, match="not a regular file"):
+        enhance_file(model, tmp_path / "in.wav", os.devnull, overwrite=True)
+
+
+def test_far_end_file_of_other_rate_and_length(canceller, tmp_path):
+    mic, far = noise(6.0), noise(6.0, 1, seed=1)
+    soundfile.write(tmp_path / "mic.wav", mic, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "far.wav", far, RATE, subtype="FLOAT")
+    import soxr
+
+    soundfile.write(tmp_path / "far48.wav", soxr.resample(far, RATE, 48000), 48000, subtype="FLOAT")
+    soundfile.write(tmp_path / "short.wav", far[: 2 * RATE], RATE, subtype="FLOAT")
+    expected = whole(canceller, mic[:, None], far)[:, 0]
+    for name, tolerance in (("far.wav", 1e-5), ("far48.wav", 0.02)):
+        enhance_file(canceller, tmp_path / "mic.wav", tmp_path / "out.wav", tmp_path / name, overwrite=True)
+        np.testing.assert_allclose(soundfile.read(tmp_path / "out.wav")[0], expected, atol=tolerance)
+    with pytest.warns(UserWarning, match=r"short.wav is 4\.000 s shorter: padded"):
+        enhance_file(canceller, tmp_path / "mic.wav", tmp_path / "short_out.wav", tmp_path / "short.wav")
+    padded = np.pad(far[: 2 * RATE], ((0, 4 * RATE), (0, 0)))
+    out = soundfile.read(tmp_path / "short_out.wav")[0]
+    np.testing.assert_allclose(out, whole(canceller, mic[:, None], padded)[:, 0], atol=1e-5)
+    with pytest.raises(AudioFileError, match=r"zero\.wav: empty"):
+        (tmp_path / "zero.wav").write_bytes(b"")
+        enhance_file(canceller, tmp_path / "mic.wav", tmp_path / "none.wav", tmp_path / "zero.wav")
