@@ -25,4 +25,5 @@ PRESETS: dict[str, dict] = {
     # Strides as in the paper; the light one is that of the public PyTorch implementation.
     "dpcrn": {"network": "DPCRN", "options": {}},
     "dpcrn-light": {"network": "DPCRN", "options": {"strides": [2, 2, 2, 1, 1]}},
+    "tf-gridnet": {"network": "TFGridNet", "options": {"normalize": True}},
 }

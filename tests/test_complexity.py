@@ -14,6 +14,7 @@ from deepvqe_hub.models.complexity import count_model, count_network
         ("deepvqe-aec-s", 589_103, 1, 10_385_448),
         ("dpcrn", 819_919, 63, 3_068_311_680),
         ("dpcrn-light", 787_151, 63, 1_602_599_040),
+        ("tf-gridnet", 1_601_984, 63, 22_223_507_544),
     ],
 )
 def test_figures(preset, parameters, frames, macs):
@@ -21,7 +22,7 @@ def test_figures(preset, parameters, frames, macs):
     complexity = count_model(model)
     assert complexity.parameters == parameters
     assert count_network(model.network, frames) == macs
-    assert complexity.macs_per_second == macs / frames * 62.5
+    assert complexity.macs_per_second == (macs / frames * 62.5 if model.network.streams else macs)
 
 
 def test_leaves_the_model_alone():

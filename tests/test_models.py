@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deepvqe_hub import EnhancementModel
-from deepvqe_hub.models import DPCRN, DeepVQE
+from deepvqe_hub.models import DPCRN, DeepVQE, TFGridNet
 from deepvqe_hub.models.causal import CausalConv2d
 from deepvqe_hub.presets import PRESETS
 
@@ -190,3 +190,66 @@ def test_wrong_options(options, message):
 def test_wrong_options_of_dpcrn(options, message):
     with pytest.raises(ValueError, match=message):
         DPCRN(**TINY_DPCRN | options)
+
+
+TINY_GRID = {"bins": BINS, "channels": 8, "blocks": 2, "hidden": 6, "heads": 2, "attention_channels": 3}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (4, 1), (4, 3)])
+@pytest.mark.parametrize("frames", [1, 2, 30])
+def test_gridnet_of_any_length(kernel, stride, frames):
+    network, spec = TFGridNet(**TINY_GRID, kernel=kernel, stride=stride), torch.randn(2, BINS, frames, 2)
+    enhanced, state = network(spec)
+    assert enhanced.shape == spec.shape and enhanced.isfinite().all()
+    assert state == {}
+
+
+@torch.inference_mode()
+def test_gridnet_keeps_the_level(error):
+    network, spec = TFGridNet(**TINY_GRID, normalize=True), torch.randn(2, BINS, 30, 2)
+    reference, _ = network(spec)
+    for gain in (1e-4, 1e3):
+        assert error(network(gain * spec)[0], gain * reference) < 1e-5
+    louder = torch.stack([spec[0], 10 * spec[1]])  # each signal of a batch has its own level
+    assert error(network(louder)[0][1], 10 * reference[1]) < 1e-5
+    assert network(0 * spec)[0].abs().max() < 1e-6
+
+
+@torch.inference_mode()
+def test_gridnet_normalises_to_unit_variance():
+    model = EnhancementModel.from_config("tf-gridnet")
+    wave = 0.1 * torch.randn(2, 16000)
+    level = model.network.level(model.stft.analyse(wave)).flatten()
+    assert torch.allclose(level, wave.std(dim=1), rtol=0.03)
+
+
+def test_gridnet_says_that_it_cannot_stream():
+    model = EnhancementModel(network="TFGridNet", options={**TINY_GRID, "bins": 257})
+    spec = torch.randn(1, 257, 5, 2)
+    _, state = model.network(spec)
+    for call in (lambda: model.stream(), lambda: model.network(spec, None, state)):
+        with pytest.raises(ValueError, match="whole signal"):
+            call()
+    with pytest.raises(ValueError, match="no far-end"):
+        model.network(spec, spec)
+
+
+def test_gridnet_enhances_waveforms(error):
+    model = EnhancementModel(network="TFGridNet", options={**TINY_GRID, "bins": 257, "normalize": True}).eval()
+    wave = torch.rand(3, 2000) * 2 - 1
+    with_graph = model(wave)
+    assert with_graph.shape == wave.shape
+    with torch.no_grad():
+        assert error(model(wave), with_graph) < 1e-6
+        assert error(model(wave[1]), with_graph[1]) < 1e-5
+    with_graph.square().mean().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"heads": 3}, "8 channels .* 3 heads"), ({"kernel": 2, "stride": 3}, "stride 3")]
+)
+def test_wrong_options_of_gridnet(options, message):
+    with pytest.raises(ValueError, match=message):
+        TFGridNet(**TINY_GRID | options)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import deepvqe_hub
-from deepvqe_hub.models import DPCRN, DeepVQE
+from deepvqe_hub.models import DPCRN, DeepVQE, TFGridNet
 
 
 def seeded_weights(network):
@@ -79,3 +79,11 @@ def test_dpcrn_of_its_authors(parity, error):
     spec = torch.from_numpy(numbers["x"]).transpose(1, 2)
     mask = network.mask(spec, network.initial_state())
     assert error(mask.transpose(1, 2), numbers["mask"]) < 1e-5
+
+
+@torch.inference_mode()
+def test_tf_gridnet(parity, error):
+    numbers = np.load(parity("tfgridnet_rand_io.npz"))
+    network = TFGridNet().eval()
+    network.load_state_dict(torch.load(parity("tfgridnet_rand.tar"), weights_only=True)["model"])
+    assert error(network(torch.from_numpy(numbers["x"]))[0], numbers["y"]) < 1e-5

@@ -2,5 +2,6 @@
 
 from deepvqe_hub.models.deepvqe import DeepVQE
 from deepvqe_hub.models.dpcrn import DPCRN
+from deepvqe_hub.models.tf_gridnet import TFGridNet
 
-__all__ = ["DPCRN", "DeepVQE"]
+__all__ = ["DPCRN", "DeepVQE", "TFGridNet"]

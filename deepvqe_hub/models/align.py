@@ -4,8 +4,8 @@ DeepVQE paper, section 2.2: queries from the microphone and keys from the far en
 over bins is a similarity for each channel, frame and delay; a small convolution smooths it; its softmax over delays
 weighs the delayed far-end features.
 
-The delayed copies of the far end, dmax times the features, are never built: similarities are a band of a matrix product,
-and the weighted sum is a product with a banded matrix. Memory grows with frames * dmax and cost does, too.
+The delayed copies of the far end, dmax times the features, are never built: similarities are a band of a matrix
+product, and the weighted sum is a product with a banded matrix. Memory grows with frames * dmax and cost does, too.
 """
 
 from __future__ import annotations

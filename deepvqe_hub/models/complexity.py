@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
@@ -51,7 +52,24 @@ def count_network(network: nn.Module, frames: int) -> int:
     """
     network = copy.deepcopy(network).to("meta").eval()
     spec = torch.empty(1, network.bins, 1 if network.streams else frames, 2, device="meta")
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, _Recurrent() as recurrent:
         network(spec, spec if network.farend else None)
-    macs = counter.get_total_flops() // 2  # it counts a multiplication and an addition as two
+    macs = recurrent.macs + counter.get_total_flops() // 2  # it counts a multiplication and an addition as two
     return macs * frames if network.streams else macs
+
+
+class _Recurrent(TorchFunctionMode):
+    """Counts recurrent layers of PyTorch without running them, which on the meta device goes step by step."""
+
+    macs = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func.__name__ not in ("gru", "lstm"):
+            return func(*args, **(kwargs or {}))
+        x, state, weights = args[:3]
+        # Each matrix meets the vector of each step of each sequence once.
+        self.macs += x.shape[0] * x.shape[1] * sum(w.numel() for w in weights if w.dim() == 2)
+        hidden = state[0] if func.__name__ == "lstm" else state
+        directions = 2 if args[7] else 1  # "bidirectional"
+        output = x.new_empty(*x.shape[:2], directions * hidden.shape[2])
+        return (output, *state) if func.__name__ == "lstm" else (output, state)
