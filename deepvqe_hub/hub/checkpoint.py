@@ -58,6 +58,8 @@ def build(checkpoint: Checkpoint, where: str, cls: type[EnhancementModel] = Enha
     try:
         with torch.device("meta"):
             blank = cls(**config)
+            if blank.config["options"]["bins"] != blank.stft.bins:
+                raise ValueError(f"{blank.config['options']['bins']} bins, but {blank.stft.bins} in its spectra")
             if hasattr(blank.network, "initial_state"):
                 state = sum(value.numel() for value in blank.network.initial_state().values())
                 if state > MAX_PARAMETERS:

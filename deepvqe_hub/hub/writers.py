@@ -46,8 +46,8 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> None:
     prefixes = {ours: theirs for theirs, ours in PREFIXES.items()}
     tensors = {}
     for name, tensor in model.network.folded().state_dict().items():
-        ours = next(prefix for prefix in prefixes if name.startswith(prefix))
-        tensors[prefixes[ours] + name[len(ours) :]] = tensor.float().cpu().numpy()
+        ours = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+        tensors[prefixes.get(ours, "") + name[len(ours) :]] = tensor.float().cpu().numpy()
     for i in range(2, 6):  # the norms after the sub-pixel convolutions, which are already in these
         tensors[f"dec{i}.bn.scale"] = torch.ones(tensors[f"dec{i}.deconv.conv.bias"].size // 2).numpy()
         tensors[f"dec{i}.bn.bias"] = torch.zeros(tensors[f"dec{i}.deconv.conv.bias"].size // 2).numpy()

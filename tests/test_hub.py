@@ -1,0 +1,395 @@
+"""Checkpoint folders and other projects' files: what is read, what is written, what is refused."""
+
+import json
+import re
+
+import pytest
+import torch
+from hub_server import TINY
+from safetensors.torch import load_file, save_file
+
+import deepvqe_hub
+from deepvqe_hub import EnhancementModel, load
+from deepvqe_hub.hub import CheckpointError, FormatVersionError, WeightsMissingError, list_models, registry, save_folder
+from deepvqe_hub.models import DeepVQE
+
+
+@pytest.fixture
+def model():
+    return EnhancementModel.from_config(TINY)
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    return save_folder(model, tmp_path / "checkpoint", {"name": "tiny", "results": {"DNS3": {"PESQ-WB": 2.5}}})
+
+
+def same(one, two) -> bool:
+    pairs = zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+# Folders
+
+
+def test_folder_round_trip(model, folder):
+    loaded = load(folder)
+    assert same(model, loaded) and not loaded.training
+    assert loaded.config == model.config
+    assert same(model, load(str(folder))) and same(model, EnhancementModel.from_pretrained(folder))
+
+
+def test_a_subclass_loads_as_itself(folder):
+    class Mine(EnhancementModel):
+        pass
+
+    assert type(Mine.from_pretrained(folder)) is Mine
+
+
+def test_half_precision_is_half_the_size_and_float32_again(model, folder, tmp_path):
+    half = save_folder(model, tmp_path / "half", half=True)
+    assert (half / "model.safetensors").stat().st_size < 0.8 * (folder / "model.safetensors").stat().st_size
+    loaded = load(half)
+    assert all(p.dtype == torch.float32 for p in loaded.parameters())
+    for a, b in zip(model.parameters(), loaded.parameters()):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_nothing_is_overwritten_unasked(model, folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(FileExistsError, match="force"):
+        save_folder(model, folder)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "sample.wav").write_bytes(b"mine")
+    (folder / "README.md").write_text("edited")
+    EnhancementModel.from_config(TINY).save_pretrained(folder)
+    assert (folder / "README.md").read_text() == "edited" and (folder / "sample.wav").read_bytes() == b"mine"
+    assert not same(model, load(folder))
+
+
+def test_a_failed_save_leaves_nothing(model, tmp_path):
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(ValueError, match="NaN"):
+        save_folder(model, tmp_path / "bad")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_model_card(folder):
+    text = (folder / "README.md").read_text()
+    from huggingface_hub import ModelCard
+
+    data = ModelCard(text).data
+    assert data.pipeline_tag == "audio-to-audio" and data.license == "apache-2.0" and data.library_name == "deepvqe-hub"
+    assert data.eval_results[0].metric_value == 2.5
+    for way in ("deepvqe_hub.load", "torch.hub.load", "Enhancer.from_hparams"):
+        assert way in text
+    with pytest.raises(ValueError, match="licence"):
+        deepvqe_hub.hub.save_folder(EnhancementModel.from_config(TINY), folder, {"licence": "mit"}, force=True)
+
+
+def spoil_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in (config | changes).items() if v is not None}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"network": None}, "not a deepvqe-hub checkpoint.*network"),
+        ({"network": "Transformer"}, "Transformer"),
+        ({"network": "__doc__"}, "__doc__"),
+        ({"format_version": "1"}, "format_version"),
+        ({"surprise": 1}, "surprise"),
+        ({"sample_rate": 10**12}, "sample_rate"),
+        ({"options": {"hidden": 10**9}}, "out of range"),
+        ({"options": {"hidden": 60_000, "channels": [60_000] * 5}}, "parameters"),
+        ({"options": {"channels": [4] * 1000}}, "1000 entries"),
+        ({"options": {"farend_channels": [64, 2048], "dmax": 60_000}}, "remember"),
+        ({"options": {"wings": 2}}, "wings"),
+        ({"options": {"hidden": "many"}}, "config"),
+        ({"options": {"hidden": -5}}, "config"),
+        ({"stft": {"win_length": 60_000, "hop_length": 1}}, "config"),
+        ({"stft": {"window": "hamming"}}, "hamming"),
+    ],
+)
+def test_absurd_configs_are_refused(folder, changes, words):
+    spoil_config(folder, **changes)
+    with pytest.raises(CheckpointError, match=words):
+        load(folder)
+
+
+def test_a_later_format_is_told_apart(folder):
+    spoil_config(folder, format_version=2)
+    with pytest.raises(FormatVersionError, match="upgrade"):
+        load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 50_000, '{"network": NaN}', "x" * 100_000])
+def test_broken_json(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match="config"):
+        load(folder)
+
+
+@pytest.mark.parametrize("fault", ["missing", "unknown", "shape", "type", "nan"])
+def test_weights_must_fit(folder, fault):
+    tensors = load_file(folder / "model.safetensors")
+    name = "network.bottle.fc.weight"
+    if fault == "missing":
+        del tensors[name]
+    elif fault == "unknown":
+        tensors[name := "network.extra"] = torch.zeros(1)
+    elif fault == "shape":
+        tensors[name] = tensors[name][:-1].clone()
+    elif fault == "type":
+        tensors[name] = tensors[name].to(torch.int32)
+    else:
+        tensors[name][0, 0] = float("nan")
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=re.escape(name)):
+        load(folder)
+    with pytest.raises(CheckpointError, match=re.escape(name)):
+        EnhancementModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\xff" * 8,  # a header of 2^64 bytes
+        (10).to_bytes(8, "little") + b"{",
+        b"",
+        (lambda text: len(text).to_bytes(8, "little") + text)(
+            b'{"network.x": {"dtype": "F32", "shape": [1000000000, 1000], "data_offsets": [0, 4000000000000]}}'
+        ),
+    ],
+    ids=["huge", "short", "empty", "offsets"],
+)
+def test_lying_safetensors_headers(folder, header):
+    (folder / "model.safetensors").write_bytes(header)
+    with pytest.raises(CheckpointError, match="safetensors"):
+        load(folder)
+
+
+def test_yaml_beside_the_weights_is_never_parsed(folder, tmp_path):
+    bait = f"x: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{tmp_path / 'ran'}']]\n"
+    (folder / "hyperparams.yaml").write_text(bait + "modules: !apply:os.abort []\n")
+    load(folder)
+    EnhancementModel.from_pretrained(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+# Names
+
+
+def test_names(monkeypatch, model, tmp_path):
+    monkeypatch.setattr(registry, "WEIGHTS_FOLDER", tmp_path)
+    with pytest.raises(WeightsMissingError, match=r"no weights for deepvqe-s.*from_config"):
+        load("deepvqe-s")
+    save_folder(model, tmp_path / "deepvqe-s")
+    assert same(model, load("deepvqe-s", device="cpu"))
+    with pytest.raises(WeightsMissingError, match=r"there are some for: deepvqe-s"):
+        load("deepvqe")
+    with pytest.raises(ValueError, match="did you mean deepvqe-s"):
+        load("deepvqes")
+    with pytest.raises(ValueError, match="revision"):
+        load("deepvqe-s", revision="v1")
+    with pytest.raises(ValueError, match="colour"):
+        load("deepvqe-s", colour="red")
+
+
+def test_list_models():
+    rows = {row.name: row for row in list_models()}
+    assert rows["deepvqe"].parameters == 7_509_996
+    assert rows["deepvqe-aec"].farend and not rows["deepvqe-s"].farend
+    assert 7.9e9 < rows["deepvqe"].macs_per_second < 8.1e9
+    assert rows["deepvqe-aec-gguf"].available and "richiejp" in rows["deepvqe-aec-gguf"].weights
+
+
+# Single files
+
+
+@pytest.fixture(scope="module")
+def seed_weights():
+    """The weights of the parity file ``deepvqe_seed.npz``, by the rule that made them."""
+    generator = torch.Generator().manual_seed(20261122)
+    shapes = {
+        name: value.shape for name, value in DeepVQE(upsampling="concat", mask_activation=True).state_dict().items()
+    }
+    weights = {}
+    for name in sorted(shapes):
+        if name.endswith("num_batches_tracked"):
+            weights[name] = torch.tensor(1000)
+        elif name.endswith("running_var") or (".bn." in name and name.endswith("weight")):
+            weights[name] = torch.rand(shapes[name], generator=generator) + 0.5
+        else:
+            fan = shapes[name][1:].numel() if len(shapes[name]) > 1 else 16
+            weights[name] = torch.randn(shapes[name], generator=generator) / fan**0.5
+    return weights
+
+
+def streaming_names(weights):
+    """The same weights as the reference implementation's streaming network calls them."""
+    return {
+        re.sub(r"(?<!skip_)conv\.(weight|bias)$", r"conv.Conv2d.\1", name): value for name, value in weights.items()
+    }
+
+
+@pytest.mark.parametrize("naming", [dict, streaming_names])
+def test_reference_checkpoint(naming, seed_weights, tmp_path, parity, error):
+    import numpy as np
+
+    weights = naming(seed_weights)
+    assert len(weights) == 156 and any("Conv2d" in name for name in weights) == (naming is streaming_names)
+    torch.save({"model": weights, "epoch": 3}, tmp_path / "x.tar")
+    numbers = np.load(parity("deepvqe_seed.npz"))
+    assert abs(sum(float(value.double().sum()) for value in weights.values()) - float(numbers["checksum"])) < 1e-6
+    with torch.no_grad():
+        enhanced, _ = load(tmp_path / "x.tar").network(torch.from_numpy(numbers["x"]))
+    assert error(enhanced, numbers["y"]) < 1e-5
+
+
+def test_reference_windows(seed_weights, tmp_path):
+    torch.save({"model": seed_weights}, tmp_path / "x.tar")
+    assert load(tmp_path / "x.tar").stft.window == "sqrt_hann"
+    hann = load(tmp_path / "x.tar", window="hann").stft
+    assert (hann.window, hann.padding) == ("hann", "reflect")
+    with pytest.raises(ValueError, match="temperature"):
+        load(tmp_path / "x.tar", temperature=0.1)
+    with pytest.raises(CheckpointError, match="bartlett"):
+        load(tmp_path / "x.tar", window="bartlett")
+
+
+def test_reference_checkpoints_are_strict(seed_weights, tmp_path):
+    weights = dict(seed_weights)
+    weights["bottle.fc.wait"] = weights.pop("bottle.fc.weight")
+    torch.save({"model": weights}, tmp_path / "x.tar")
+    with pytest.raises(CheckpointError, match=r"missing: network.bottle.fc.weight; unknown: network.bottle.fc.wait"):
+        load(tmp_path / "x.tar")
+    torch.save({"state": 1}, tmp_path / "y.tar")
+    with pytest.raises(CheckpointError, match="state"):
+        load(tmp_path / "y.tar")
+
+
+def test_gguf(parity, error):
+    pytest.importorskip("gguf")
+    import numpy as np
+
+    numbers = {name: torch.from_numpy(value) for name, value in np.load(parity("deepvqe_rand_io.npz")).items()}
+    model = load(parity("deepvqe_rand_q8.gguf"))
+    with torch.no_grad():
+        enhanced, _ = model.network(numbers["mic"], numbers["ref"])
+        delay = model.network.delay(numbers["mic"], numbers["ref"]).flip(-1)
+        cold = load(parity("deepvqe_rand_q8.gguf"), temperature=0.5)
+        colder, _ = cold.network(numbers["mic"], numbers["ref"])
+    assert error(enhanced, numbers["out"]) < 6e-3
+    assert error(delay, numbers["delay"]) < 2e-2
+    assert error(colder, numbers["out"]) > 1e-3
+    torch.testing.assert_close(cold.network.align.conv.weight / 2, model.network.align.conv.weight)
+
+
+def test_gguf_round_trip_and_unfolded_files(parity, tmp_path, error):
+    gguf = pytest.importorskip("gguf")
+    from deepvqe_hub.hub.writers import WRITERS
+
+    model = load(parity("deepvqe_rand_q8.gguf"))
+    WRITERS[".gguf"](model, tmp_path / "x.gguf")
+    back = load(tmp_path / "x.gguf")
+    spec = torch.randn(2, 1, 257, 12, 2)
+    with torch.no_grad():
+        assert error(back.network(*spec)[0], model.network(*spec)[0]) < 1e-5
+    reader = gguf.GGUFReader(tmp_path / "x.gguf", "r+")
+    reader.fields["deepvqe.bn_folded"].parts[-1][0] = False
+    reader.data.flush()
+    with pytest.raises(CheckpointError, match="statistics"):
+        load(tmp_path / "x.gguf")
+
+
+# Malicious and mistaken files
+
+
+class Payload:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+def test_pickles_with_code_do_not_run(tmp_path):
+    import pickle
+
+    torch.save({"model": {"x": Payload(str(tmp_path / "ran"))}}, tmp_path / "x.tar")
+    with pytest.raises(CheckpointError, match="more than tensors"):
+        load(tmp_path / "x.tar")
+    (tmp_path / "y.tar").write_bytes(pickle.dumps(Payload(str(tmp_path / "ran"))))
+    with pytest.raises(CheckpointError, match="pickle"):
+        load(tmp_path / "y.tar")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_zip_bombs_are_not_unpacked(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "x.tar", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/data.pkl", b"\0" * (1 << 24))
+    with pytest.raises(CheckpointError, match="compressed"):
+        load(tmp_path / "x.tar")
+    with zipfile.ZipFile(tmp_path / "y.tar", "w") as archive:
+        archive.writestr("../../escape.txt", b"x")
+    with pytest.raises(CheckpointError):
+        load(tmp_path / "y.tar")
+    assert not (tmp_path.parent.parent / "escape.txt").exists()
+
+
+def test_tensors_that_only_look_huge(seed_weights, tmp_path):
+    weights = seed_weights | {"bottle.fc.bias": torch.zeros(1).expand(1 << 40)}
+    torch.save({"model": weights}, tmp_path / "x.tar")
+    with pytest.raises(CheckpointError, match=r"network.bottle.fc.bias \(1099511627776,\)"):
+        load(tmp_path / "x.tar")
+
+
+def test_other_files(tmp_path, folder):
+    import tarfile
+
+    with tarfile.open(tmp_path / "real.tar", "w") as archive:
+        archive.add(folder / "config.json", "../config.json")
+    for name, data, words in (
+        ("real.tar", None, "unpack"),
+        ("empty.tar", b"", "empty"),
+        ("noise.tar", bytes(range(32, 232)), "no format"),
+        ("graph.onnx", b"\x08\x07", "OnnxStream"),
+        ("keras.h5", b"\x89HDF\r\n", "Keras"),
+        ("cut.tar", b"PK\x03\x04" + bytes(40), "damaged"),
+        ("cut.gguf", b"GGUF\x03\0\0\0" + b"\xff" * 16, "GGUF"),
+        ("model.safetensors", b"\0" * 16, "folder"),
+    ):
+        if data is not None:
+            (tmp_path / name).write_bytes(data)
+        with pytest.raises(CheckpointError, match=words):
+            load(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        load("missing.tar")
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        load(tmp_path)
+
+
+# Conversion
+
+
+def test_convert(seed_weights, tmp_path, capsys):
+    from deepvqe_hub.cli import main
+
+    torch.save({"model": streaming_names(seed_weights), "epoch": 3}, tmp_path / "x.tar")
+    assert main(["convert", str(tmp_path / "x.tar"), str(tmp_path / "ours"), "--window", "hann"]) == 0
+    report = capsys.readouterr().out
+    assert "156 tensors mapped, 40 of them renamed" in report and "left out: epoch" in report and "'hann'" in report
+    assert main(["convert", str(tmp_path / "x.tar"), str(tmp_path / "ours")]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "back.tar")]) == 0
+    assert same(load(tmp_path / "ours"), load(tmp_path / "back.tar"))
+    assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "x.gguf")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    torch.save({"model": {"foreign.key": torch.zeros(1)}}, tmp_path / "z.tar")
+    assert main(["convert", str(tmp_path / "z.tar"), str(tmp_path / "z")]) == 2
+    assert "foreign.key" in capsys.readouterr().err and not (tmp_path / "z").exists()
