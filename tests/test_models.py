@@ -20,6 +20,7 @@ CONFIGS = {
     "deepvqe": (DeepVQE, {**TINY, "upsampling": "concat", "mask_activation": True}),
     "deepvqe-s": (DeepVQE, {**TINY, "encoder_residual": [False] * 4, "decoder_residual": [False, True, True, False]}),
     "deepvqe-aec": (DeepVQE, {**TINY, **FAREND}),
+    "ablated": (DeepVQE, {**TINY, **FAREND, "align": False, "mask": "complex", "upsampling": "transposed"}),
     "dpcrn": (DPCRN, TINY_DPCRN),
     "dpcrn-keras": (DPCRN, {**TINY_DPCRN, "layout": "keras"}),
 }
@@ -176,6 +177,7 @@ def test_wrong_far_end():
         ({"encoder_residual": [True]}, "encoder_residual has 1"),
         ({"farend_channels": [4]}, "two farend_channels"),
         ({"upsampling": "bicubic"}, "bicubic"),
+        ({"mask": "binary"}, "binary"),
     ],
 )
 def test_wrong_options(options, message):

@@ -138,7 +138,7 @@ class SubpixelConv2d(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, bins: int, out_bins: int, order: str = "interleave"):
         super().__init__()
         if order not in ("interleave", "concat"):
-            raise ValueError(f'order must be "interleave" or "concat", not {order!r}')
+            raise ValueError(f'the order of sub-pixel channels is "interleave" or "concat", not {order!r}')
         self.conv = CausalConv2d(in_channels, 2 * out_channels, bins)
         self.order = order
         self.out_bins = out_bins

@@ -16,11 +16,13 @@ from torch import nn
 from deepvqe_hub.models.align import AlignBlock
 from deepvqe_hub.models.causal import (
     CausalConv2d,
+    CausalConvTranspose2d,
     CausalGRU,
     CausalNetwork,
     State,
     Stateful,
     SubpixelConv2d,
+    complex_product,
     merge_norm,
 )
 
@@ -36,9 +38,12 @@ class DeepVQE(CausalNetwork):
         decoder_residual: the same for the decoder, deepest first.
         hidden: units of the GRU.
         compression: exponent <c> of the input's power-law compression, |X|^c with the phase kept.
-        upsampling: order of the sub-pixel convolution, "interleave" (paper) or "concat" (reference implementation).
+        upsampling: sub-pixel convolution in the order "interleave" (paper) or "concat" (reference implementation), or
+            "transposed": a transposed convolution of the same kernel, which has half the weights.
+        mask: "ccm", the complex convolving mask, or "complex", one complex factor for each frame and bin.
         mask_activation: batch norm and ELU on the mask, as the reference implementation has and the paper has not.
         farend_channels: output channels of the far-end encoder's two blocks; None for a network without a far end.
+        align: whether the far end is aligned with the microphone; if not, its features are joined as they come.
         align_hidden: similarity channels <h> of the alignment.
         dmax: longest echo delay in frames.
     """
@@ -53,8 +58,10 @@ class DeepVQE(CausalNetwork):
         hidden: int = 576,
         compression: float = 0.3,
         upsampling: str = "interleave",
+        mask: str = "ccm",
         mask_activation: bool = False,
         farend_channels: tuple[int, int] | None = None,
+        align: bool = True,
         align_hidden: int = 32,
         dmax: int = 63,
     ):
@@ -67,6 +74,8 @@ class DeepVQE(CausalNetwork):
         ):
             if len(value) != length:
                 raise ValueError(f"{name} has {len(value)} entries; {depth} encoder blocks need {length}")
+        if mask not in MASKS:
+            raise ValueError(f"mask must be one of {', '.join(MASKS)}, not {mask!r}")
         if farend_channels is not None and (depth < 3 or len(farend_channels) != 2):
             raise ValueError("a far end needs two farend_channels and at least three encoder blocks")
 
@@ -82,7 +91,10 @@ class DeepVQE(CausalNetwork):
         if self.farend:
             self.farblock1 = EncoderBlock(2, farend_channels[0], sizes[0], encoder_residual[0])
             self.farblock2 = EncoderBlock(*farend_channels, sizes[1], encoder_residual[1])
-            self.align = AlignBlock(channels[1], farend_channels[1], align_hidden, sizes[2], dmax)
+            if align:
+                self.align = AlignBlock(channels[1], farend_channels[1], align_hidden, sizes[2], dmax)
+            else:
+                self.align = None
             inputs[2] += farend_channels[1]  # the third block sees the aligned far end beside the microphone
         for i in range(depth):
             block = EncoderBlock(inputs[i], channels[i], sizes[i], encoder_residual[i])
@@ -91,7 +103,7 @@ class DeepVQE(CausalNetwork):
         self.bottle = Bottleneck(channels[-1] * sizes[-1], hidden)
 
         inputs = [channels[-1], *decoder_channels]
-        outputs = [*decoder_channels, ComplexConvolvingMask.channels]
+        outputs = [*decoder_channels, MASKS[mask].channels]
         for j in range(depth):
             i = depth - j
             block = DecoderBlock(
@@ -105,9 +117,11 @@ class DeepVQE(CausalNetwork):
                 activation=mask_activation or i > 1,
             )
             self.add_module(f"deblock{i}", block)
-        self.ccm = ComplexConvolvingMask(bins)
-        if not mask_activation:
-            self.ccm.start_as_identity(self.deblock1.deconv.conv)
+        self.ccm = MASKS[mask](bins)
+        if not mask_activation:  # an untrained network passes its input through
+            conv = self.deblock1.upsampling_conv
+            nn.init.zeros_(conv.bias)
+            conv.bias.data[self.ccm.identity :: self.ccm.channels] = 1.0  # in both sub-pixel groups
         self.name_states()
 
     def enhance(self, spec: torch.Tensor, farend: torch.Tensor | None, state: State) -> torch.Tensor:
@@ -123,8 +137,10 @@ class DeepVQE(CausalNetwork):
         skips = []
         for i in range(self.depth):
             if i == 2 and self.farend:
-                aligned, _ = self.align(x, self.encode_farend(spec, farend, state), state)
-                x = torch.cat([x, aligned], dim=1)
+                far = self.encode_farend(spec, farend, state)
+                if self.align is not None:
+                    far, _ = self.align(x, far, state)
+                x = torch.cat([x, far], dim=1)
             x = self.get_submodule(f"enblock{i + 1}")(x, state)
             skips.append(x)
         return skips
@@ -137,6 +153,8 @@ class DeepVQE(CausalNetwork):
         """Probability of each echo delay, (B, T, dmax); entry d stands for a delay of d frames."""
         if not self.farend:
             raise ValueError("this DeepVQE has no far end, so it estimates no delay; load an echo-cancelling model")
+        if self.align is None:
+            raise ValueError("this DeepVQE was built without alignment, so it estimates no delay")
         state = dict(state or self.initial_state(spec.shape[0], device=spec.device, dtype=spec.dtype))
         x = self.enblock2(self.enblock1(compress(spec, self.compression), state), state)
         _, weights = self.align(x, self.encode_farend(spec, farend, state), state)
@@ -195,7 +213,7 @@ class Bottleneck(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Skip connection through a 1x1 convolution, residual block, sub-pixel convolution, BN and ELU."""
+    """Skip connection through a 1x1 convolution, residual block, convolution to twice the bins, BN and ELU."""
 
     def __init__(
         self,
@@ -212,7 +230,10 @@ class DecoderBlock(nn.Module):
         super().__init__()
         self.skip_conv = nn.Conv2d(skip_channels, in_channels, 1)
         self.resblock = ResidualBlock(in_channels, bins) if residual else None
-        self.deconv = SubpixelConv2d(in_channels, out_channels, bins, out_bins, upsampling)
+        if upsampling == "transposed":
+            self.deconv = CausalConvTranspose2d(in_channels, out_channels, out_bins)
+        else:
+            self.deconv = SubpixelConv2d(in_channels, out_channels, bins, out_bins, upsampling)
         self.bn = nn.BatchNorm2d(out_channels) if activation else None
         self.activation = activation
 
@@ -223,8 +244,12 @@ class DecoderBlock(nn.Module):
         x = self.deconv(x, state, self.bn)
         return F.elu(x, inplace=True) if self.activation else x
 
+    @property
+    def upsampling_conv(self) -> CausalConv2d | CausalConvTranspose2d:
+        return self.deconv.conv if isinstance(self.deconv, SubpixelConv2d) else self.deconv
+
     def fold(self) -> None:
-        merge(self, self.deconv.conv)
+        merge(self, self.upsampling_conv)
 
 
 class ComplexConvolvingMask(Stateful):
@@ -235,6 +260,8 @@ class ComplexConvolvingMask(Stateful):
     """
 
     channels = 27
+    identity = 7
+    """The channel whose one, among zeros, leaves the spectrum as it is: the present bin's real weight."""
 
     def __init__(self, bins: int):
         super().__init__()
@@ -242,11 +269,6 @@ class ComplexConvolvingMask(Stateful):
 
     def state_shapes(self):
         return {"past": (2, 2, self.bins)}
-
-    def start_as_identity(self, conv: nn.Conv2d) -> None:
-        """Let an untrained network pass its input through: weight 1 on the present bin, in both sub-pixel groups."""
-        nn.init.zeros_(conv.bias)
-        conv.bias.data[7 :: self.channels] = 1.0
 
     def forward(self, mask: torch.Tensor, spec: torch.Tensor, state: State) -> torch.Tensor:
         frames = spec.shape[2]
@@ -258,6 +280,23 @@ class ComplexConvolvingMask(Stateful):
         part = [sum(mask[:, r, k, None] * tap for k, tap in enumerate(taps)) for r in range(3)]
         even, odd = part[0] - (part[1] + part[2]) / 2, (part[1] - part[2]) * (3**0.5 / 2)
         return torch.stack([even[:, 0] - odd[:, 1], even[:, 1] + odd[:, 0]], -1).transpose(1, 2)
+
+
+class ComplexMask(nn.Module):
+    """A plain complex mask: the two channels are real and imaginary part of a factor for each frame and bin."""
+
+    channels = 2
+    identity = 0
+
+    def __init__(self, bins: int):
+        super().__init__()
+        self.bins = bins
+
+    def forward(self, mask: torch.Tensor, spec: torch.Tensor, state: State) -> torch.Tensor:
+        return complex_product(mask.permute(0, 3, 2, 1), spec)
+
+
+MASKS = {"ccm": ComplexConvolvingMask, "complex": ComplexMask}
 
 
 def merge(block: nn.Module, conv: CausalConv2d) -> None:
