@@ -1,0 +1,106 @@
+"""What every measure needs: checked one-dimensional signals at 16 kHz, and optional packages."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+import numpy as np
+
+SAMPLE_RATE = 16000  # Hz; every measure of this package works at this rate
+_SILENCE = 1e-5  # peak, -100 dBFS: below half a step of 16-bit audio
+
+
+class UnscorableError(ValueError):
+    """A signal that a measure is not defined for: silent, not finite or too short. The text says why."""
+
+
+def need(module: str, purpose: str):
+    """Import an optional package, or raise an ImportError that names the remedy."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(_remedy(module, purpose)) from error
+
+
+def locate(module: str, purpose: str):
+    """Find (not import) an optional package; returns its import specification."""
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        raise ImportError(_remedy(module, purpose))
+    return spec
+
+
+def _remedy(module: str, purpose: str) -> str:
+    # pesq is built from source; a machine without a compiler can have the others
+    other = "" if module == "pesq" else ' (no C compiler: "deepvqe-hub[mos]", all but PESQ)'
+    return f'{purpose} needs the package "{module}": pip install "deepvqe-hub[metrics]"{other}'
+
+
+def as_array(wav) -> np.ndarray:
+    """A tensor (any device, with or without gradient) or array_like as float64 numpy array."""
+    if hasattr(wav, "detach"):
+        wav = wav.detach().cpu().float()  # numpy has no bfloat16
+    return np.asarray(wav, dtype=np.float64)
+
+
+def resample(wav: np.ndarray, rate: int, to: int = SAMPLE_RATE) -> np.ndarray:
+    """Resample the last axis from `rate` to `to` Hz (soxr, very high quality)."""
+    if rate == to or wav.shape[-1] == 0:
+        return wav
+    import soxr
+
+    return np.ascontiguousarray(soxr.resample(wav.T, rate, to, quality="VHQ").T)
+
+
+def signal(wav, sample_rate: int, name: str, *, sound: bool = True, seconds: float = 0.0) -> np.ndarray:
+    """One checked signal at 16 kHz.
+
+    Args:
+        wav: ``(time,)``, tensor or array.
+        sample_rate: its rate in Hz.
+        name: what to call it in an error.
+        sound: whether silence (peak below -100 dBFS) makes it unscorable.
+        seconds: the shortest length that can be scored.
+
+    Returns:
+        float64 ``(time,)``.
+
+    Raises:
+        ValueError: `wav` has more or less than one dimension.
+        UnscorableError: empty, not finite, too short or silent.
+    """
+    wav = as_array(wav)
+    if wav.ndim != 1:
+        raise ValueError(f"the {name} must be one channel, shape (time,); got {tuple(wav.shape)}")
+    if wav.size == 0:
+        raise UnscorableError(f"the {name} is empty")
+    if not np.isfinite(wav).all():
+        raise UnscorableError(f"the {name} has NaN or infinite samples")
+    if wav.size < seconds * sample_rate:
+        raise UnscorableError(f"the {name} lasts {wav.size / sample_rate:.3g} s, shorter than {seconds:g} s")
+    if sound and np.abs(wav).max() < _SILENCE:
+        raise UnscorableError(f"the {name} is silent")
+    return resample(wav, sample_rate)
+
+
+def pair(estimate, target, sample_rate: int, *, seconds: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """`signal` for an enhanced signal and its clean reference, which must be equally long."""
+    estimate = signal(estimate, sample_rate, "enhanced signal", seconds=seconds)
+    target = signal(target, sample_rate, "reference", seconds=seconds)
+    if estimate.size != target.size:
+        raise ValueError(f"enhanced signal and reference differ in length: {estimate.size} and {target.size} samples")
+    return estimate, target
+
+
+def decibels(ratio_numerator: float, ratio_denominator: float, limit: float = 100.0) -> float:
+    """``10 log10`` of a ratio of energies, held within plus/minus `limit` dB.
+
+    Without the limit a single perfect (or perfectly silent) file makes the mean of a whole test set infinite.
+    """
+    bound = 10 ** (limit / 10)
+    if ratio_numerator >= bound * ratio_denominator:
+        return limit
+    if ratio_denominator >= bound * ratio_numerator:
+        return -limit
+    return float(10 * np.log10(ratio_numerator / ratio_denominator))

@@ -1,0 +1,231 @@
+"""Score files: read, resample, enhance if asked, score; one after the other or in parallel processes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import multiprocessing
+import os
+from collections.abc import Iterable
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deepvqe_hub.metrics._signal import SAMPLE_RATE, as_array, resample
+from deepvqe_hub.metrics.scoring import check_talk, chosen_metrics, score_channels
+
+_TOLERANCE = 0.1  # seconds by which signals may differ in length without a word about it
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files that belong together: paths, and the talk type ("st", "nst", "dt" or None, see `aecmos`)."""
+
+    enhanced: Path
+    reference: Path | None = None
+    noisy: Path | None = None
+    farend: Path | None = None
+    talk: str | None = None
+    name: str | None = None  # in the results; the file name of `enhanced` if not given
+
+
+def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
+    """Read WAV, FLAC, Ogg Vorbis, Opus or MP3: float64 ``(channels, time)``, full scale 1, and the rate in Hz."""
+    import soundfile
+
+    wav, rate = soundfile.read(path, always_2d=True)
+    return np.ascontiguousarray(wav.T), rate
+
+
+@functools.lru_cache(maxsize=1)
+def load_model(name: str):
+    """The model to evaluate, once a process."""
+    import deepvqe_hub
+
+    return deepvqe_hub.load(name)
+
+
+def run_model(name: str, noisy: np.ndarray, rate: int, farend: np.ndarray | None, farend_rate: int) -> np.ndarray:
+    """Enhance ``(channels, time)`` at `rate`; returns as many channels at 16 kHz.
+
+    The far end, of one channel or as many, is padded or cut to the length of the microphone signal. A model that
+    takes no far end is run without.
+    """
+    import torch
+
+    model = load_model(name)
+    wav = torch.from_numpy(resample(noisy, rate, model.sample_rate).astype(np.float32))
+    options = {}
+    if farend is not None and getattr(model, "farend", True):
+        far = torch.from_numpy(resample(farend, farend_rate, model.sample_rate).astype(np.float32))
+        far = torch.nn.functional.pad(far, (0, wav.shape[1] - far.shape[1]))  # negative: cuts
+        options["farend"] = far.expand_as(wav)
+    with torch.inference_mode():
+        return resample(as_array(model(wav, **options)), model.sample_rate)
+
+
+def evaluate_file(
+    enhanced: str | Path | Case,
+    reference: str | Path | None = None,
+    *,
+    noisy: str | Path | None = None,
+    farend: str | Path | None = None,
+    metrics: str | Iterable[str] | None = None,
+    talk: str | None = None,
+    model: str | None = None,
+    score_noisy: bool = True,
+) -> dict:
+    """Score one file.
+
+    Args:
+        enhanced: audio file, or a `Case` that has all paths and the talk type; any rate, every channel is scored.
+        reference, noisy, farend: the files that belong to it, as far as `metrics` need them.
+        metrics: names from `METRICS` or groups of them; default: all that the files allow.
+        talk: "st", "nst", "dt" or None, see `deepvqe_hub.metrics.aecmos`.
+        model: name or path for `deepvqe_hub.load`; then `enhanced` is a noisy file that is enhanced in memory first.
+        score_noisy: also score the noisy input, where there is one (always, with `model`).
+
+    Returns:
+        ``"file"``, ``"seconds"`` (length of the enhanced signal), every measure by name, ``"noisy_<name>"`` for the
+        input, and ``"notes"``: what went wrong, by name of the measure or the file (``"failed"``: nothing was
+        scored at all). Scores that are not defined are NaN.
+
+    Raises:
+        ValueError: unknown metric, or one that needs a file which is not given.
+        ImportError: a package is missing; the text names the remedy.
+    """
+    case = enhanced if isinstance(enhanced, Case) else Case(enhanced, reference, noisy, farend, talk)
+    names = chosen_metrics(metrics, _given(case, model))
+    check_talk(case.talk)
+    result = {"file": case.name or Path(case.enhanced).name, "seconds": float("nan")}
+    result |= dict.fromkeys(names, float("nan"))
+    has_input = model is not None or case.noisy is not None
+    input_names = [name for name in names if name != "erle"] if has_input and score_noisy else []
+    result |= {f"noisy_{name}": float("nan") for name in input_names}
+    notes = result["notes"] = {}
+    try:
+        wav, others = _read_case(case, model, has_input)
+    except Exception as error:
+        notes["failed"] = str(error)
+        return result
+    result["seconds"] = wav.shape[1] / SAMPLE_RATE
+    for name, other in others.items():
+        longer = (other.shape[1] - wav.shape[1]) / SAMPLE_RATE
+        if abs(longer) > _TOLERANCE:
+            notes[name] = f"{abs(longer):.2f} s {'longer' if longer > 0 else 'shorter'} than the enhanced file"
+    scores, reasons = score_channels(wav, others, names, case.talk)
+    result.update(scores)
+    notes.update(reasons)
+    if input_names:
+        scores, reasons = score_channels(others["noisy"], others, input_names, case.talk)
+        result.update({f"noisy_{name}": value for name, value in scores.items()})
+        notes.update({f"noisy_{name}": text for name, text in reasons.items()})
+    return result
+
+
+def _given(case: Case, model: str | None) -> set[str]:
+    given = {name for name in ("reference", "noisy", "farend") if getattr(case, name) is not None}
+    return given | {"noisy"} if model is not None else given
+
+
+def _read_case(case: Case, model: str | None, has_input: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    raw = {}
+    paths = {"enhanced": case.enhanced, "reference": case.reference, "noisy": case.noisy, "farend": case.farend}
+    for name, path in paths.items():
+        if path is not None:
+            try:
+                raw[name] = read_audio(path)
+            except Exception as error:
+                raise ValueError(f"{name} file {path} cannot be read: {error}") from error
+    wavs = {name: resample(*audio) for name, audio in raw.items()}
+    wav = wavs.pop("enhanced")
+    if model is not None:
+        wavs["noisy"] = wav
+        try:
+            wav = run_model(model, *raw["enhanced"], *raw.get("farend", (None, 0)))
+        except Exception as error:
+            raise ValueError(f"{model} could not enhance {case.enhanced}: {error}") from error
+    return wav, wavs
+
+
+def evaluate_files(
+    cases: Iterable[Case],
+    *,
+    metrics: str | Iterable[str] | None = None,
+    model: str | None = None,
+    score_noisy: bool = True,
+    jobs: int = 1,
+    progress: bool = False,
+) -> list[dict]:
+    """Score many files, in parallel if asked; arguments and results as in `evaluate_file`, in the order of `cases`.
+
+    Args:
+        jobs: processes. With more than one, a script that calls this must be guarded by
+            ``if __name__ == "__main__":``, as the processes are started anew (spawned).
+        progress: show a bar on standard error, if that is a terminal.
+
+    A file that kills its process (audio libraries in C can) is noted as failed and the others are scored.
+    """
+    from tqdm import tqdm
+
+    cases = list(cases)
+    if model is not None:
+        load_model(model)  # a wrong name is an error now, not a note at every file
+    options = {"metrics": metrics, "model": model, "score_noisy": score_noisy}
+    for given in {frozenset(_given(case, model)) for case in cases}:
+        chosen_metrics(metrics, given)  # raises what is wrong before the work begins
+    with tqdm(total=len(cases), unit="file", disable=None if progress else True) as bar:
+        if jobs <= 1:
+            results = []
+            for case in cases:
+                results.append(evaluate_file(case, **options))
+                bar.update()
+            return results
+        with _single_threaded():
+            return _in_processes(cases, options, min(jobs, max(1, len(cases))), bar)
+
+
+def _in_processes(cases: list[Case], options: dict, jobs: int, bar) -> list[dict]:
+    results: dict[int, dict] = {}
+    start = functools.partial(concurrent.futures.ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
+    with start(jobs) as pool:
+        try:
+            futures = {pool.submit(evaluate_file, case, **options): index for index, case in enumerate(cases)}
+            for future in concurrent.futures.as_completed(futures):
+                # a dead worker breaks the pool: every file not done by then comes back with this error
+                with contextlib.suppress(BrokenProcessPool):
+                    results[futures[future]] = future.result()
+                    bar.update()
+        except BaseException:  # also an interrupt from the keyboard: do not score the rest first
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    for index in sorted(set(range(len(cases))) - set(results)):  # none, as a rule; else one process a file
+        with start(1) as pool:
+            try:
+                results[index] = pool.submit(evaluate_file, cases[index], **options).result()
+            except BrokenProcessPool:
+                results[index] = {
+                    "file": cases[index].name or Path(cases[index].enhanced).name,
+                    "seconds": float("nan"),
+                    "notes": {"failed": "the process that scored it died"},
+                }
+            bar.update()
+    return [results[index] for index in range(len(cases))]
+
+
+@contextlib.contextmanager
+def _single_threaded():
+    """One thread a process: processes share the cores already. Spawned processes inherit the environment."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -1,0 +1,130 @@
+"""Measures that compare with a second signal: SI-SDR, PESQ, STOI, ESTOI (the clean reference) and ERLE (the input).
+
+No measure here aligns its signals: an enhanced signal that is late is scored as it stands (PESQ alone
+estimates delays by itself). Signals are ``(time,)`` tensors or arrays.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from deepvqe_hub.metrics._signal import SAMPLE_RATE, UnscorableError, decibels, need, pair, signal
+
+_PESQ_SECONDS = 20.0
+
+
+def si_sdr(estimate, target, *, zero_mean: bool = True) -> float:
+    """Scale-invariant signal-to-distortion ratio in dB, higher is better, within -100 and 100.
+
+    Args:
+        estimate: enhanced signal ``(time,)``.
+        target: clean reference ``(time,)``, sample-aligned.
+        zero_mean: subtract the mean of both first, so that a constant offset costs nothing (the paper's
+            definition assumes zero-mean signals; ``torchmetrics`` leaves the means in unless asked).
+
+    Raises:
+        UnscorableError: a signal is silent (also: constant, with `zero_mean`), empty or not finite.
+        ValueError: the shapes differ.
+
+    Source: Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019, equation 5.
+    """
+    estimate, target = pair(estimate, target, SAMPLE_RATE)
+    if zero_mean:
+        estimate, target = estimate - estimate.mean(), target - target.mean()
+    if not (np.any(estimate) and np.any(target)):
+        raise UnscorableError("a signal is constant")
+    scaled = target * (estimate @ target) / (target @ target)
+    error = estimate - scaled
+    return decibels(scaled @ scaled, error @ error)
+
+
+def pesq_wb(estimate, target, sample_rate: int = SAMPLE_RATE) -> float:
+    """PESQ, wide band: a MOS-LQO between 1.04 and 4.64, higher is better.
+
+    Clips over 20 s are cut into equal pieces of at most 20 s and the scores of those with speech are
+    averaged: the ITU code that the ``pesq`` package wraps has room for 50 utterances and crashes the whole
+    process beyond them.
+
+    Args:
+        estimate: enhanced signal ``(time,)``.
+        target: clean reference ``(time,)``.
+        sample_rate: of both, in Hz; other rates are resampled to 16 kHz.
+
+    Raises:
+        UnscorableError: silent, not finite, shorter than 0.25 s, or no utterance found.
+        ImportError: ``pesq`` is not installed.
+
+    Source: ITU-T P.862 and P.862.2 (2007).
+    """
+    package = need("pesq", "PESQ")
+    estimate, target = pair(estimate, target, sample_rate, seconds=0.25)
+    pieces = int(np.ceil(target.size / (_PESQ_SECONDS * SAMPLE_RATE)))
+    scores = []
+    for part_estimate, part_target in zip(np.array_split(estimate, pieces), np.array_split(target, pieces)):
+        if not (part_estimate.any() and part_target.any()):
+            continue
+        try:
+            scores.append(package.pesq(SAMPLE_RATE, part_target, part_estimate, "wb"))
+        except package.NoUtterancesError:
+            continue
+        except package.BufferTooShortError:
+            raise UnscorableError("PESQ needs at least 0.25 s") from None
+    if not scores:
+        raise UnscorableError("PESQ found no utterance")
+    return float(np.mean(scores))
+
+
+def stoi(estimate, target, sample_rate: int = SAMPLE_RATE, *, extended: bool = False) -> float:
+    """Short-time objective intelligibility: about 0 to 1, higher is better.
+
+    Args:
+        estimate: enhanced signal ``(time,)``.
+        target: clean reference ``(time,)``; frames where it is 40 dB below its loudest are left out.
+        sample_rate: of both, in Hz (the measure itself works at 10 kHz).
+        extended: ESTOI, which also follows modulated noise.
+
+    Raises:
+        UnscorableError: silent, not finite, or less than 0.4 s of speech.
+        ImportError: ``pystoi`` is not installed.
+
+    Source: Taal et al., IEEE TASLP 19(7), 2011; extended: Jensen and Taal, IEEE TASLP 24(11), 2016.
+    """
+    package = need("pystoi", "ESTOI" if extended else "STOI")
+    estimate, target = pair(estimate, target, sample_rate, seconds=0.4)
+    with warnings.catch_warnings():
+        # pystoi warns and returns 1e-5 for too little speech: a number that would pass for a score
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            return float(package.stoi(target, estimate, SAMPLE_RATE, extended=extended))
+        except RuntimeWarning:
+            raise UnscorableError("STOI needs at least 0.4 s of speech") from None
+
+
+def estoi(estimate, target, sample_rate: int = SAMPLE_RATE) -> float:
+    """Extended STOI: `stoi` with ``extended=True``."""
+    return stoi(estimate, target, sample_rate, extended=True)
+
+
+def erle(estimate, mic) -> float:
+    """Echo return loss enhancement in dB: how much energy was taken away, within -100 and 100.
+
+    The energy of the whole microphone signal against that of the whole enhanced signal. It says something about
+    echo only where nobody talks at the near end (far-end single talk), and counts removed noise as echo.
+
+    Args:
+        estimate: enhanced signal ``(time,)``; silence gives 100 dB.
+        mic: microphone signal ``(time,)`` that went in.
+
+    Raises:
+        UnscorableError: the microphone is silent, or a signal is empty or not finite.
+        ValueError: the lengths differ.
+
+    Source: ITU-T G.168, "echo return loss enhancement"; here over the clip instead of over time.
+    """
+    estimate = signal(estimate, SAMPLE_RATE, "enhanced signal", sound=False)
+    mic = signal(mic, SAMPLE_RATE, "microphone signal")
+    if estimate.size != mic.size:
+        raise ValueError(f"enhanced and microphone signal differ in length: {estimate.size} and {mic.size} samples")
+    return decibels(mic @ mic, estimate @ estimate)

@@ -1,0 +1,147 @@
+"""Conditions of a test set from a CSV file: groups for a breakdown, and the talk type for AECMOS."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepvqe_hub.metrics.pairing import Counterparts
+from deepvqe_hub.metrics.statistics import quantile_ranges
+
+MAX_GROUPS = 12  # a column of more different words is a list of names, not of conditions
+NONE = "(none)"
+_NAME_COLUMNS = ("file", "filename", "id")
+_TALK_COLUMNS = ("talk", "talk_type", "scenario", "kind")
+_TALK = {
+    "st": ("st", "farend", "farendst", "stfarend", "fest", "stfe", "farendsingletalk", "singletalkfarend"),
+    "nst": ("nst", "nearend", "nearendst", "stnearend", "nest", "stne", "nearendsingletalk", "singletalknearend"),
+    "dt": ("dt", "doubletalk"),
+}
+_TALK_BY_WORD = {word: talk for talk, words in _TALK.items() for word in words}
+
+
+class Metadata:
+    """The rows of a CSV file that belong to given files.
+
+    The file has a head line and one line a file. The column ``file``, ``filename`` or ``id``, else the first one,
+    names the audio file: relative path or stem, with or without suffix. Comma, semicolon or tab separate.
+
+    Args:
+        path: of the CSV file, UTF-8.
+        names: relative paths of the audio files.
+
+    Attributes:
+        rows: for each name the other columns, ``{}`` where the file has no line.
+        columns: names of the other columns.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no line belongs to any of the files, or several to one.
+    """
+
+    def __init__(self, path: str | Path, names: Sequence[str]):
+        self.path = path
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            head = file.readline()
+            file.seek(0)
+            lines = list(csv.DictReader(file, delimiter=max(",;\t", key=head.count), restval="", restkey="(more)"))
+            columns = list(lines[0]) if lines else []
+        if not columns:
+            raise ValueError(f"{path} has no line below its head")
+        named = next((column for column in columns if (column or "").lower() in _NAME_COLUMNS), columns[0])
+        self.columns = [column for column in columns if column not in (named, "(more)")]
+        entries = [(line[named].strip(), {c: line[c].strip() for c in self.columns}) for line in lines]
+        counterparts = Counterparts(entries, str(path))
+        self.rows = {name: counterparts.find(name) or {} for name in names}
+        if not any(self.rows.values()):
+            raise ValueError(f'column "{named}" of {path} names none of the files, e.g. {next(iter(names))}')
+
+    @property
+    def unmatched(self) -> list[str]:
+        """Names of files without a line."""
+        return [name for name, row in self.rows.items() if not row]
+
+    def _values(self, column: str) -> list[str]:
+        if column not in self.columns:
+            raise ValueError(f"{self.path} has no column {column!r}; it has {', '.join(self.columns)}")
+        return [row.get(column, "") for row in self.rows.values()]
+
+    def talk_types(self, column: str | None = None) -> dict[str, str | None]:
+        """The talk type ("st", "nst", "dt") of each file, None where it is not told.
+
+        Args:
+            column: default: the first of ``talk``, ``talk_type``, ``scenario``, ``kind`` whose words are talk types.
+
+        Raises:
+            ValueError: the `column` asked for is not there or holds another word.
+        """
+        candidates = [column] if column else [c for c in self.columns if c.lower() in _TALK_COLUMNS]
+        for candidate in candidates:
+            values = self._values(candidate)
+            talks = [parse_talk(value) for value in values]
+            strange = next((value for value, talk in zip(values, talks) if value and talk is None), None)
+            if strange is None and any(talks):
+                return dict(zip(self.rows, talks))
+            if column:
+                raise ValueError(f"column {column!r} of {self.path}: {strange!r} is no talk type; write st, nst or dt")
+        return dict.fromkeys(self.rows)
+
+    def groups(
+        self, columns: Sequence[str] | None = None, bins: int = 4
+    ) -> tuple[dict[str, dict[str, list[str]]], dict[str, str]]:
+        """Files by condition.
+
+        Columns of numbers with more different values than `bins` are cut into `bins` ranges of equally many files;
+        the others group by value.
+
+        Args:
+            columns: which ones; default: all that give 2 to 12 groups of two files or more on average.
+            bins: ranges for numbers.
+
+        Returns:
+            ``{column: {group: [name, ...]}}``, and for each column left out the reason.
+        """
+        groups, left_out = {}, {}
+        for column in self.columns if columns is None else columns:
+            order, labels = _labels(self._values(column), bins)
+            members = {label: [] for label in order}
+            for name, label in zip(self.rows, labels):
+                members[label].append(name)
+            if columns is None and (len(members) > MAX_GROUPS or 2 * len(members) > max(4, len(labels))):
+                left_out[column] = f"{len(members)} different values"
+            elif columns is None and len(members) < 2:
+                left_out[column] = "one value only"
+            else:
+                groups[column] = members
+        return groups, left_out
+
+
+def _labels(values: list[str], bins: int) -> tuple[list[str], list[str]]:
+    """The groups in their order, and the group of each value."""
+    numbers = [_number(value) for value in values]
+    filled = [number for value, number in zip(values, numbers) if value]
+    if filled and all(math.isfinite(number) for number in filled) and len(set(filled)) > bins:
+        order, labels = quantile_ranges(numbers, bins)
+        labels = [label or NONE for label in labels]
+    else:
+        order = sorted({value for value in values if value})
+        labels = [value or NONE for value in values]
+    return [group for group in [*order, NONE] if group in labels], labels
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def parse_talk(text: str) -> str | None:
+    """ "farend_single_talk", "doubletalk_with_movement", "ST-FE", "dt", ... to "st", "nst", "dt"; else None."""
+    word = re.sub(r"[^a-z]", "", text.lower())
+    for appendix in ("withmovement", "movement", "static"):
+        word = word.removesuffix(appendix)
+    return _TALK_BY_WORD.get(word)

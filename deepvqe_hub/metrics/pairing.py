@@ -1,0 +1,107 @@
+"""Which files belong together: audio files of a folder, and their counterparts in another one."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+
+# What data sets append to the same name for the signals of one recording
+_ROLE = re.compile(
+    r"[-_. ](mic|microphone|lpb|loopback|farend|nearend|enh|enhanced|clean|noisy|ref|reference|target)$", re.I
+)
+_FILEID = re.compile(r"fileid_\d+")
+
+
+def find_audio(where: str | Path) -> dict[str, Path]:
+    """All audio files in a folder and its subfolders, sorted: relative path with "/" -> path. A file is itself.
+
+    Raises:
+        FileNotFoundError: there is no such folder or file, or no audio file in it.
+    """
+    where = Path(where)
+    if where.is_file():
+        return {where.name: where}
+    if not where.exists():
+        raise FileNotFoundError(f"{where} does not exist")
+    found = {path.relative_to(where).as_posix(): path for path in where.rglob("*") if _is_audio(path)}
+    if not found:
+        raise FileNotFoundError(f"{where} holds no audio file ({', '.join(AUDIO_SUFFIXES)})")
+    return dict(sorted(found.items()))
+
+
+def _is_audio(path: Path) -> bool:
+    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def keys(name: str) -> list[str]:
+    """What a file may be called elsewhere, surest first.
+
+    The relative path without suffix; the stem; the stem without a final ``_mic``, ``_lpb``, ``_clean``, ... (AEC
+    challenge) or only its ``fileid_N`` (DNS challenge).
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.suffix.lower() in AUDIO_SUFFIXES:
+        path = path.with_suffix("")
+    fileid = _FILEID.search(path.name)
+    short = fileid.group() if fileid else _ROLE.sub("", path.name)
+    return [f"{kind}:{key}" for kind, key in (("path", path), ("stem", path.name), ("short", short))]
+
+
+class Counterparts:
+    """Finds, for the name of a file, the entry of another collection that belongs to it.
+
+    Args:
+        entries: name (relative path) and value of each.
+        what: the collection, for an error message.
+    """
+
+    def __init__(self, entries: Iterable[tuple[str, object]], what: str):
+        self.what = what
+        self._index = defaultdict(list)
+        for name, value in entries:
+            for key in keys(name):
+                self._index[key].append((name, value))
+
+    def find(self, name: str):
+        """The entry, or None.
+
+        Raises:
+            ValueError: several entries fit equally well.
+        """
+        for key in keys(name):
+            matches = self._index.get(key, ())
+            if len(matches) > 1:
+                names = ", ".join(match for match, _ in matches[:3])
+                raise ValueError(
+                    f"{name} fits {len(matches)} entries of {self.what} ({names}): "
+                    "give them the relative path of the file they belong to"
+                )
+            if matches:
+                return matches[0][1]
+        return None
+
+
+def pair_files(names: Iterable[str], where: str | Path, what: str) -> dict[str, Path]:
+    """For each name the audio file in `where` that belongs to it, see `keys`. `what` names them in an error.
+
+    Raises:
+        FileNotFoundError: `where` does not exist, or a file has no counterpart.
+        ValueError: a file has several.
+    """
+    names = list(names)
+    found = find_audio(where)
+    if Path(where).is_file() and len(names) == 1:
+        return {names[0]: Path(where)}
+    counterparts = Counterparts(found.items(), str(where))
+    pairs = {name: counterparts.find(name) for name in names}
+    missing = [name for name, path in pairs.items() if path is None]
+    if missing:
+        raise FileNotFoundError(
+            f"no {what} file in {where} for {len(missing)} of {len(names)} files ({', '.join(missing[:3])}"
+            f"{', ...' if len(missing) > 3 else ''}): files are matched by relative path without suffix, then by stem"
+        )
+    return pairs

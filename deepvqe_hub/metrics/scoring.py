@@ -1,0 +1,166 @@
+"""Score signals in memory: every measure asked for, NaN and a reason where one is not defined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from deepvqe_hub.metrics import intrusive, mos
+from deepvqe_hub.metrics._signal import SAMPLE_RATE, as_array, resample
+from deepvqe_hub.metrics.table import METRICS, available_metrics, check_packages, select_metrics
+
+TALK_TYPES = (None, "st", "nst", "dt")
+
+# One entry for each network or package that yields several measures at once, or one.
+# The functions take single channels at 16 kHz: enhanced, the other signals by name, talk type.
+_COMPUTE = {
+    ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"): lambda wav, others, talk: mos.dnsmos_p835(wav).values(),
+    ("dnsmos_p808",): lambda wav, others, talk: [mos.dnsmos_p808(wav)],
+    ("pesq_wb",): lambda wav, others, talk: [intrusive.pesq_wb(wav, others["reference"])],
+    ("stoi",): lambda wav, others, talk: [intrusive.stoi(wav, others["reference"])],
+    ("estoi",): lambda wav, others, talk: [intrusive.estoi(wav, others["reference"])],
+    ("si_sdr",): lambda wav, others, talk: [intrusive.si_sdr(wav, others["reference"])],
+    ("aecmos_echo", "aecmos_deg"): lambda wav, others, talk: mos.aecmos(
+        wav, others["noisy"], others["farend"], talk=talk
+    ).values(),
+    ("erle",): lambda wav, others, talk: [intrusive.erle(wav, others["noisy"])],
+}
+
+
+def score_channels(
+    enhanced: np.ndarray, others: dict[str, np.ndarray], metrics: Sequence[str], talk: str | None = None
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Score one recording at 16 kHz; every channel is scored and the scores are averaged.
+
+    Args:
+        enhanced: ``(channels, time)``.
+        others: "reference", "noisy", "farend" as far as needed: ``(channels, time)``, of one channel (compared with
+            every enhanced one) or as many. Far end and noisy input are padded with silence or cut to the length of
+            `enhanced`; with a reference, what both share in time is scored.
+        metrics: names from `METRICS`.
+        talk: talk type or None.
+
+    Returns:
+        Scores by name, NaN where one is not defined, and the reasons by name. A measure that means nothing in this
+        talk type is NaN without a reason.
+
+    Raises:
+        ImportError: a package is missing. Nothing else, whatever is in the signals.
+    """
+    scores, reasons = dict.fromkeys(metrics, float("nan")), {}
+    for names, compute in _COMPUTE.items():
+        wanted = [name for name in names if name in scores and talk in METRICS[name].talk]
+        if "erle" in names and "erle" in scores and talk is None:
+            reasons["erle"] = "the talk type is not known; it is defined for far-end single talk"
+        if not wanted:
+            continue
+        try:
+            needed = {need: others[need] for need in METRICS[wanted[0]].needs}
+            channels = [compute(*channel, talk) for channel in _channels(enhanced, needed)]
+        except ImportError:
+            raise
+        except KeyError as error:
+            reasons |= dict.fromkeys(wanted, f"needs the {error.args[0]} signal")
+        except Exception as error:  # whatever one file does to one measure, the run goes on
+            unforeseen = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            reasons |= dict.fromkeys(wanted, f"{unforeseen}{error}")
+        else:
+            means = dict(zip(names, np.mean([list(values) for values in channels], axis=0)))
+            scores |= {name: float(means[name]) for name in wanted}
+    return scores, reasons
+
+
+def _channels(enhanced: np.ndarray, others: dict[str, np.ndarray]) -> Iterator[tuple[np.ndarray, dict]]:
+    """Channel by channel, equally long."""
+    length = enhanced.shape[1]
+    if "reference" in others:
+        length = min(length, others["reference"].shape[1])
+    fitted = {}
+    for name, wav in others.items():
+        if wav.shape[0] not in (1, enhanced.shape[0]):
+            raise ValueError(f"the {name} signal has {wav.shape[0]} channels, the enhanced one {enhanced.shape[0]}")
+        missing = max(0, length - wav.shape[1])
+        fitted[name] = np.pad(wav[:, :length], ((0, 0), (0, missing)))
+    for index, channel in enumerate(enhanced):
+        yield channel[:length], {name: wav[index % wav.shape[0]] for name, wav in fitted.items()}
+
+
+def evaluate_tensors(
+    enhanced,
+    reference=None,
+    sample_rate: int = SAMPLE_RATE,
+    metrics: str | Iterable[str] | None = None,
+    *,
+    noisy=None,
+    farend=None,
+    lengths=None,
+    talk: str | Sequence[str | None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Score signals in memory, for example the batches of a validation set.
+
+    Args:
+        enhanced: ``(time,)`` or ``(batch, time)``, tensor or array, full scale 1.
+        reference, noisy, farend: of the same shape, as far as `metrics` need them.
+        sample_rate: of all, in Hz; other rates than 16 kHz are resampled.
+        metrics: names from `METRICS` or groups of them; default: all that the signals allow.
+        lengths: ``(batch,)``, how much of each row counts: a number of samples if of integer type, a share of the
+            longest (0 to 1, as in SpeechBrain) if of floating-point type.
+        talk: talk type, one for all or one for each row.
+
+    Returns:
+        For each measure the scores ``(batch,)``, NaN where one is not defined (take ``numpy.nanmean``).
+
+    Raises:
+        ValueError: unknown metric, or shapes that differ.
+        ImportError: a package is missing; the text names the remedy.
+    """
+    given = {"reference": reference, "noisy": noisy, "farend": farend}
+    given = {name: np.atleast_2d(as_array(wav)) for name, wav in given.items() if wav is not None}
+    enhanced = np.atleast_2d(as_array(enhanced))
+    for name, wav in given.items():
+        if wav.shape != enhanced.shape or wav.ndim != 2:
+            raise ValueError(f"enhanced {enhanced.shape} and {name} {wav.shape}: both must be (batch, time)")
+    names = chosen_metrics(metrics, given)
+    talks = [talk] * len(enhanced) if talk is None or isinstance(talk, str) else list(talk)
+    for one in talks:
+        check_talk(one)
+    rows = []
+    for row, length in enumerate(_row_lengths(lengths, *enhanced.shape)):
+        cut = {name: resample(wav[row : row + 1, :length], sample_rate) for name, wav in given.items()}
+        wav = resample(enhanced[row : row + 1, :length], sample_rate)
+        rows.append(score_channels(wav, cut, names, talks[row])[0])
+    return {name: np.array([row[name] for row in rows]) for name in names}
+
+
+def _row_lengths(lengths, batch: int, time: int) -> list[int]:
+    if lengths is None:
+        return [time] * batch
+    lengths = np.asarray(lengths.detach().cpu() if hasattr(lengths, "detach") else lengths)
+    if lengths.shape != (batch,):
+        raise ValueError(f"lengths has shape {lengths.shape} for a batch of {batch}")
+    return [int(n) for n in (lengths if lengths.dtype.kind in "iu" else np.round(lengths * time))]
+
+
+def check_talk(talk: str | None) -> None:
+    """Raise a ValueError for an unknown talk type."""
+    if talk not in TALK_TYPES:
+        raise ValueError(f'unknown talk type {talk!r}: "st", "nst", "dt" or None')
+
+
+def chosen_metrics(metrics: str | Iterable[str] | None, given: Iterable[str]) -> list[str]:
+    """The measures to compute from the signals `given`: those asked for, or all that are possible.
+
+    Raises:
+        ValueError: an unknown name, or a measure that needs a signal that is not given.
+        ImportError: a package is missing.
+    """
+    given = set(given)
+    available = available_metrics(**{name: True for name in given})
+    names = available if metrics is None else select_metrics(metrics)
+    for name in names:
+        missing = [need for need in METRICS[name].needs if need not in given]
+        if missing:
+            raise ValueError(f"{METRICS[name].label} needs the {' and the '.join(missing)} signal")
+    check_packages(names)
+    return names

@@ -1,0 +1,90 @@
+"""The table of measures: what each needs, its unit and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from deepvqe_hub.metrics._signal import locate
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measure.
+
+    Attributes:
+        label: for the head of a table.
+        needs: signals besides the enhanced one: "reference" (clean), "noisy" (what went in), "farend" (loudspeaker).
+        unit: "dB", "MOS" (about 1 to 5) or "" (0 to 1).
+        talk: talk types in which it means something, see `deepvqe_hub.metrics.aecmos`; None: not known which.
+        packages: optional packages it takes.
+        source: the publication.
+        higher_is_better: true of every measure so far.
+    """
+
+    label: str
+    needs: tuple[str, ...]
+    unit: str
+    source: str
+    packages: tuple[str, ...] = ()
+    talk: tuple[str | None, ...] = (None, "nst", "dt")
+    higher_is_better: bool = True
+
+    @property
+    def digits(self) -> int:
+        """Decimals worth printing."""
+        return 2 if self.unit else 3
+
+
+_P835 = "Reddy et al., DNSMOS P.835, ICASSP 2022"
+_AECMOS = "Purin et al., AECMOS, ICASSP 2022"
+_MOS = ("speechmos", "onnxruntime")
+
+METRICS: dict[str, Metric] = {
+    "dnsmos_sig": Metric("DNSMOS SIG", (), "MOS", _P835, _MOS),
+    "dnsmos_bak": Metric("DNSMOS BAK", (), "MOS", _P835, _MOS),
+    "dnsmos_ovrl": Metric("DNSMOS OVRL", (), "MOS", _P835, _MOS),
+    "dnsmos_p808": Metric("DNSMOS P.808", (), "MOS", "Reddy et al., DNSMOS, ICASSP 2021", _MOS),
+    "pesq_wb": Metric("PESQ-WB", ("reference",), "MOS", "ITU-T P.862.2, 2007", ("pesq",)),
+    "stoi": Metric("STOI", ("reference",), "", "Taal et al., IEEE TASLP 19(7), 2011", ("pystoi",)),
+    "estoi": Metric("ESTOI", ("reference",), "", "Jensen and Taal, IEEE TASLP 24(11), 2016", ("pystoi",)),
+    "si_sdr": Metric("SI-SDR", ("reference",), "dB", "Le Roux et al., ICASSP 2019"),
+    "aecmos_echo": Metric("AECMOS echo", ("noisy", "farend"), "MOS", _AECMOS, _MOS, (None, "st", "dt")),
+    "aecmos_deg": Metric("AECMOS deg", ("noisy", "farend"), "MOS", _AECMOS, _MOS),
+    "erle": Metric("ERLE", ("noisy",), "dB", "ITU-T G.168", (), ("st",)),
+}
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "dnsmos": ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl", "dnsmos_p808"),
+    "aecmos": ("aecmos_echo", "aecmos_deg"),
+    "intrusive": ("pesq_wb", "stoi", "estoi", "si_sdr"),
+}
+
+
+def available_metrics(*, reference: bool = False, noisy: bool = False, farend: bool = False) -> list[str]:
+    """The names of all measures that can be computed from the signals at hand."""
+    given = {name for name, there in (("reference", reference), ("noisy", noisy), ("farend", farend)) if there}
+    names = [name for name, metric in METRICS.items() if given.issuperset(metric.needs)]
+    return names if farend else [name for name in names if name != "erle"]  # no echo, nothing to return
+
+
+def select_metrics(names: str | Iterable[str]) -> list[str]:
+    """Names and names of groups (also comma-separated) to names of measures, without repetition, in table order.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    names = names.split(",") if isinstance(names, str) else list(names)
+    chosen = set()
+    for name in (name.strip().lower().replace("-", "_") for name in names):
+        if name not in METRICS and name not in GROUPS:
+            raise ValueError(f"unknown metric {name!r}: one of {', '.join([*METRICS, *GROUPS])}")
+        chosen.update(GROUPS.get(name, (name,)))
+    return [name for name in METRICS if name in chosen]
+
+
+def check_packages(names: Iterable[str]) -> None:
+    """Raise an ImportError that names the remedy, if a package for one of these measures is missing."""
+    for name in names:
+        for package in METRICS[name].packages:
+            locate(package, METRICS[name].label)
