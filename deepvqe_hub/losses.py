@@ -1,8 +1,12 @@
 """Training losses on waveforms.
 
-The spectral part compares power-law compressed spectra, magnitude and complex (A. Ephrat et al., "Looking to Listen",
-2018; S. Braun and I. Tashev, "A consolidated view of loss functions for supervised deep learning-based speech
-enhancement", 2021); the waveform part is the scale-invariant SDR (J. Le Roux et al., "SDR - half-baked or well done?", 2019).
+The spectral part compares power-law compressed spectra, magnitude and complex (A. Ephrat et al., "Looking to Listen at
+the Cocktail Party", 2018; S. Braun and I. Tashev, "A consolidated view of loss functions for supervised deep
+learning-based speech enhancement", 2021). The asymmetric part counts only magnitude that is missing, so that speech is
+not suppressed with the noise (S. E. Eskimez et al., "Personalized speech enhancement: new models and comprehensive
+evaluation", 2022). The waveform part is the scale-invariant SDR (J. Le Roux et al., "SDR - half-baked or well done?",
+2019); where the target is silent it is not defined, and the level of what is left can take its place (after S. Wisdom
+et al., "What's all the fuss about free universal sound separation data?", 2021).
 """
 
 from __future__ import annotations
@@ -14,13 +18,18 @@ from deepvqe_hub.stft import STFT
 
 
 class SpeechLoss(nn.Module):
-    """complex_weight * complex + magnitude_weight * magnitude - sisdr_weight * SI-SDR.
+    """Weighted sum of five terms; a term of weight 0 is not computed.
 
     Args:
         compression: exponent <c> on magnitudes.
-        complex_weight, magnitude_weight: weights of the mean squared errors of compressed spectra.
-        sisdr_weight: weight per dB of SI-SDR; items whose target is silent have no such term.
-        level_floor_db: SI-SDR counts only above this level of the target relative to full scale.
+        complex_weight: weight of the mean squared error of compressed spectra, |X|^c with the phase kept.
+        magnitude_weight: weight of the mean squared error of compressed magnitudes.
+        sisdr_weight: weight of a dB of SI-SDR. Items whose target is silent have no such term.
+        asymmetric_weight: weight of the mean square of compressed magnitude that the estimate lacks.
+        silence_weight: weight of a dB of residual, above ``residual_floor_db``, of items whose target is silent:
+            far-end single talk, and noise alone. The compressed spectra hardly tell -50 from -70 dB; this term does.
+        level_floor_db: a target below this level relative to full scale (mean power) is silent.
+        residual_floor_db: level below which a residual is good enough.
         stft: transform for the spectral part.
 
     Shapes: estimate and target (batch, samples) -> scalar.
@@ -32,17 +41,21 @@ class SpeechLoss(nn.Module):
         complex_weight: float = 30.0,
         magnitude_weight: float = 70.0,
         sisdr_weight: float = 0.1,
+        asymmetric_weight: float = 0.0,
+        silence_weight: float = 0.0,
         level_floor_db: float = -60.0,
+        residual_floor_db: float = -80.0,
         stft: STFT | None = None,
     ):
         super().__init__()
         self.compression = compression
-        self.complex_weight, self.magnitude_weight, self.sisdr_weight = (
+        self.complex_weight, self.magnitude_weight, self.asymmetric_weight = (
             complex_weight,
             magnitude_weight,
-            sisdr_weight,
+            asymmetric_weight,
         )
-        self.floor = 10 ** (level_floor_db / 10)
+        self.sisdr_weight, self.silence_weight = sisdr_weight, silence_weight
+        self.floor, self.residual_floor = 10 ** (level_floor_db / 10), 10 ** (residual_floor_db / 10)
         self.stft = stft or STFT()
 
     def forward(self, estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -53,10 +66,18 @@ class SpeechLoss(nn.Module):
         (estimate_spec, target_spec), (estimate_mag, target_mag) = spectra.chunk(2), magnitude.chunk(2)
         loss = self.magnitude_weight * (estimate_mag - target_mag).square().mean()
         loss = loss + self.complex_weight * (estimate_spec - target_spec).square().mean()
+        if self.asymmetric_weight:
+            loss = loss + self.asymmetric_weight * (target_mag - estimate_mag).relu().square().mean()
+        audible = target.square().mean(-1) > self.floor
         if self.sisdr_weight:
-            audible = target.square().mean(-1) > self.floor
             loss = loss - self.sisdr_weight * (si_sdr(estimate, target) * audible).mean()
+        if self.silence_weight:
+            loss = loss + self.silence_weight * (self.residual_db(estimate) * ~audible).mean()
         return loss
+
+    def residual_db(self, estimate: torch.Tensor) -> torch.Tensor:
+        """Level above the floor in dB, from 0: (…, samples) -> (…)."""
+        return 10 * torch.log10(1 + estimate.square().mean(-1) / self.residual_floor)
 
 
 def si_sdr(estimate: torch.Tensor, target: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:

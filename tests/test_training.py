@@ -10,7 +10,7 @@ from deepvqe_hub.hub import save_folder
 
 pytest.importorskip("speechbrain")
 
-from deepvqe_hub.training.transfer import init_from  # noqa: E402
+from deepvqe_hub.training.transfer import init_from
 
 TINY = {
     "channels": [4, 6, 6],

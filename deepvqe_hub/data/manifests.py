@@ -1,4 +1,4 @@
-"""Manifests of a folder laid out like the DNS Challenge data: SpeechBrain-style JSON files for each split."""
+"""Manifests of a folder laid out like the DNS Challenge data: SpeechBrain-style JSON files, or tar shards."""
 
 from __future__ import annotations
 
@@ -8,90 +8,224 @@ import logging
 import os
 from pathlib import Path
 
-from .clips import find_clips
+from .clips import AUDIO_SUFFIXES, Clip, find_clips
+from .pools import AudioPool
+from .rooms import RoomPool
+from .shards import write_shards
 
 logger = logging.getLogger(__name__)
 
 KINDS = {"speech": "clean", "noise": "noise", "rooms": "impulse_responses"}
+"""Kinds of clips, and the folders that hold them."""
 SPLITS = ("train", "valid", "test")
+RECORD = "prepared.json"
+"""File in a prepared folder that says what it was made of, written last."""
+WHERE = "the DNS Challenge data (github.com/microsoft/DNS-Challenge, download-dns-challenge-3.sh) unpack so"
 
 
-def write_manifests(data_folder, save_folder, valid_share: float = 0.03, test_share: float = 0.03) -> None:
-    """Write ``{train,valid,test}_{speech,noise,rooms}.json`` to ``save_folder``; a complete set is left as it is.
+def write_manifests(
+    data_folder: str | Path,
+    save_folder: str | Path,
+    *,
+    valid_share: float = 0.03,
+    test_share: float = 0.03,
+    shards: bool = False,
+) -> Path:
+    """List the clips of each split in ``save_folder`` as ``{train,valid,test}_{speech,noise,rooms}.json``.
 
-    Where ``clean/``, ``noise/`` and ``impulse_responses/`` hold folders ``train``, ``valid`` and ``test`` the splits are
-    taken as they are; otherwise whole speakers and whole recordings are assigned by a hash of their name, so that none
-    is ever in two splits and the assignment does not depend on what else is there.
+    Where ``clean/``, ``noise/`` and ``impulse_responses/`` hold folders ``train``, ``valid`` and ``test`` the splits
+    are taken as they are; otherwise whole speakers, recordings and rooms are assigned by a hash of their name, so that
+    none is ever in two splits and, but for very small corpora, the assignment does not depend on what else is there.
 
     Args:
-        data_folder: folder with ``clean``, ``noise`` and, for reverberation, ``impulse_responses``.
-        save_folder: where the manifests go.
+        data_folder: folder with ``clean``, ``noise`` and, for reverberation, ``impulse_responses``; or a folder that
+            this function has written, which is taken as it is.
+        save_folder: where the manifests go. They are left as they are if they are complete and list the same files of
+            the same ``data_folder``, and made anew otherwise.
         valid_share, test_share: share of speakers and recordings, where the folder has no splits of its own.
+        shards: pack the clips into tar shards, ``save_folder/train_speech/shard-000000.tar`` and so on, in place of
+            the manifests; such a folder can be moved.
 
-    Files that cannot be read are listed in ``broken.txt`` and left out.
+    Returns:
+        The folder for :func:`read_pools`. Files that cannot be opened are left out and listed in its ``broken.txt``.
 
     Raises:
         FileNotFoundError: a folder is missing; the message says which and where to get it.
+        ValueError: a folder without audio, or too few speakers or recordings for a split.
     """
     data_folder, save_folder = Path(data_folder), Path(save_folder)
+    if (data_folder / RECORD).is_file():
+        logger.info("%s is prepared already", data_folder)
+        return data_folder
+    tree = {kind: _files(data_folder, kind) for kind in KINDS}
+    names = "\n".join(sorted(path for paths in tree.values() for path in paths))
+    record = {
+        "data_folder": str(data_folder.resolve()),
+        "files": {kind: len(paths) for kind, paths in tree.items()},
+        "names": hashlib.sha256(names.encode()).hexdigest(),
+        "shares": [valid_share, test_share],
+        "shards": shards,
+    }
+    if _up_to_date(save_folder, record):
+        return save_folder
     save_folder.mkdir(parents=True, exist_ok=True)
-    wanted = [save_folder / f"{split}_{kind}.json" for split in SPLITS for kind in KINDS]
-    if all(path.is_file() for path in wanted):
-        logger.info("%s holds all manifests; delete them to make them anew", save_folder)
-        return
+    for split in SPLITS:
+        for kind in KINDS:
+            (save_folder / f"{split}_{kind}.json").unlink(missing_ok=True)
+            for shard in (save_folder / f"{split}_{kind}").glob("shard-*.tar"):
+                shard.unlink()
     broken = []
-    for kind, name in KINDS.items():
-        folder = data_folder / name
-        if not folder.is_dir():
-            if kind == "rooms":
-                logger.warning("no folder %s: training without reverberation", folder)
-                for split in SPLITS:
-                    _write(save_folder / f"{split}_{kind}.json", {})
-                continue
-            raise FileNotFoundError(
-                f"no folder {folder}. data_folder must hold clean/, noise/ and impulse_responses/, as the DNS "
-                "Challenge data (github.com/microsoft/DNS-Challenge) unpack"
-            )
-        manifests = {split: {} for split in SPLITS}
-        for clip in find_clips(folder):
-            path = Path(clip.path).relative_to(folder)
-            if clip.duration <= 0:
-                broken.append(clip.path)
-                continue
-            given = path.parts[0] in SPLITS
-            group = clip.speaker.removeprefix(f"{path.parts[0]}/") if given else _group(path, kind)
-            split = path.parts[0] if given else _assign(group, valid_share, test_share)
-            manifests[split][path.with_suffix("").as_posix()] = {
-                "wav": str(Path(clip.path).resolve()),
-                "duration": round(clip.duration, 4),
-                "speaker": group,
-            }
-        for split, manifest in manifests.items():
-            if not manifest:
-                raise ValueError(f"{folder}: no {split} files; the folder is too small for valid_share and test_share")
-            _write(save_folder / f"{split}_{kind}.json", manifest)
-            hours = sum(entry["duration"] for entry in manifest.values()) / 3600
-            logger.info("%s %s: %d files, %.2f hours", split, kind, len(manifest), hours)
+    for kind, paths in tree.items():
+        splits, unreadable = _split(data_folder / KINDS[kind], kind, valid_share, test_share) if paths else ({}, [])
+        broken += unreadable
+        for split in SPLITS:
+            clips = splits.get(split, {})
+            hours = sum(clip.duration for clip in clips.values()) / 3600
+            logger.info("%s %s: %d files, %.2f hours", split, kind, len(clips), hours)
+            if shards and clips:
+                write_shards(clips, save_folder / f"{split}_{kind}")
+            elif not shards:
+                _write(save_folder / f"{split}_{kind}.json", {key: _entry(clip) for key, clip in clips.items()})
+    (save_folder / "broken.txt").unlink(missing_ok=True)
     if broken:
-        (save_folder / "broken.txt").write_text("\n".join(broken) + "\n")
+        (save_folder / "broken.txt").write_text("\n".join(broken) + "\n", encoding="utf-8")
         logger.warning("%d unreadable files left out, listed in %s", len(broken), save_folder / "broken.txt")
+    _write(save_folder / RECORD, record)
+    return save_folder
+
+
+def read_pools(folder: str | Path, split: str, *, balance: float = 1.0, **options):
+    """Pools of one split of a folder by :func:`write_manifests`, from manifests or shards.
+
+    Args:
+        folder: the folder.
+        split: "train", "valid" or "test".
+        balance: of speakers, see :class:`AudioPool`.
+        options: ``sample_rate`` and ``cache`` of all pools.
+
+    Returns:
+        ``(speech, noise, rooms)``: two :class:`AudioPool` and a :class:`RoomPool`, or None without room responses.
+
+    Raises:
+        FileNotFoundError: the folder has neither manifest nor shards of speech or noise.
+    """
+
+    def read(kind: str, pool: type, **more):
+        manifest, packed = Path(folder, f"{split}_{kind}.json"), Path(folder, f"{split}_{kind}")
+        if any(packed.glob("*.tar")):
+            return pool.from_shards(packed, **options, **more)
+        if manifest.is_file() and manifest.stat().st_size > len("{}"):
+            return pool.from_manifest(manifest, **options, **more)
+        if kind == "rooms":
+            return None
+        raise FileNotFoundError(f"neither {manifest} nor shards in {packed}; run the preparation without skip_prep")
+
+    return read("speech", AudioPool, balance=balance), read("noise", AudioPool), read("rooms", RoomPool)
+
+
+def _files(data_folder: Path, kind: str) -> list[str]:
+    """Relative paths of all audio files of a kind; listing names is quick, opening a million files is not."""
+    folder = data_folder / KINDS[kind]
+    paths = [
+        Path(where, name).relative_to(data_folder).as_posix()
+        for where, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.lower().endswith(AUDIO_SUFFIXES)
+    ]
+    if paths:
+        return paths
+    if kind == "rooms":
+        logger.warning("no room responses in %s: training without reverberation", folder)
+        return []
+    if not data_folder.is_dir():
+        raise FileNotFoundError(f"no data_folder {data_folder}; give the folder that holds clean/ and noise/")
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no folder {folder}. data_folder must hold clean/, noise/ and impulse_responses/; {WHERE} into datasets/"
+        )
+    raise ValueError(f"no audio files ({', '.join(AUDIO_SUFFIXES)}) below {folder}; is the download complete?")
+
+
+def _up_to_date(save_folder: Path, record: dict) -> bool:
+    try:
+        before = json.loads((save_folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    changed = [name for name in record if before.get(name) != record[name]]
+    if changed:
+        logger.warning("%s was made with other %s; making it anew", save_folder, " and ".join(changed))
+    else:
+        logger.info("%s is up to date with %s", save_folder, record["data_folder"])
+    return not changed
+
+
+def _split(folder: Path, kind: str, valid_share: float, test_share: float):
+    """Clips of a folder by split and key, and the paths of those that cannot be opened."""
+    given = [split for split in SPLITS if (folder / split).is_dir()] if (folder / "train").is_dir() else []
+    splits: dict[str, dict[str, Clip]] = {split: {} for split in SPLITS}
+    broken, groups = [], {}
+    for clip in find_clips(folder):
+        path = Path(clip.path).relative_to(folder)
+        split = path.parts[0] if given else None
+        group = _group(path.relative_to(split) if split in given else path, kind)
+        if clip.duration <= 0:
+            broken.append(clip.path)
+        elif not given or (split == "train" and "valid" not in given):
+            groups.setdefault(group, []).append((path, clip))
+        elif split in given:
+            _add(splits[split], path, clip, group)
+        else:
+            logger.warning("%s is in none of the folders %s and is left out", clip.path, ", ".join(given))
+    test_share = 0.0 if "test" in given else test_share
+    for group, split in _assign(groups, valid_share, test_share).items():
+        for path, clip in groups[group]:
+            _add(splits[split], path, clip, group)
+    for split in ("train", "valid"):
+        if not splits[split] and kind != "rooms":
+            raise ValueError(
+                f"{folder} gives no {split} files: {len(groups)} different speakers or recordings and {len(broken)} "
+                "unreadable files; at least two are needed, one for training and one for validation"
+            )
+    return splits, broken
+
+
+def _add(manifest: dict[str, Clip], path: Path, clip: Clip, speaker: str) -> None:
+    key = path.with_suffix("").as_posix()
+    key = path.as_posix() if key in manifest else key  # the same name with two suffixes
+    manifest[key] = Clip(str(Path(clip.path).resolve()), round(clip.duration, 4), speaker)
 
 
 def _group(path: Path, kind: str) -> str:
-    """What must stay in one split: a speaker's folder, a recording, a room."""
-    if kind == "speech" and len(path.parts) > 1:
+    """What must stay in one split: a speaker, a recording, a room."""
+    if kind == "speech":
         # DNS3 file names hold the reader: book_00000_chp_0009_reader_06709_0.wav
         _, found, reader = path.stem.partition("reader_")
-        return f"reader_{reader.split('_')[0]}" if found else path.parent.as_posix()
+        if found:
+            return f"reader_{reader.split('_')[0]}"
+        if len(path.parts) > 1:
+            return path.parent.as_posix()
+    if kind == "rooms" and len(path.parts) > 1 and path.stem.startswith(path.parent.name):
+        return path.parent.as_posix()  # SLR26 has many positions of each room: Room001/Room001-00001.wav
     return path.with_suffix("").as_posix()
 
 
-def _assign(group: str, valid_share: float, test_share: float) -> str:
-    place = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64
-    return "valid" if place < valid_share else "test" if place < valid_share + test_share else "train"
+def _assign(groups, valid_share: float, test_share: float) -> dict[str, str]:
+    """The split of each group, by the hash of its name; in a small corpus the nearest ones go to valid and test."""
+    place = {group: int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64 for group in groups}
+    order = sorted(place, key=place.get)
+    few = min(2, len(order) // 3)  # two talkers are needed for echo
+    valid = max(sum(place[group] < valid_share for group in order), few or len(order) // 2)
+    test = max(sum(place[group] < valid_share + test_share for group in order), valid + few) if test_share else valid
+    return {
+        group: "valid" if number < valid else "test" if number < test else "train" for number, group in enumerate(order)
+    }
 
 
-def _write(path: Path, manifest: dict) -> None:
+def _entry(clip: Clip) -> dict:
+    return {"wav": clip.path, "duration": clip.duration, "speaker": clip.speaker}
+
+
+def _write(path: Path, content: dict) -> None:
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(manifest, indent=1))
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(temporary, path)

@@ -1,9 +1,22 @@
-"""What the recipes share: the training loop on SpeechBrain's ``Brain``, the learning-rate schedule, publishing."""
+"""What the recipes share: the training loop on SpeechBrain's ``Brain``, its settings, checkpoints and publishing."""
 
 from deepvqe_hub.training.brain import EnhancementBrain
-from deepvqe_hub.training.echo import EchoBrain
+from deepvqe_hub.training.checkpoints import SafeCheckpointer
+from deepvqe_hub.training.echo import EchoBrain, with_recordings
+from deepvqe_hub.training.hparams import load_hparams
 from deepvqe_hub.training.publishing import publish
 from deepvqe_hub.training.recipe import train
 from deepvqe_hub.training.schedule import WarmupCosine
+from deepvqe_hub.training.transfer import init_from
 
-__all__ = ["EchoBrain", "EnhancementBrain", "WarmupCosine", "publish", "train"]
+__all__ = [
+    "EchoBrain",
+    "EnhancementBrain",
+    "SafeCheckpointer",
+    "WarmupCosine",
+    "init_from",
+    "load_hparams",
+    "publish",
+    "train",
+    "with_recordings",
+]

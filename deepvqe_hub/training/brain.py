@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import speechbrain as sb
 import torch
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from deepvqe_hub.data import mix
 from deepvqe_hub.metrics import evaluate_tensors
+from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world
 
 
 class EnhancementBrain(sb.Brain):
@@ -15,30 +17,54 @@ class EnhancementBrain(sb.Brain):
 
     Validation and the published model use an exponential moving average of the weights.
 
-    ``hparams`` must hold: ``loss(estimate, target)``; ``lr_schedule(step)``; ``ema_decay``; ``valid_metrics``, names from
-    :data:`deepvqe_hub.metrics.METRICS`; ``sample_rate``; ``batch_seconds``, audio in a batch; ``train_logger``; and
-    optionally ``tensorboard``. The training set must have ``set_epoch``.
+    ``hparams`` must hold: ``loss(estimate, target)``; ``lr_schedule(step, total_steps)``; ``ema_decay``;
+    ``valid_metrics``, names from :data:`deepvqe_hub.metrics.METRICS`; ``sample_rate``; ``batch_size`` (of a process)
+    and ``segment_seconds``; ``train_logger``; and optionally ``tensorboard``, a ``SummaryWriter`` on the first process.
+    The training set must have ``set_epoch`` and draw its items at random by itself, so that no sampler shuffles.
     """
 
     def fit(self, epoch_counter, train_set, *args, **kwargs):
-        self.train_data = train_set
+        self.train_data, self.epochs = train_set, epoch_counter.limit
         super().fit(epoch_counter, train_set, *args, **kwargs)
 
+    def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **options):
+        """A loader that goes through this process's share in order and, for training, saves its position."""
+        together = options["batch_size"] * self.grad_accumulation_factor
+        train = stage == sb.Stage.TRAIN
+        sampler = share(len(dataset), together if train else 1)
+        if train:
+            self.steps_per_epoch = len(sampler) // together
+            if not self.steps_per_epoch:
+                raise ValueError(
+                    f"{len(dataset)} items per epoch are fewer than an optimiser step takes: batch_size "
+                    f"{options['batch_size']} x grad_accumulation_factor {self.grad_accumulation_factor} x "
+                    f"{world()[1]} processes; raise items_per_epoch"
+                )
+        options = {"pin_memory": self.device_type == "cuda", **options, "sampler": sampler}
+        loader = sb.dataio.dataloader.make_dataloader(dataset, **options)
+        if train and self.checkpointer is not None:
+            self.checkpointer.add_recoverable(f"{ckpt_prefix}{stage.name}", loader)
+        return loader
+
     def on_fit_start(self):
-        decay = self.hparams.ema_decay
+        self.model = self.modules.model  # what is wrapped below, for compilation and several processes, is inside this
+        # In evaluation mode for good: it is no part of self.modules, whose mode Brain sets.
         self.average = AveragedModel(
-            self.unwrapped_model(),
-            # The decay grows over the first steps, so that the average does not remember the random start.
-            avg_fn=lambda average, new, count: average + (new - average) * max(1 - decay, 1 / (count + 1)),
-            use_buffers=True,
-        )
+            self.model, multi_avg_fn=MovingAverage(self.hparams.ema_decay), use_buffers=True
+        ).eval()
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("average", self.average)
         super().on_fit_start()
 
-    def unwrapped_model(self) -> torch.nn.Module:
-        model = self.modules.model
-        return getattr(model, "module", model)  # DistributedDataParallel keeps the model inside
+    def _wrap_distributed(self):
+        if not (self.distributed_launch and self.device_type == "cpu"):
+            return super()._wrap_distributed()
+        for name, module in self.modules.items():  # SpeechBrain takes a batch norm that needs a GPU
+            self.modules[name] = DistributedDataParallel(SyncBatchNorm.convert(module))
+
+    def _should_save_intra_epoch_ckpt(self, *args):
+        # Gradients that wait for the rest of their step are in no checkpoint.
+        return self.step % self.grad_accumulation_factor == 0 and super()._should_save_intra_epoch_ckpt(*args)
 
     def signals(self, batch) -> dict[str, torch.Tensor]:
         """Mix a batch on the training device: ``noisy``, ``clean`` and, for echo cancellers, ``farend``."""
@@ -47,46 +73,47 @@ class EnhancementBrain(sb.Brain):
 
     def compute_forward(self, batch, stage):
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
-        with torch.autocast(torch.device(self.device).type, enabled=False):
+        with torch.autocast(self.device_type, enabled=False):
             signals = self.signals(batch)
         model = self.modules.model if stage == sb.Stage.TRAIN else self.average.module
         enhanced = model(signals["noisy"], signals.get("farend"))
         return {**signals, "enhanced": enhanced}
 
     def compute_objectives(self, predictions, batch, stage):
-        with torch.autocast(torch.device(self.device).type, enabled=False):
+        with torch.autocast(self.device_type, enabled=False):
             loss = self.hparams.loss(predictions["enhanced"].float(), predictions["clean"])
         if stage != sb.Stage.TRAIN:
-            self.score(predictions)
+            self.score(predictions, float(loss))
         return loss
 
-    def score(self, predictions) -> None:
+    def score(self, predictions, loss: float) -> None:
         """Measure a validation batch with the same code as ``deepvqe evaluate``."""
+        enhanced = predictions["enhanced"].float()
+        self.scores.setdefault("loss", []).extend([loss] * len(enhanced))
         scores = evaluate_tensors(
-            predictions["enhanced"].float(),
-            predictions["clean"],
-            self.hparams.sample_rate,
-            metrics=self.hparams.valid_metrics,
+            enhanced, predictions["clean"], self.hparams.sample_rate, metrics=self.hparams.valid_metrics
         )
         for name, values in scores.items():
             self.scores.setdefault(name, []).extend(float(value) for value in values)
 
+    def learning_rate(self) -> float:
+        return self.hparams.lr_schedule(self.optimizer_step, self.steps_per_epoch * self.epochs)
+
     def on_fit_batch_start(self, batch, should_step):
         for group in self.optimizer.param_groups:
-            group["lr"] = self.hparams.lr_schedule(self.optimizer_step)
+            group["lr"] = self.learning_rate()
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         if should_step:
-            self.average.update_parameters(self.unwrapped_model())
+            self.average.update_parameters(self.model)
         tensorboard = getattr(self.hparams, "tensorboard", None)
-        if tensorboard is not None and should_step and self.optimizer_step % 20 == 0:
-            tensorboard.writer.add_scalar("train/loss", float(loss), self.optimizer_step)
+        if tensorboard and should_step and self.optimizer_step % 20 == 0:
+            tensorboard.add_scalar("loss/step", float(loss), self.optimizer_step)
 
     def hours_seen(self) -> float:
         """Audio seen so far by all processes."""
-        processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-        seconds = self.optimizer_step * self.grad_accumulation_factor * self.hparams.batch_seconds * processes
-        return seconds / 3600
+        batches = self.optimizer_step * self.grad_accumulation_factor * world()[1]
+        return batches * self.hparams.batch_size * self.hparams.segment_seconds / 3600
 
     def on_stage_start(self, stage, epoch=None):
         self.scores = {}
@@ -98,14 +125,35 @@ class EnhancementBrain(sb.Brain):
             self.train_loss = float(stage_loss)
             return
         # NaN stands for what a measure cannot score, such as a silent target.
-        means = {name: float(torch.tensor(values).nanmean()) for name, values in self.scores.items()}
-        stats = {"loss": float(stage_loss), **means}
+        stats = {name: float(torch.tensor(values).nanmean()) for name, values in gather(self.scores).items()}
         if stage == sb.Stage.TEST:
             self.hparams.train_logger.log_stats({"epoch": "test"}, test_stats=stats)
             return
-        meta = {"epoch": epoch, "lr": self.hparams.lr_schedule(self.optimizer_step), "hours": self.hours_seen()}
-        loggers = [self.hparams.train_logger, getattr(self.hparams, "tensorboard", None)]
-        for logger in filter(None, loggers):
-            logger.log_stats(meta, train_stats={"loss": self.train_loss}, valid_stats=stats)
+        meta = {"epoch": epoch, "lr": self.learning_rate(), "hours": self.hours_seen(), "steps": self.optimizer_step}
+        self.hparams.train_logger.log_stats(meta, train_stats={"loss": self.train_loss}, valid_stats=stats)
+        tensorboard = getattr(self.hparams, "tensorboard", None)
+        if tensorboard:
+            for name, value in {"lr": meta["lr"], "loss/train": self.train_loss}.items():
+                tensorboard.add_scalar(name, value, self.optimizer_step)
+            for name, value in stats.items():
+                tensorboard.add_scalar(f"{name}/valid", value, self.optimizer_step)
+            tensorboard.flush()
         if self.checkpointer is not None:
             self.checkpointer.save_and_keep_only(meta={**stats, **meta}, min_keys=["loss"])
+
+
+class MovingAverage:
+    """Update of an :class:`AveragedModel`: a plain mean over the first steps, then exponential with ``decay``.
+
+    So the average does not remember the random start.
+    """
+
+    def __init__(self, decay: float):
+        self.decay = decay
+
+    @torch.no_grad()
+    def __call__(self, averages: list[torch.Tensor], values: list[torch.Tensor], count: torch.Tensor) -> None:
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, max(1 - self.decay, 1 / (int(count) + 1)))
+        else:  # counters
+            torch._foreach_copy_(averages, values)

@@ -4,48 +4,59 @@ from __future__ import annotations
 
 import speechbrain as sb
 import torch
+from torch.utils.data import Dataset
 
-from deepvqe_hub.data.echo import mix_echo
+from deepvqe_hub.data import EchoRecordings, mix_echo
 from deepvqe_hub.training.brain import EnhancementBrain
+from deepvqe_hub.training.distributed import world
 
 
 class EchoBrain(EnhancementBrain):
     """Trains an echo-cancelling model on scenes of :class:`deepvqe_hub.data.EchoSpeech`.
 
-    Beside what :class:`EnhancementBrain` needs, ``hparams`` must hold ``delay_weight``: the weight of a cross entropy between
-    the alignment's distribution over delays and the true bulk delay. It is what teaches the alignment quickly; the
-    enhancement loss alone finds it, too, but late.
+    Beside what :class:`EnhancementBrain` needs, ``hparams`` must hold ``delay_weight``: the weight of a cross entropy
+    between the alignment's distribution over delays and the true bulk delay. It is what teaches the alignment quickly;
+    the enhancement loss alone finds it, too, but late.
     """
 
     def on_fit_start(self):
         super().on_fit_start()
-        for model in (self.unwrapped_model(), self.average.module):
-            model.network.align.register_forward_hook(self.keep_weights)
 
-    def keep_weights(self, module, inputs, outputs) -> None:
-        self.delay_weights.append(outputs[1])
+        # A function and no method: the averaged network is copied for inference, which would copy the brain of a method.
+        def keep(module, inputs, outputs):
+            self.delay_weights.append(outputs[1])
+
+        for model in (self.model, self.average.module):
+            model.network.align.register_forward_hook(keep)
 
     def compute_forward(self, batch, stage):
         self.delay_weights = []  # one entry for each block of frames that the model takes
         return super().compute_forward(batch, stage)
 
     def signals(self, batch):
-        stft = self.unwrapped_model().stft
-        noisy, farend, clean, delay = mix_echo(batch, self.hparams.sample_rate, stft.hop_length)
+        if "mic" in batch:  # a ready-made mixture, whose delay nobody has written down
+            unknown = batch["mic"].new_full((len(batch["mic"]), 1), -1.0)
+            return {"noisy": batch["mic"], "farend": batch["farend"], "clean": batch["clean"], "delay": unknown}
+        noisy, farend, clean, delay = mix_echo(batch, self.hparams.sample_rate, self.model.stft.hop_length)
         return {"noisy": noisy, "farend": farend, "clean": clean, "delay": delay}
 
     def compute_objectives(self, predictions, batch, stage):
         loss = super().compute_objectives(predictions, batch, stage)
         if stage == sb.Stage.TRAIN and self.hparams.delay_weight:
             loss = loss + self.hparams.delay_weight * self.delay_loss(predictions["delay"])
-        if stage != sb.Stage.TRAIN:
-            self.score_delay(predictions["delay"])
         return loss
+
+    def score(self, predictions, loss):
+        super().score(predictions, loss)
+        # Share of echo frames whose most probable delay is within one frame of the truth.
+        frames, weights = self.delay_in_frames(predictions["delay"])
+        hits = (weights.argmax(-1) - frames).abs() <= 1
+        self.scores.setdefault("delay_hits", []).extend(hits.float().tolist())
 
     def delay_in_frames(self, delay: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """True delay in frames where echo is audible, and the alignment's probabilities there, delay 0 first."""
         weights = torch.cat(self.delay_weights, dim=1).flip(-1)[:, : delay.shape[1]].float()
-        frames = delay * (self.hparams.sample_rate / self.unwrapped_model().stft.hop_length)
+        frames = delay * (self.hparams.sample_rate / self.model.stft.hop_length)
         audible = (delay >= 0) & (frames <= weights.shape[-1] - 1)
         return frames[audible], weights[audible]
 
@@ -53,15 +64,52 @@ class EchoBrain(EnhancementBrain):
         """Cross entropy; a delay between two frames is shared between them."""
         frames, weights = self.delay_in_frames(delay)
         if not len(frames):
-            return weights.new_zeros(())
+            return weights.sum()  # zero, of no weights at all
         low = frames.floor().long()
         high = (low + 1).clamp(max=weights.shape[-1] - 1)
         log = (weights + 1e-8).log()
         log_low, log_high = log.gather(-1, low[:, None])[:, 0], log.gather(-1, high[:, None])[:, 0]
         return -torch.lerp(log_low, log_high, frames - low).mean()
 
-    def score_delay(self, delay: torch.Tensor) -> None:
-        """Share of echo frames whose most probable delay is within one frame of the truth."""
-        frames, weights = self.delay_in_frames(delay)
-        hits = (weights.argmax(-1) - frames).abs() <= 1
-        self.scores.setdefault("delay_hits", []).extend(hits.float().tolist())
+
+class WithRecordings(Dataset):
+    """Simulated scenes with some batches of ready-made recordings in between.
+
+    Args:
+        simulated, recordings: the two kinds of material.
+        batch: consecutive items that are of one kind.
+        portion: of all batches, evenly spread, that are recordings.
+    """
+
+    def __init__(self, simulated: Dataset, recordings: EchoRecordings, batch: int, portion: float):
+        if not 0 <= portion <= 1:
+            raise ValueError(f"recordings_portion must lie in 0...1, got {portion}")
+        self.simulated, self.recordings, self.batch, self.portion = simulated, recordings, batch, portion
+
+    def set_epoch(self, epoch: int) -> None:
+        self.simulated.set_epoch(epoch)
+        self.recordings.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.simulated)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        number = index // self.batch
+        before = int(number * self.portion)  # batches of recordings so far
+        if int((number + 1) * self.portion) == before:
+            return self.simulated[index]
+        return self.recordings[(before * self.batch + index % self.batch) % len(self.recordings)]
+
+
+def with_recordings(hparams: dict, data: Dataset) -> Dataset:
+    """Put ``recordings_portion`` of batches from ``recordings_folder``, if there is one, among simulated ones."""
+    if not hparams["recordings_folder"]:
+        return data
+    recordings = EchoRecordings(
+        hparams["recordings_folder"],
+        segment_seconds=hparams["segment_seconds"],
+        seed=hparams["seed"],
+        sample_rate=hparams["sample_rate"],
+        cache=hparams["cache"],
+    )
+    return WithRecordings(data, recordings, hparams["batch_size"] * world()[1], hparams["recordings_portion"])

@@ -4,17 +4,48 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+from speechbrain.utils.checkpoints import Checkpoint
 
-def publish(brain, folder: str | Path, card: dict | None = None) -> None:
+from deepvqe_hub.hub import save_folder
+from deepvqe_hub.metrics import METRICS
+
+
+def publish(brain, folder: str | Path, card: dict | None = None) -> Path:
     """Write the averaged weights of the best checkpoint as a folder for :func:`deepvqe_hub.load`.
 
     Args:
         brain: an :class:`~deepvqe_hub.training.EnhancementBrain` after ``fit``.
         folder: where to; what a previous run wrote there is replaced.
-        card: what the model card says beside what the run knows: data, licence, limits.
-    """
-    from deepvqe_hub.hub import save_folder
+        card: what the model card says beside what the run knows; see :func:`deepvqe_hub.hub.card.model_card`. Its
+            ``training`` is completed with the facts of the run, its ``results`` with the validation scores.
 
+    Returns:
+        The folder.
+    """
     best = brain.checkpointer.recover_if_possible(min_key="loss")
-    run = {name: best.meta[name] for name in best.meta if isinstance(best.meta[name], (int, float))}
-    save_folder(brain.average.module.eval(), folder, card={**(card or {}), "run": run})
+    if best is None:
+        raise ValueError("no checkpoint has a validation loss yet; train for an epoch at least")
+    card = dict(card or {})
+    card["training"] = " ".join(filter(None, [card.get("training"), run_facts(brain, best)]))
+    card["results"] = {**card.get("results", {}), "Validation mixtures of the run": validation_scores(best)}
+    return save_folder(brain.average.module.eval(), folder, card=card, force=True)
+
+
+def run_facts(brain, best: Checkpoint) -> str:
+    """A paragraph on the run that ended in this checkpoint."""
+    hparams, meta = brain.hparams, best.meta
+    device = torch.cuda.get_device_name() if brain.device_type == "cuda" else brain.device
+    start = f", starting from the weights of {hparams.init_from}" if hparams.init_from else ""
+    return (
+        f"{meta['steps']:,} optimiser steps on {meta['hours']:.1f} hours of audio mixed on the fly{start} "
+        f"(segments of {hparams.segment_seconds:g} s, seed {hparams.seed}, {brain.precision} on {device}, "
+        f"PyTorch {torch.__version__}). The weights are an exponential moving average with decay "
+        f"{hparams.ema_decay:g}, after epoch {meta['epoch']} of {hparams.number_of_epochs}, where the validation loss "
+        f"was lowest ({meta['loss']:.3f})."
+    )
+
+
+def validation_scores(best: Checkpoint) -> dict[str, float]:
+    """Scores of a checkpoint under the names of the table of measures."""
+    return {METRICS[name].label: round(best.meta[name], METRICS[name].digits) for name in METRICS if name in best.meta}

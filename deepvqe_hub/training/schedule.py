@@ -13,18 +13,16 @@ class WarmupCosine:
     Args:
         peak: highest learning rate.
         warmup_steps: optimiser steps until it is reached.
-        total_steps: optimiser steps of the whole run; afterwards the rate stays at the floor.
         floor: final rate as a share of ``peak``.
     """
 
     peak: float
     warmup_steps: int
-    total_steps: int
     floor: float = 0.01
 
-    def __call__(self, step: int) -> float:
-        """Learning rate of optimiser step ``step``, counted from 0."""
+    def __call__(self, step: int, total_steps: int) -> float:
+        """Learning rate of optimiser step ``step``, counted from 0, of ``total_steps``; afterwards the floor."""
         if step < self.warmup_steps:
             return self.peak * (step + 1) / self.warmup_steps
-        progress = min(1.0, (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps))
+        progress = min(1.0, (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps))
         return self.peak * (self.floor + (1 - self.floor) * (1 + math.cos(math.pi * progress)) / 2)

@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 def init_from(model: EnhancementModel, source: str | os.PathLike | EnhancementModel) -> dict[str, list[str]]:
     """Copy trained weights into ``model``: every tensor of the same name and shape.
 
-    An echo canceller may start from a noise suppressor of the same size. Where a layer of ``model`` has more inputs than
-    the trained one the additional inputs come last and get zero weights: at first the network does exactly what the
-    noise suppressor does, whatever the far end plays, and learns from there to listen to it.
+    An echo canceller may start from a noise suppressor of the same size. Where a layer of ``model`` has more inputs
+    than the trained one the additional inputs come last and get zero weights: at first the network does exactly what
+    the noise suppressor does, whatever the far end plays, and learns from there to listen to it.
 
     Args:
         model: what is to be trained; changed in place.

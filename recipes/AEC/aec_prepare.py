@@ -1,9 +1,12 @@
 """Prepare training data for joint echo cancellation: clean speech, noise and room responses of a DNS3-layout folder.
 
-Echo scenes are simulated from these, so no echo recordings are needed; three-channel room responses (near-end talker,
-loudspeaker, noise source to the same microphone) give the best simulation.
+Echo scenes are simulated from these, so no echo recordings are needed; room responses with three channels (near-end
+talker, loudspeaker and noise source to the same microphone) give the best simulation. What to download for DATA_FOLDER
+is said in ``recipes/DNS3/dns3_prepare.py``, and a folder prepared there serves here, too.
 
-Run by ``train.py``, or alone: python aec_prepare.py DATA_FOLDER SAVE_FOLDER
+Run by ``train.py``, or alone:
+
+    python aec_prepare.py DATA_FOLDER SAVE_FOLDER [--shards]
 """
 
 import argparse
@@ -12,16 +15,20 @@ import logging
 from deepvqe_hub.data.manifests import write_manifests
 
 
-def prepare_aec(data_folder, save_folder, skip_prep=False):
-    """Write the manifests of :func:`deepvqe_hub.data.manifests.write_manifests`, unless ``skip_prep``."""
-    if not skip_prep:
-        write_manifests(data_folder, save_folder)
+def prepare_aec(data_folder, save_folder, skip_prep=False, shards=False):
+    """List or pack the clips of each split; returns the folder for `deepvqe_hub.data.manifests.read_pools`.
+
+    With ``skip_prep`` nothing is looked at: ``save_folder`` must have been prepared before. See
+    `deepvqe_hub.data.manifests.write_manifests` for what is written and which errors are raised.
+    """
+    return save_folder if skip_prep else write_manifests(data_folder, save_folder, shards=shards)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_folder")
     parser.add_argument("save_folder")
+    parser.add_argument("--shards", action="store_true", help="pack the clips into tar shards")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    prepare_aec(arguments.data_folder, arguments.save_folder)
+    prepare_aec(arguments.data_folder, arguments.save_folder, shards=arguments.shards)

@@ -1,9 +1,19 @@
 """Prepare the DNS3 data: the 16 kHz edition of the Interspeech 2021 Deep Noise Suppression Challenge.
 
-Get the data with the download scripts of github.com/microsoft/DNS-Challenge (branch interspeech2021/master) and put
-clean speech, noise and room impulse responses into ``clean/``, ``noise/`` and ``impulse_responses/`` of one folder.
+What to download: github.com/microsoft/DNS-Challenge, script download-dns-challenge-3.sh. The wideband archives
+``datasets.clean.*``, ``datasets.noise`` and ``datasets.impulse_responses`` (229 GB unpacked; ``datasets_fullband``
+is not needed) unpack into one folder, which is DATA_FOLDER:
 
-Run by ``train.py``, or alone: python dns3_prepare.py DATA_FOLDER SAVE_FOLDER
+    datasets/clean/read_speech/*.wav ...    datasets/noise/*.wav    datasets/impulse_responses/SLR26/ ...
+
+Any other folder with ``clean/`` and ``noise/`` (and ``impulse_responses/``) will do as well.
+
+Run by ``train.py``, or alone:
+
+    python dns3_prepare.py DATA_FOLDER SAVE_FOLDER            # JSON manifests
+    python dns3_prepare.py DATA_FOLDER SAVE_FOLDER --shards   # tar shards for cluster storage
+
+SAVE_FOLDER can be given to ``train.py`` as ``--data_folder``; with shards it can be moved to another place before.
 """
 
 import argparse
@@ -12,16 +22,20 @@ import logging
 from deepvqe_hub.data.manifests import write_manifests
 
 
-def prepare_dns3(data_folder, save_folder, skip_prep=False):
-    """Write the manifests of :func:`deepvqe_hub.data.manifests.write_manifests`, unless ``skip_prep``."""
-    if not skip_prep:
-        write_manifests(data_folder, save_folder)
+def prepare_dns3(data_folder, save_folder, skip_prep=False, shards=False):
+    """List or pack the clips of each split; returns the folder for `deepvqe_hub.data.manifests.read_pools`.
+
+    With ``skip_prep`` nothing is looked at: ``save_folder`` must have been prepared before. See
+    `deepvqe_hub.data.manifests.write_manifests` for what is written and which errors are raised.
+    """
+    return save_folder if skip_prep else write_manifests(data_folder, save_folder, shards=shards)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_folder")
     parser.add_argument("save_folder")
+    parser.add_argument("--shards", action="store_true", help="pack the clips into tar shards")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    prepare_dns3(arguments.data_folder, arguments.save_folder)
+    prepare_dns3(arguments.data_folder, arguments.save_folder, shards=arguments.shards)

@@ -1,7 +1,7 @@
 """Train a speech enhancement network on DNS3-layout data, mixed on the fly, and write a checkpoint folder.
 
-    python train.py hparams/deepvqe_s.yaml --data_folder /path/to/dns3
-    torchrun --nproc_per_node=4 train.py hparams/deepvqe.yaml --data_folder /path/to/dns3   # several GPUs
+    python train.py hparams/deepvqe_s.yaml --data_folder /path/to/datasets
+    torchrun --nproc_per_node=4 train.py hparams/deepvqe.yaml --data_folder /path/to/datasets   # several GPUs
 
 Stopped at any moment, the same command goes on from the last checkpoint.
 """

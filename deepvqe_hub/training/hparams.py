@@ -1,0 +1,78 @@
+"""Hyperparameter files that build on each other.
+
+Networks differ in a line or two of a hundred, so a file may name one or several others that it changes:
+
+    extends: [deepvqe_s.yaml, mini.yaml]
+    number_of_epochs: 3
+
+Files are merged in this order, later values replacing earlier ones key by key, then the command line. What comes out is
+an ordinary HyperPyYAML file; it is saved as ``hyperparams.yaml`` in the output folder and can be run itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML
+
+
+def merged(path: str | Path, overrides: str = "") -> str:
+    """The text of a hyperparameter file with everything that it extends, and with ``overrides`` (YAML) on top.
+
+    Raises:
+        ValueError: an override that is no setting of the file, or a ``!PLACEHOLDER`` that nothing replaces.
+        FileNotFoundError: no such file.
+    """
+    tree = _read(Path(path))
+    changes = YAML().load(overrides) or {}
+    for name in changes:
+        if name not in tree:
+            close = difflib.get_close_matches(name, tree, 1)
+            hint = f"; did you mean --{close[0]}?" if close else f". Settings: {', '.join(map(str, tree))}"
+            raise ValueError(f"--{name} is neither a setting of {path} nor an option of SpeechBrain{hint}")
+    _update(tree, changes)
+    for name, value in tree.items():
+        if _tag(value) == "!PLACEHOLDER":
+            raise ValueError(f"{name} is not set: {path} has a placeholder there; add --{name} VALUE")
+    text = io.StringIO()
+    YAML().dump(tree, text)
+    return text.getvalue()
+
+
+def load_hparams(path: str | Path, overrides: str = "") -> tuple[dict, str]:
+    """The objects that a hyperparameter file describes, and its text with all references resolved; see `merged`."""
+    text = merged(path, overrides)
+    return load_hyperpyyaml(text), resolve_references(text).getvalue()
+
+
+def _read(path: Path) -> dict:
+    if not path.is_file():
+        raise FileNotFoundError(f"no hyperparameter file {path}")
+    tree = YAML().load(path.read_text(encoding="utf-8"))
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"{path} holds no settings")
+    parents = tree.pop("extends", [])
+    if not parents:
+        return tree
+    first, *others = [parents] if isinstance(parents, str) else parents
+    base = _read(path.parent / first)
+    for name in others:
+        _update(base, _read(path.parent / name))
+    _update(base, tree)
+    return base
+
+
+def _update(tree: dict, changes: Mapping) -> None:
+    for name, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(tree.get(name), Mapping):
+            _update(tree[name], value)
+        else:
+            tree[name] = value
+
+
+def _tag(value) -> str | None:
+    return getattr(getattr(value, "tag", None), "value", None)
