@@ -101,7 +101,7 @@ class EnhancementModel(
         Reads ``config.json`` and ``model.safetensors`` only. :func:`deepvqe_hub.load` takes other formats as well.
 
         Args:
-            pretrained_model_name_or_path: a folder, or "owner/name".
+            pretrained_model_name_or_path: a folder, a Hub repository "owner/name", or the name of a model that ships.
             revision: branch, tag or commit.
             map_location: device for the model.
             **hub_options: ``token``, ``cache_dir``, ``local_files_only``, ``force_download``.

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from deepvqe_hub.enhancement import EnhancementModel, Stream
+from deepvqe_hub.hub import registry
 from deepvqe_hub.hub.folder import WEIGHTS
 from deepvqe_hub.hub.folder import load_weights as _load_weights
 
@@ -56,6 +57,20 @@ class Enhancer(Pretrained):
     """
 
     MODULES_NEEDED = ["enhance_model"]  # noqa: RUF012, the name and type that Pretrained reads
+
+    @classmethod
+    def from_hparams(cls, source: str | os.PathLike, *args, **kwargs) -> Enhancer:
+        """What every ``Pretrained`` has; ``source`` may also be the name of a model that ships with this package.
+
+        Args:
+            source: folder, Hub repository, URL (then ``savedir`` is needed), or a name such as "deepvqe-s".
+            *args, **kwargs: ``savedir``, ``run_opts``, ``freeze_params``, ``fetch_config``, ``overrides``, ... of
+                :meth:`speechbrain.inference.interfaces.Pretrained.from_hparams`.
+        """
+        entry = registry.ENTRIES.get(source) if isinstance(source, str) else None
+        if entry is not None and entry.embedded:
+            source = entry.folder
+        return super().from_hparams(str(source) if isinstance(source, os.PathLike) else source, *args, **kwargs)
 
     @classmethod
     def from_pretrained(

@@ -209,7 +209,7 @@ def test_killed_in_the_middle(client, server, home, published):
     assert client(f"result = total(load({name!r}))")["result"] == pytest.approx(total(model))
 
 
-def test_gguf_repository(client, server, parity):
+def test_gguf_repository(client, offline, server, parity):
     q8 = parity("deepvqe_rand_q8.gguf").read_bytes()
     pytest.importorskip("gguf")
     for name, files in {
@@ -220,6 +220,7 @@ def test_gguf_repository(client, server, parity):
         server.repos[name].commit(files)
     code = "result = load('owner/one-gguf', temperature=0.5).network.align.dmax"
     assert client(code)["result"] == 32
+    assert offline(code)["result"] == 32
     answer = client("load('owner/two-gguf')")
     assert answer["error"] == "CheckpointError" and "file=" in answer["message"]
 

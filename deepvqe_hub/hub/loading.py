@@ -32,7 +32,7 @@ def load(
         name_or_path: one of
 
             * a name of :func:`list_models`, such as ``"deepvqe-s"``;
-            * a checkpoint folder;
+            * a checkpoint folder (``"./deepvqe-s"`` if it is called like a model);
             * a repository of the Hugging Face Hub, ``"owner/name"`` (a folder of that name goes first);
             * a ``.tar`` of the reference implementation, github.com/Xiaobin-Rong/deepvqe;
             * a ``.gguf`` of github.com/richiejp/deepvqe-ggml.
@@ -61,7 +61,10 @@ def load(
 
 
 def load_pretrained(cls: type[EnhancementModel], source: str | os.PathLike, revision: str | None, **options):
-    """What :meth:`EnhancementModel.from_pretrained` does: our own format only, a folder or a Hub repository."""
+    """What :meth:`EnhancementModel.from_pretrained` does: our own format only, a name, a folder or a Hub repository."""
+    entry = registry.ENTRIES.get(str(source))
+    if entry is not None and entry.embedded:
+        return read_folder(entry.folder, f"the model {entry.name}", cls)
     if Path(source).is_dir():
         return read_folder(source, cls=cls)
     repository = Repository(str(source), revision, **options)

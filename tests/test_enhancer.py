@@ -1,0 +1,261 @@
+"""The SpeechBrain interface, from folders and from the local Hub, with SpeechBrain's own classes beside it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hub_server import TINY, HubServer, Repo
+
+pytest.importorskip("speechbrain")
+
+from deepvqe_hub import EnhancementModel, Enhancer
+from deepvqe_hub.hub import CheckpointError, registry, save_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+AEC = {**TINY, "options": {**TINY["options"], "farend_channels": [4, 4], "align_hidden": 4, "dmax": 8}}
+
+
+@pytest.fixture
+def model():
+    return EnhancementModel.from_config(TINY).eval()
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    return save_folder(model, tmp_path / "checkpoint")
+
+
+@pytest.fixture
+def enhancer(folder):
+    return Enhancer.from_hparams(str(folder))
+
+
+def close(one, two):
+    torch.testing.assert_close(one.detach(), two.detach(), rtol=0, atol=1e-6)
+
+
+def test_from_hparams_and_from_pretrained_agree(model, folder, tmp_path):
+    wave = 0.1 * torch.randn(2, 5000)
+    expected = model(wave)
+    for enhancer in (
+        Enhancer.from_hparams(str(folder)),
+        Enhancer.from_hparams(str(folder), savedir=str(tmp_path / "saved")),
+        Enhancer.from_pretrained(folder),
+        Enhancer.from_pretrained(model),
+    ):
+        close(enhancer.enhance_batch(wave), expected)
+        close(enhancer(wave), expected)
+        assert enhancer.sample_rate == 16000
+
+
+def test_names_of_shipped_models(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "WEIGHTS_FOLDER", tmp_path)
+    save_folder(model, tmp_path / "deepvqe-s")
+    wave = 0.1 * torch.randn(1, 3000)
+    close(Enhancer.from_hparams("deepvqe-s")(wave), model(wave))
+    close(Enhancer.from_pretrained("deepvqe-s")(wave), model(wave))
+    close(EnhancementModel.from_pretrained("deepvqe-s")(wave), model(wave))
+
+
+def test_speechbrains_own_class(model, folder, tmp_path):
+    from speechbrain.inference.enhancement import WaveformEnhancement
+
+    wave = 0.1 * torch.randn(2, 5000)
+    close(WaveformEnhancement.from_hparams(str(folder)).enhance_batch(wave), model(wave))
+    # The YAML alone, with the weights elsewhere.
+    (tmp_path / "yaml").mkdir()
+    shutil.copy(folder / "hyperparams.yaml", tmp_path / "yaml")
+    moved = WaveformEnhancement.from_hparams(str(tmp_path / "yaml"), overrides={"pretrained_path": str(folder)})
+    close(moved.enhance_batch(wave), model(wave))
+
+
+def test_a_copied_folder_loads_its_own_weights(model, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    other = EnhancementModel.from_config(TINY).eval()
+    other.save_pretrained(tmp_path / "copy")
+    wave = 0.1 * torch.randn(1, 3000)
+    close(Enhancer.from_hparams(str(tmp_path / "copy"))(wave), other(wave))
+
+
+def test_loading_is_strict(folder):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["network.bottle.fc.bias"]
+    save_file(tensors, folder / "model.safetensors")
+    for load in (Enhancer.from_hparams, Enhancer.from_pretrained):
+        with pytest.raises(CheckpointError, match=r"bottle\.fc\.bias"):
+            load(str(folder))
+
+
+def test_from_pretrained_reads_no_yaml(folder):
+    (folder / "hyperparams.yaml").write_text("modules: !apply:os.abort []\n")
+    Enhancer.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("stft", [TINY["stft"], {**TINY["stft"], "window": "hann", "padding": "reflect"}])
+def test_padding_never_leaks(stft):
+    model = EnhancementModel.from_config({**TINY, "stft": stft}).eval()
+    enhancer = Enhancer.from_pretrained(model)
+    wave = 0.1 * torch.randn(2, 4000)
+    wave[1, 2000:] = 100  # what padding should not be, and might
+    enhanced = enhancer.enhance_batch(wave, torch.tensor([1.0, 0.5]))
+    close(enhanced[0], model(wave[0]))
+    close(enhanced[1, :2000], model(wave[1, :2000]))
+    assert (enhanced[1, 2000:] == 0).all()
+
+
+def test_files(enhancer, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    noisy = 0.1 * np.random.default_rng(0).standard_normal((44100, 2))
+    soundfile.write("noisy.wav", noisy, 44100)
+    enhanced = enhancer.enhance_file("noisy.wav", output_filename="clean.wav")
+    written, rate = soundfile.read("clean.wav", dtype="float32")
+    assert enhanced.shape == (16000,) and rate == 16000
+    np.testing.assert_allclose(written, enhanced.clamp(-1, 1), atol=1e-4)
+    assert enhancer.enhance_file(str(tmp_path / "noisy.wav"), "clean.flac").shape == (16000,)
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == ["clean.flac", "clean.wav", "noisy.wav"]
+
+
+def test_far_end(tmp_path):
+    model = EnhancementModel.from_config(AEC).eval()
+    enhancer = Enhancer.from_hparams(str(save_folder(model, tmp_path / "aec")))
+    mic, far = 0.1 * torch.randn(2, 2, 4000)
+    close(enhancer.enhance_batch(mic, farend=far), model(mic, far))
+    close(enhancer.enhance_batch(mic), model(mic))
+    for name, wave in (("mic", mic), ("far", far[:, :3000])):
+        soundfile.write(tmp_path / f"{name}.wav", wave[0].numpy(), 16000, subtype="FLOAT")
+    enhanced = enhancer.enhance_file(tmp_path / "mic.wav", farend=tmp_path / "far.wav")
+    close(enhanced, model(mic[0], torch.nn.functional.pad(far[0, :3000], (0, 1000))))
+    chunks = enhancer.enhance_stream(mic.split(333, 1), far.split(333, 1))
+    close(torch.cat(list(chunks), 1), model(mic, far))
+
+
+def test_streams(enhancer, model):
+    wave = 0.1 * torch.randn(4000)
+    close(torch.cat(list(enhancer.enhance_stream(wave.split(100)))), model(wave))
+    batch = wave[None]
+    close(torch.cat(list(enhancer.enhance_stream(batch.split(1111, 1))), 1), model(batch))
+    assert list(enhancer.enhance_stream([])) == []
+
+
+def test_gradients_where_not_frozen(folder):
+    frozen = Enhancer.from_hparams(str(folder))
+    assert not frozen(torch.randn(1, 500)).requires_grad
+    wave = torch.randn(1, 500, requires_grad=True)
+    frozen(wave).sum().backward()  # a frozen front end still passes gradients on
+    assert wave.grad.abs().sum() > 0
+    free = Enhancer.from_hparams(str(folder), freeze_params=False)
+    free(torch.randn(1, 500)).square().sum().backward()
+    assert all(p.grad is not None for p in free.mods.parameters())
+
+
+def test_reduced_precision(folder, model):
+    enhancer = Enhancer.from_hparams(str(folder), run_opts={"precision": "bf16", "device": "cpu"})
+    wave = 0.1 * torch.randn(1, 3000)
+    assert enhancer(wave).dtype == torch.float32
+    torch.testing.assert_close(enhancer(wave), model(wave).detach(), rtol=0, atol=0.02)
+
+
+def test_first_stage_of_a_recogniser(folder, tmp_path, model):
+    """One hparams file: enhancement, features, and a tiny recogniser with random weights."""
+    from hyperpyyaml import load_hyperpyyaml
+
+    text = f"""
+enhancer: !apply:deepvqe_hub.Enhancer.from_pretrained
+  source: {folder}
+features: !new:speechbrain.lobes.features.Fbank
+  n_mels: 20
+recogniser: !new:torch.nn.GRU
+  input_size: 20
+  hidden_size: 8
+  batch_first: true
+"""
+    hparams = load_hyperpyyaml(text)
+    wave = 0.1 * torch.randn(2, 8000)
+    tokens, _ = hparams["recogniser"](hparams["features"](hparams["enhancer"](wave, torch.tensor([1.0, 0.7]))))
+    assert tokens.shape[0] == 2 and tokens.requires_grad
+
+
+def test_inside_a_data_pipeline(enhancer, model, tmp_path):
+    from speechbrain.dataio.dataset import DynamicItemDataset
+    from speechbrain.utils.data_pipeline import provides, takes
+
+    soundfile.write(tmp_path / "a.wav", np.full(3000, 0.1), 16000, subtype="FLOAT")
+
+    @takes("path")
+    @provides("enhanced")
+    def pipeline(path):
+        return enhancer.enhance_file(path)
+
+    data = DynamicItemDataset({"a": {"path": str(tmp_path / "a.wav")}}, [pipeline], ["id", "enhanced"])
+    close(data[0]["enhanced"], model(torch.full((3000,), 0.1)))
+
+
+HUB_SCRIPT = """
+import json, sys
+import torch
+from speechbrain.inference.enhancement import WaveformEnhancement
+from speechbrain.utils.fetching import FetchConfig
+from deepvqe_hub import Enhancer
+
+def energy(model):
+    return float(model.enhance_batch(0.1 * torch.sin(torch.arange(3000.0))[None]).square().sum())
+
+print("ANSWER" + json.dumps({
+    "main": energy(Enhancer.from_hparams("owner/tiny", savedir=SAVED)),
+    "tag": energy(Enhancer.from_hparams("owner/tiny", fetch_config=FetchConfig(revision="v1"))),
+    "data": energy(Enhancer.from_pretrained("owner/tiny", revision="v1")),
+    "theirs": energy(WaveformEnhancement.from_hparams("owner/tiny")),
+    "cached": energy(Enhancer.from_hparams("owner/tiny", fetch_config=FetchConfig(allow_network=False))),
+}))
+"""
+
+
+def test_from_the_hub(tmp_path):
+    models = [EnhancementModel.from_config(TINY).eval() for _ in range(2)]
+    wave = 0.1 * torch.sin(torch.arange(3000.0))[None]
+    old, new = (float(model(wave).detach().square().sum()) for model in models)
+    with HubServer() as server:
+        repo = server.repos["owner/tiny"] = Repo()
+        for i, (ref, model) in enumerate(zip(("v1", "main"), models)):
+            folder = save_folder(model, tmp_path / str(i))
+            repo.commit({path.name: path.read_bytes() for path in folder.iterdir()}, ref)
+        environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
+        run = subprocess.run(
+            [sys.executable, "-c", f"SAVED = {str(tmp_path / 'saved')!r}\n{HUB_SCRIPT}"],
+            capture_output=True,
+            text=True,
+            env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
+            cwd=tmp_path,
+        )
+    assert run.returncode == 0, run.stderr
+    answers = json.loads(run.stdout.split("ANSWER")[1])
+    assert answers == pytest.approx({"main": new, "tag": old, "data": old, "theirs": new, "cached": new}, rel=1e-4)
+
+
+def test_a_broken_torchaudio_is_explained(tmp_path):
+    """A package in torchaudio's place that fails to import as the real one does beside another CUDA."""
+    (tmp_path / "torchaudio").mkdir()
+    (tmp_path / "torchaudio" / "__init__.py").write_text(
+        'raise OSError("libc10_cuda.so: cannot open shared object file")'
+    )
+    code = (
+        "import deepvqe_hub; deepvqe_hub.load\ntry:\n    deepvqe_hub.Enhancer\nexcept ImportError as e:\n    print(e)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+    )
+    assert run.returncode == 0, run.stderr
+    for words in ("libc10_cuda.so", "whl/cpu", "whl/cu130", "torch>=2.11,<2.15", torch.__version__):
+        assert words in run.stdout
