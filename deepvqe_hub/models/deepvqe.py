@@ -20,11 +20,10 @@ from deepvqe_hub.models.causal import (
     CausalGRU,
     CausalNetwork,
     State,
-    Stateful,
     SubpixelConv2d,
-    complex_product,
     merge_norm,
 )
+from deepvqe_hub.models.mask import MASKS
 
 
 class DeepVQE(CausalNetwork):
@@ -91,10 +90,9 @@ class DeepVQE(CausalNetwork):
         if self.farend:
             self.farblock1 = EncoderBlock(2, farend_channels[0], sizes[0], encoder_residual[0])
             self.farblock2 = EncoderBlock(*farend_channels, sizes[1], encoder_residual[1])
+            self.align = None
             if align:
                 self.align = AlignBlock(channels[1], farend_channels[1], align_hidden, sizes[2], dmax)
-            else:
-                self.align = None
             inputs[2] += farend_channels[1]  # the third block sees the aligned far end beside the microphone
         for i in range(depth):
             block = EncoderBlock(inputs[i], channels[i], sizes[i], encoder_residual[i])
@@ -119,9 +117,7 @@ class DeepVQE(CausalNetwork):
             self.add_module(f"deblock{i}", block)
         self.ccm = MASKS[mask](bins)
         if not mask_activation:  # an untrained network passes its input through
-            conv = self.deblock1.upsampling_conv
-            nn.init.zeros_(conv.bias)
-            conv.bias.data[self.ccm.identity :: self.ccm.channels] = 1.0  # in both sub-pixel groups
+            self.ccm.start_as_identity(self.deblock1.upsampling_conv)
         self.name_states()
 
     def enhance(self, spec: torch.Tensor, farend: torch.Tensor | None, state: State) -> torch.Tensor:
@@ -250,53 +246,6 @@ class DecoderBlock(nn.Module):
 
     def fold(self) -> None:
         merge(self, self.upsampling_conv)
-
-
-class ComplexConvolvingMask(Stateful):
-    """The complex convolving mask (paper, section 2.4): each bin becomes a weighted sum of its past neighbourhood.
-
-    27 real channels are 3 parts of 9 complex weights along the cube roots of one, for 3 frames (t-2, t-1, t) and 3 bins
-    (f-1, f, f+1): out(t, f) = sum_mn H_mn(t, f) X(t-2+m, f-1+n). No weights of its own.
-    """
-
-    channels = 27
-    identity = 7
-    """The channel whose one, among zeros, leaves the spectrum as it is: the present bin's real weight."""
-
-    def __init__(self, bins: int):
-        super().__init__()
-        self.bins = bins
-
-    def state_shapes(self):
-        return {"past": (2, 2, self.bins)}
-
-    def forward(self, mask: torch.Tensor, spec: torch.Tensor, state: State) -> torch.Tensor:
-        frames = spec.shape[2]
-        x = self.with_past(spec.permute(0, 3, 2, 1), state)
-        x = F.pad(x, (1, 1))
-        taps = [x[:, :, m : m + frames, n : n + self.bins] for m in range(3) for n in range(3)]
-        # The cube roots of one are applied after the sum over taps: 3 real sums instead of 9 complex weights.
-        mask = mask.unflatten(1, (3, 9))
-        part = [sum(mask[:, r, k, None] * tap for k, tap in enumerate(taps)) for r in range(3)]
-        even, odd = part[0] - (part[1] + part[2]) / 2, (part[1] - part[2]) * (3**0.5 / 2)
-        return torch.stack([even[:, 0] - odd[:, 1], even[:, 1] + odd[:, 0]], -1).transpose(1, 2)
-
-
-class ComplexMask(nn.Module):
-    """A plain complex mask: the two channels are real and imaginary part of a factor for each frame and bin."""
-
-    channels = 2
-    identity = 0
-
-    def __init__(self, bins: int):
-        super().__init__()
-        self.bins = bins
-
-    def forward(self, mask: torch.Tensor, spec: torch.Tensor, state: State) -> torch.Tensor:
-        return complex_product(mask.permute(0, 3, 2, 1), spec)
-
-
-MASKS = {"ccm": ComplexConvolvingMask, "complex": ComplexMask}
 
 
 def merge(block: nn.Module, conv: CausalConv2d) -> None:
