@@ -1,4 +1,4 @@
-"""The parts of training, without audio files."""
+"""The parts of training, without audio files and without ``train.py``."""
 
 import copy
 
@@ -10,7 +10,13 @@ from deepvqe_hub.hub import save_folder
 
 pytest.importorskip("speechbrain")
 
-from deepvqe_hub.training.transfer import init_from
+import speechbrain as sb
+from speechbrain.utils.epoch_loop import EpochCounter
+from speechbrain.utils.train_logger import FileTrainLogger
+
+from deepvqe_hub.losses import SpeechLoss
+from deepvqe_hub.training import EnhancementBrain, SafeCheckpointer, WarmupCosine, curve, init_from
+from deepvqe_hub.training.brain import MovingAverage
 
 TINY = {
     "channels": [4, 6, 6],
@@ -71,3 +77,176 @@ def test_init_from_says_what_does_not_fit(change, word):
 def test_init_from_warns_of_options_that_change_the_meaning(caplog):
     init_from(tiny(), tiny(upsampling="concat"))
     assert "upsampling" in caplog.text
+
+
+class Killed(Exception):
+    pass
+
+
+class Tones(torch.utils.data.Dataset):
+    """Noisy tones, a function of epoch and index."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return 13
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(1000 * self.epoch + index)
+        clean = torch.sin(torch.arange(2048) * torch.rand((), generator=generator)) * 0.1
+        return {"clean": clean, "noisy": clean + 0.05 * torch.randn(2048, generator=generator)}
+
+
+class TonesBrain(EnhancementBrain):
+    losses: list
+    stop: int | None = None
+
+    def signals(self, batch):
+        return batch
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        super().on_fit_batch_end(batch, outputs, loss, should_step)
+        self.losses.append(loss.item())
+        if len(self.losses) == self.stop:
+            raise Killed
+
+
+def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0):
+    """Losses of a run on tones, and its brain; ``stop`` raises an error after so many batches."""
+    folder.mkdir(exist_ok=True)
+    model, counter = tiny(3), EpochCounter(epochs)
+    brain = TonesBrain(
+        {"model": model},
+        lambda parameters: torch.optim.AdamW(parameters, 1e-3),
+        {
+            "loss": SpeechLoss(),
+            "lr_schedule": WarmupCosine(1e-2, 2),
+            "ema_decay": 0.9,
+            "valid_metrics": ["si_sdr"],
+            "sample_rate": 16000,
+            "batch_size": 2,
+            "segment_seconds": 0.128,
+            "train_logger": FileTrainLogger(str(folder / "train_log.txt")),
+        },
+        {
+            "device": "cpu",
+            "noprogressbar": True,
+            "ckpt_interval_steps": interval,
+            "grad_accumulation_factor": accumulation,
+        },
+        SafeCheckpointer(folder / "save", {"model": model, "counter": counter}),
+    )
+    brain.losses, brain.stop = [], stop
+    options = {"batch_size": 2, "num_workers": workers}
+    try:
+        brain.fit(counter, Tones(), Tones(), train_loader_kwargs=options, valid_loader_kwargs=options)
+    except Killed:
+        assert stop
+    return brain
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize(("stop", "resumed_at"), [(5, 4), (6, 4), (9, 6), (11, 10)])
+def test_resumed_run_goes_on_as_if_nothing_had_been(tmp_path, whole, stop, resumed_at):
+    """Six batches an epoch, a checkpoint every four and after each epoch."""
+    fit(tmp_path, stop=stop)
+    rest = fit(tmp_path)
+    assert rest.losses == whole.losses[resumed_at:]
+    assert rest.optimizer_step == 12
+    for (name, value), other in zip(whole.average.state_dict().items(), rest.average.state_dict().values()):
+        assert torch.equal(value, other), name
+
+
+def test_accumulation_saves_only_whole_steps(tmp_path):
+    """Asked for a checkpoint every three batches, it waits for the fourth: gradients are not saved."""
+    whole = fit(tmp_path / "whole", accumulation=2, interval=3)
+    assert whole.optimizer_step == 6
+    fit(tmp_path / "killed", accumulation=2, interval=3, stop=5)
+    assert fit(tmp_path / "killed", accumulation=2, interval=3).losses == whole.losses[4:]
+
+
+def test_killed_while_writing_a_checkpoint(tmp_path, whole, monkeypatch):
+    save, count = torch.save, iter(range(100))
+
+    def killed(*args):
+        if next(count) == 4:  # in the second checkpoint
+            raise Killed
+        save(*args)
+
+    monkeypatch.setattr(torch, "save", killed)
+    fit(tmp_path, stop=100)
+    monkeypatch.undo()
+    assert list((tmp_path / "save" / "unfinished").iterdir())
+    assert fit(tmp_path).losses == whole.losses[4:]
+    assert not (tmp_path / "save" / "unfinished").exists()
+
+
+def test_validation_uses_the_average_and_leaves_it_as_it_is(tmp_path):
+    brain = fit(tmp_path, epochs=1)
+    before = copy.deepcopy(brain.average.state_dict())
+    assert not brain.average.module.training
+    brain._fit_valid(brain.make_dataloader(Tones(), sb.Stage.VALID, batch_size=3), 1, enable=False)
+    assert all(torch.equal(before[name], value) for name, value in brain.average.state_dict().items())
+    with torch.no_grad():
+        batch = torch.utils.data.default_collate([Tones()[index] for index in range(13)])
+        expected = [float(SpeechLoss()(brain.average.module(x[None]), y[None])) for y, x in zip(*batch.values())]
+    # Items count alike, whatever the batches: 13 in batches of 3.
+    assert float(torch.tensor(expected).mean()) == pytest.approx(last_meta(tmp_path)["loss"], rel=1e-4)
+
+
+def last_meta(folder):
+    return SafeCheckpointer(folder / "save").find_checkpoint().meta
+
+
+def test_moving_average():
+    update, average = MovingAverage(0.9), [torch.zeros(1), torch.zeros(2)]
+    for count in range(1, 200):
+        update(average, [torch.ones(1), torch.full((2,), 2.0)], torch.tensor(count))
+    assert average[0] == pytest.approx(1, abs=1e-3) and average[1][0] == pytest.approx(2, abs=1e-3)
+    counter = [torch.tensor(3)]
+    update(counter, [torch.tensor(7)], torch.tensor(5))
+    assert counter[0] == 7
+
+
+def test_schedule():
+    rate = WarmupCosine(1.0, 10, floor=0.1)
+    assert [rate(step, 110) for step in (0, 9, 10, 60, 110, 500)] == pytest.approx([0.1, 1, 1, 0.55, 0.1, 0.1])
+
+
+def test_curve(tmp_path):
+    log = tmp_path / "train_log.txt"
+    log.write_text(
+        "epoch: 1, lr: 1.20e-03, hours: 6.67e-03 - train loss: 41.61 - valid loss: 14.24, valid si_sdr: -1.5e-01\n"
+        "epoch: 2, lr: 1.00e-03, hours: 1.33 - train loss: nan - valid loss: 11.04, valid si_sdr: 4.57\n"
+        "epoch: 2, lr: 1.00e-03, hours: 1.33 - train loss: 32.93 - valid loss: 11.00, valid si_sdr: 4.57\n"
+    )
+    rows = curve.read_log(log)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert rows[1] == {
+        "epoch": 2,
+        "lr": 1e-3,
+        "hours": 1.33,
+        "train loss": 32.93,
+        "valid loss": 11.0,
+        "valid si_sdr": 4.57,
+    }
+    pytest.importorskip("matplotlib")
+    curve.main([str(log), str(log), str(tmp_path / "out.png")])
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(ValueError, match="logs no epoch"):
+        curve.read_log(tmp_path / "empty.txt")
+
+
+def test_channels_last_is_the_same_function():
+    model = tiny(4)
+    noisy = torch.randn(2, 4000)
+    expected = model(noisy)
+    torch.testing.assert_close(model.to(memory_format=torch.channels_last)(noisy), expected, atol=1e-5, rtol=1e-4)

@@ -29,10 +29,19 @@ class SafeCheckpointer(Checkpointer):
         finally:
             self.checkpoints_dir = folder
         if checkpoint is not None:  # None on all processes but the first
-            path = folder / checkpoint.path.name
+            path = free(folder / checkpoint.path.name)
             os.replace(checkpoint.path, path)
             files = {name: path / file.name for name, file in checkpoint.paramfiles.items()}
             checkpoint = checkpoint._replace(path=path, paramfiles=files)
             aside.rmdir()
         ddp_barrier()
         return checkpoint
+
+
+def free(path: Path) -> Path:
+    """``path``, or the next one that does not exist: SpeechBrain's names end in a second and a number of two digits."""
+    number = 0
+    while path.exists():
+        number += 1
+        path = path.with_name(f"{path.name.rpartition('+')[0]}+{number:02d}")
+    return path

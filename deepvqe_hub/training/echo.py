@@ -22,7 +22,7 @@ class EchoBrain(EnhancementBrain):
     def on_fit_start(self):
         super().on_fit_start()
 
-        # A function and no method: the averaged network is copied for inference, which would copy the brain of a method.
+        # A function, no method: the averaged network is copied for inference, and a method would bring the brain along.
         def keep(module, inputs, outputs):
             self.delay_weights.append(outputs[1])
 

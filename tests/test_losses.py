@@ -1,0 +1,69 @@
+"""Training losses."""
+
+import itertools
+
+import pytest
+import torch
+
+from deepvqe_hub.losses import SpeechLoss, si_sdr
+
+QUIET = {"complex_weight": 0.0, "magnitude_weight": 0.0, "sisdr_weight": 0.0}
+
+
+def waves(batch=2, samples=8000):
+    return torch.randn(batch, samples, generator=torch.Generator().manual_seed(0)) * 0.1
+
+
+def test_equal_signals_cost_nothing_but_si_sdr():
+    wave = waves()
+    assert SpeechLoss(sisdr_weight=0.0, asymmetric_weight=1.0)(wave, wave) == 0
+    assert SpeechLoss()(wave, wave) == pytest.approx(-0.1 * 80, abs=0.1)
+
+
+def test_si_sdr_by_definition_and_whatever_the_scale():
+    target, noise = waves()
+    noise = noise - (noise @ target) / (target @ target) * target  # orthogonal
+    estimate = target + 0.1 * noise
+    expected = 10 * torch.log10(target.square().sum() / (0.01 * noise.square().sum()))
+    assert si_sdr(estimate, target) == pytest.approx(float(expected), abs=1e-3)
+    assert si_sdr(5 * estimate, target) == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_magnitude_term_by_hand():
+    """One frame's worth of compressed spectra, computed with torch.stft."""
+    target, estimate = waves()
+    window = torch.hann_window(512).sqrt()
+
+    def compressed(wave):
+        spec = torch.stft(wave, 512, 256, 512, window, center=True, pad_mode="constant", return_complex=True)
+        return spec.abs().clamp(min=1e-6) ** 0.3
+
+    ours = SpeechLoss(**(QUIET | {"magnitude_weight": 1.0}))(estimate[None, :7936], target[None, :7936])
+    theirs = (compressed(estimate[:7936]) - compressed(target[:7936])).square().mean()
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-3)
+
+
+def test_asymmetric_term_counts_only_what_is_missing():
+    loss, wave = SpeechLoss(**QUIET, asymmetric_weight=1.0), waves()
+    assert loss(0.5 * wave, wave) > 1e-3
+    assert loss(2.0 * wave, wave) == 0
+    assert SpeechLoss(**QUIET)(0.5 * wave, wave) == 0  # off by default
+
+
+def test_silent_target_rewards_every_decibel_less():
+    loss, wave, silence = SpeechLoss(**QUIET, silence_weight=1.0), waves(), torch.zeros(2, 8000)
+    levels = [float(loss(10 ** (-db / 20) * wave, silence)) for db in (0, 10, 20, 30)]
+    assert levels[0] == pytest.approx(60, abs=1)  # -20 dBFS above a floor of -80 dBFS
+    assert [a - b for a, b in itertools.pairwise(levels)] == pytest.approx([10] * 3, abs=0.1)
+    assert loss(silence, silence) == 0
+    assert loss(wave, wave) == 0  # and says nothing where somebody speaks
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-4, 1.0])
+def test_gradients_are_finite_for_silence(scale):
+    estimate = (scale * waves()).requires_grad_()
+    target = torch.stack([torch.zeros(8000), waves()[1]])
+    SpeechLoss(asymmetric_weight=10.0, silence_weight=0.1)(estimate, target).backward()
+    assert torch.isfinite(estimate.grad).all()
+    if scale == 1.0:
+        assert estimate.grad[0].abs().max() > 0
