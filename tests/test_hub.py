@@ -36,6 +36,7 @@ def test_folder_round_trip(model, folder):
     loaded = load(folder)
     assert same(model, loaded) and not loaded.training
     assert loaded.config == model.config
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1, "as readable as any other file"
     assert same(model, load(str(folder))) and same(model, EnhancementModel.from_pretrained(folder))
 
 

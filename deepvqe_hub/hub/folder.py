@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub import card as cards
@@ -115,7 +115,9 @@ def save_folder(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as parent:
         draft = Path(parent) / "draft"
         draft.mkdir()
-        save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
+        (draft / WEIGHTS).write_bytes(
+            save(tensors, metadata={"format": "pt"})
+        )  # save_file makes it private to its owner
         (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (draft / YAML).write_text(cards.hyperparams(config), encoding="utf-8")
         (draft / README).write_text(cards.model_card(model, card), encoding="utf-8")
