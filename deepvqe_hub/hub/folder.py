@@ -115,9 +115,7 @@ def save_folder(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as parent:
         draft = Path(parent) / "draft"
         draft.mkdir()
-        (draft / WEIGHTS).write_bytes(
-            save(tensors, metadata={"format": "pt"})
-        )  # save_file: private to its owner
+        (draft / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file: private to its owner
         (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (draft / YAML).write_text(cards.hyperparams(config), encoding="utf-8")
         (draft / README).write_text(cards.model_card(model, card), encoding="utf-8")
