@@ -3,6 +3,7 @@
 import pytest
 
 from deepvqe_hub import EnhancementModel
+from deepvqe_hub.models import causal, dpcrn
 from deepvqe_hub.models.complexity import count_model, count_network
 
 
@@ -30,3 +31,32 @@ def test_leaves_the_model_alone():
     count_model(model)
     assert model.training
     assert {p.device.type for p in model.parameters()} == {"cpu"}
+
+
+@pytest.mark.parametrize(("preset", "excess"), [("deepvqe", 0.005), ("dpcrn", 0.04), ("tf-gridnet", 0.025)])
+def test_ptflops_agrees(preset, excess):
+    """ptflops finds slightly more: it counts biases, norms and activations as well."""
+    pytest.importorskip("ptflops")
+    from functools import partial
+
+    from ptflops import get_model_complexity_info
+    from ptflops.pytorch_ops import conv_flops_counter_hook, rnn_flops_counter_hook
+
+    hooks = {  # it knows a layer by its exact class
+        causal.CausalConv2d: conv_flops_counter_hook,
+        causal.CausalConvTranspose2d: partial(conv_flops_counter_hook, transpose=True),
+        causal.CausalGRU: rnn_flops_counter_hook,
+        dpcrn.LSTM: rnn_flops_counter_hook,
+        dpcrn.CausalLSTM: lambda rnn, x, y: rnn_flops_counter_hook(rnn, (x[0].flatten(0, 1),), y),
+    }
+    network = EnhancementModel.from_config(preset).eval().network
+    macs, parameters = get_model_complexity_info(
+        network,
+        (257, 63, 2),
+        as_strings=False,
+        print_per_layer_stat=False,
+        backend="pytorch",
+        custom_modules_hooks=hooks,
+    )
+    assert parameters == count_model(EnhancementModel.from_config(preset)).parameters
+    assert 1 < macs / count_network(network, 63) < 1 + excess
