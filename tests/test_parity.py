@@ -71,14 +71,38 @@ def test_dpcrn(parity, error):
 @torch.inference_mode()
 def test_dpcrn_of_its_authors(parity, error):
     pytest.importorskip("h5py")
-    from deepvqe_hub.hub import dpcrn_h5
+    from deepvqe_hub.hub import checkpoint, dpcrn_h5
 
     numbers = np.load(parity("dpcrn_keras_rand_io.npz"))
-    network = DPCRN(bins=201, layout="keras").eval()
-    network.load_state_dict(dpcrn_h5.keras_state_dict(dpcrn_h5.read_arrays(parity("dpcrn_keras_rand.h5"))))
+    model = checkpoint.build(dpcrn_h5.read(parity("dpcrn_keras_rand.h5")), "the file")
+    network, wave = model.network, torch.rand(2, 1001) - 0.5
+    assert model(wave).shape == wave.shape
     spec = torch.from_numpy(numbers["x"]).transpose(1, 2)
     mask = network.mask(spec, network.initial_state())
     assert error(mask.transpose(1, 2), numbers["mask"]) < 1e-5
+
+
+def test_damaged_keras_arrays(parity, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    from deepvqe_hub.hub import dpcrn_h5
+
+    arrays = dpcrn_h5.read_arrays(parity("dpcrn_keras_rand.h5"))
+    name = "model0_conv_1/model0_conv_1/kernel:0"
+    damaged = {
+        "missing": {key: value for key, value in arrays.items() if key != name},
+        "unknown arrays": arrays | {"dense_9/kernel:0": np.zeros((2, 2), np.float32)},
+        "dim": arrays | {name: np.zeros(3, np.float32)},
+        "no array of weights": arrays | {name: np.array([b"text"])},
+    }
+    for i, (message, contents) in enumerate(damaged.items()):
+        with h5py.File(tmp_path / f"{i}.h5", "w") as file:
+            for key, value in contents.items():
+                file[key] = value
+        with pytest.raises(ValueError, match=message):
+            dpcrn_h5.read(tmp_path / f"{i}.h5")
+    (tmp_path / "text.h5").write_bytes(b"\x89HDF\r\n\x1a\nnothing")
+    with pytest.raises(ValueError, match="not a readable"):
+        dpcrn_h5.read(tmp_path / "text.h5")
 
 
 @torch.inference_mode()

@@ -33,7 +33,7 @@ def read(path: Path) -> Checkpoint:
     arrays = read_arrays(path)
     try:
         state = keras_state_dict(arrays)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, IndexError, RuntimeError) as error:  # the latter two for arrays of other dimensions
         raise CheckpointError(f"{path} is not a checkpoint of the DPCRN authors: {error}") from error
     return Checkpoint(
         config=CONFIG,
@@ -56,7 +56,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         nonlocal size
         if isinstance(item, h5py.Dataset):
             size += item.nbytes
-            if item.dtype.kind != "f" or size > MAX_BYTES or item.external:
+            if item.dtype.kind != "f" or size > MAX_BYTES or item.external or item.is_virtual:
                 raise CheckpointError(f"{path}: {name} is no array of weights ({item.dtype}, {item.nbytes:,} bytes)")
             arrays[name] = np.asarray(item)
 
