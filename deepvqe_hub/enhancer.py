@@ -32,10 +32,8 @@ except (ImportError, OSError, RuntimeError) as error:
         "    pip install 'deepvqe-hub[speechbrain]'\n"
         "If torchaudio does not fit torch, one of:\n"
         "    pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'       a pair known to work\n"
-        "    pip install --force-reinstall torch torchaudio --index-url https://download.pytorch.org/whl/cu130"
-        "       both for one CUDA\n"
-        "    pip install --force-reinstall torch torchaudio --index-url https://download.pytorch.org/whl/cpu"
-        "       both without CUDA\n"
+        "    install both anew from PyTorch's package index for one and the same CUDA version\n"
+        "    install both anew from PyTorch's package index for the CPU\n"
         "deepvqe_hub.load and the command line need neither."
     ) from error
 
