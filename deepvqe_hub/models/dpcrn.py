@@ -48,8 +48,26 @@ class Layout:
 
 
 LAYOUTS = {
-    "pytorch": Layout(False, True, True, False, False, False, batch_norm_eps=1e-5, layer_norm_eps=1e-8),
-    "keras": Layout(True, False, False, True, True, True, batch_norm_eps=1e-3, layer_norm_eps=1e-3),
+    "pytorch": Layout(
+        input_norm=False,
+        final_norm=True,
+        symmetric=True,
+        skip_first=False,
+        slope_per_channel=False,
+        hard_sigmoid=False,
+        batch_norm_eps=1e-5,
+        layer_norm_eps=1e-8,
+    ),
+    "keras": Layout(
+        input_norm=True,
+        final_norm=False,
+        symmetric=False,
+        skip_first=True,
+        slope_per_channel=True,
+        hard_sigmoid=True,
+        batch_norm_eps=1e-3,
+        layer_norm_eps=1e-3,
+    ),
 }
 
 
