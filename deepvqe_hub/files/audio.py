@@ -220,6 +220,10 @@ def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Pa
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.parent / f".{uuid.uuid4().hex}.part"
     try:
+        part.touch()
+    except OSError as error:  # such as a folder that may not be written; libsndfile does not say
+        raise type(error)(error.errno, f"cannot write: {error.strerror}", str(path)) from error
+    try:
         yield part
         check_free(path, overwrite=overwrite)
         os.replace(part, path)
