@@ -1,0 +1,26 @@
+"""Streaming graphs: :func:`export` writes one, :class:`OnnxStream` and :class:`OnnxModel` run it without torch.
+
+>>> from deepvqe_hub.onnx import OnnxStream, export
+>>> export(model, "deepvqe-s.onnx")  # doctest: +SKIP
+>>> stream = OnnxStream("deepvqe-s.onnx")  # doctest: +SKIP
+>>> enhanced = stream(chunk)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+
+# Writing a graph needs torch and onnx, running it only numpy and onnxruntime.
+_EXPORTS = {
+    "export": "deepvqe_hub.onnx.exporting",
+    "OnnxStream": "deepvqe_hub.onnx.runtime",
+    "OnnxModel": "deepvqe_hub.onnx.runtime",
+}
+
+__all__ = ["OnnxModel", "OnnxStream", "export"]
+
+
+def __getattr__(name: str):
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,150 @@
+"""Writing a model as a streaming ONNX graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deepvqe_hub._version import __version__
+from deepvqe_hub.enhancement import EnhancementModel
+
+FORMAT_VERSION = 1
+TOLERANCE = 1e-4  # relative RMS difference from PyTorch that export accepts in float32
+TOLERANCE_8BIT = 0.1  # on random numbers; a coarse check that the graph is the network
+
+
+def export(
+    model: EnhancementModel,
+    path: str | os.PathLike,
+    *,
+    frames: int = 1,
+    quantize: bool = False,
+    waveform: bool = False,
+    batch_size: int = 1,
+    force: bool = False,
+) -> Path:
+    """Write one streaming step of ``model`` as an ONNX file, and check it against PyTorch.
+
+    The graph takes ``noisy`` (and ``farend``) and every state, and returns ``enhanced`` and every state for the next
+    call; states start as zeros. Shapes and settings are JSON in the file's metadata under ``deepvqe_hub``, enough to
+    run the graph.
+
+    Args:
+        model: a model whose network streams.
+        path: the file to write; it appears whole or not at all.
+        frames: frames a call <T>, 1 to 64. More of them run faster each and wait for one another.
+        quantize: 8-bit weights and activations in the matrix products; activations are scaled in each call, so no
+            calibration is needed.
+        waveform: put the spectral front end into the graph. ``noisy`` and ``enhanced`` are then (batch, T * hop_length)
+            samples, the output ``win_length - hop_length`` samples late; otherwise spectra (batch, bins, T, 2).
+        batch_size: streams side by side.
+        force: replace an existing file.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        FileExistsError: if the file exists, without ``force``.
+        ValueError: for a network that cannot stream, numbers out of range, or 8 bits for a network that is traced.
+        RuntimeError: if the graph does not give the model's numbers.
+    """
+    path = Path(path)
+    if not model.network.streams:
+        raise ValueError(
+            f"{type(model.network).__name__} looks at the whole signal and cannot be exported as a stream; "
+            "export a causal model, such as deepvqe-s"
+        )
+    for name, value, most in (("frames", frames, 64), ("batch_size", batch_size, 4096)):
+        if not (isinstance(value, int) and 1 <= value <= most):
+            raise ValueError(f"{name} must be a whole number from 1 to {most}, not {value!r}")
+    if path.exists() and not force:
+        raise FileExistsError(f"{path} exists; choose another name, or overwrite it with force")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+
+    graph = build(model, frames=frames, quantize=quantize, waveform=waveform, batch_size=batch_size)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    draft = Path(draft)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(graph.SerializeToString())
+        check(model, draft, TOLERANCE_8BIT if quantize else TOLERANCE)
+        draft.chmod(0o644)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, batch_size=1):
+    """The graph as an ``onnx.ModelProto``; arguments as for :func:`export`."""
+    from deepvqe_hub.onnx.builder import Graph
+    from deepvqe_hub.onnx.frontend import analyse, synthesise
+    from deepvqe_hub.onnx.network import Step
+
+    network, stft = model.network.folded(), dataclasses.asdict(model.stft)
+    if not Step.covers(network):
+        from deepvqe_hub.onnx.tracing import trace
+
+        if quantize or waveform:
+            raise ValueError(
+                f"this {type(network).__name__} is exported by tracing, in float32 and from spectrum to spectrum; "
+                "leave out quantize and waveform"
+            )
+        graph, states = trace(model, network, frames, batch_size), None
+    else:
+        graph = Graph()
+        step = Step(graph, network, batch_size, frames, quantize)
+        bins, hop = model.stft.bins, model.stft.hop_length
+        shape = (batch_size, frames * hop) if waveform else (batch_size, bins, frames, 2)
+        inputs = []
+        for name in ("noisy", "farend") if network.farend else ("noisy",):
+            x = graph.input(name, shape)
+            inputs.append(analyse(graph, x, name, stft, batch_size, frames) if waveform else step.rows(x, bins))
+        y = step.write(*inputs)
+        y = synthesise(graph, y, stft, batch_size, frames) if waveform else step.spectrum(y, bins)
+        graph.output(y, "enhanced", shape)
+        states = graph.states
+    description = {
+        "format_version": FORMAT_VERSION,
+        "input": "waveform" if waveform else "spectrum",
+        "frames": frames,
+        "batch_size": batch_size,
+        "quantized": quantize,
+        "farend": network.farend,
+        "sample_rate": model.sample_rate,
+        "stft": stft,
+        "states": [dataclasses.asdict(state) for state in (states or graph.states)],
+        "config": model.config,
+    }
+    return graph.model(type(network).__name__, __version__, {"deepvqe_hub": json.dumps(description)})
+
+
+def check(model: EnhancementModel, path: Path, tolerance: float) -> None:
+    """Run the file on noise and compare with the model, or raise RuntimeError."""
+    from deepvqe_hub.onnx.runtime import OnnxStream
+
+    stream = OnnxStream(path)
+    samples = model.stft.win_length + model.stft.hop_length * max(12, 2 * stream.frames + 3) + 7
+    rng = np.random.default_rng(0)
+    noisy, farend = rng.standard_normal((2, stream.batch_size, samples), np.float32) * np.float32(0.1)
+    far = (farend,) if model.farend else ()
+    cut = samples // 2 + 1
+    got = [stream(*(w[:, part] for w in (noisy, *far))) for part in (slice(0, cut), slice(cut, None))]
+    got = np.concatenate([*got, stream.flush().reshape(stream.batch_size, -1)], 1)
+    network = model.network.folded()
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        specs = [model.stft.analyse(torch.from_numpy(w).to(device)) for w in (noisy, *far)]
+        wanted = model.stft.synthesise(network(*specs)[0], samples).cpu().numpy()
+    error = float(np.sqrt(np.square(got - wanted).mean() / max(np.square(wanted).mean(), 1e-20)))
+    if not error <= tolerance:
+        raise RuntimeError(
+            f"the exported graph differs from the model by {error:.1e} (relative RMS), nothing was written"
+        )

@@ -1,0 +1,186 @@
+"""Exported graphs against the PyTorch model."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from deepvqe_hub import EnhancementModel
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime")
+
+from deepvqe_hub.onnx import OnnxModel, OnnxStream, export  # noqa: E402
+
+STFT = {"win_length": 64, "hop_length": 32}
+SMALL = {
+    "channels": [6, 8, 5],
+    "decoder_channels": [8, 6],
+    "encoder_residual": [True, False, True],
+    "decoder_residual": [False, True, True],
+    "hidden": 12,
+}
+VARIANTS = {
+    "interleave": {},
+    "concat": {"upsampling": "concat", "mask_activation": True},
+    "echo": {"farend_channels": [4, 6], "align_hidden": 3, "dmax": 9},
+    "unaligned": {"farend_channels": [4, 6], "align": False},
+    "traced": {"upsampling": "transposed", "mask": "complex"},
+}
+
+
+def small_model(options=None, stft=None):
+    """A small network with random weights, in which every part moves the output."""
+    torch.manual_seed(1)
+    model = EnhancementModel("DeepVQE", options={**SMALL, **(options or {})}, stft={**STFT, **(stft or {})}).eval()
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.rand_like(value) + 0.5 if "running_var" in name else torch.randn_like(value) * 0.2)
+    return model
+
+
+def signals(model, frames, rows=1):
+    samples = frames * model.stft.hop_length + 5
+    waves = np.random.default_rng(2).standard_normal((2, rows, samples)).astype(np.float32) * np.float32(0.1)
+    return list(waves) if model.farend else [waves[0]]
+
+
+def offline(model, waves):
+    with torch.inference_mode():
+        return model(*map(torch.from_numpy, waves)).numpy()
+
+
+def in_chunks(stream, waves, sizes):
+    out, start = [], 0
+    while start < waves[0].shape[1]:
+        size = sizes[len(out) % len(sizes)]
+        out.append(stream(*(w[:, start : start + size] for w in waves)))
+        start += size
+    return np.concatenate([*out, stream.flush().reshape(stream.batch_size, -1)], 1)
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_equals_offline_over_hundreds_of_frames(tmp_path, variant, frames):
+    model = small_model(VARIANTS[variant])
+    stream = OnnxStream(export(model, tmp_path / "m.onnx", frames=frames))
+    waves = signals(model, 250)
+    got = in_chunks(stream, waves, [1, 77, 32, 300, 5])
+    np.testing.assert_allclose(got, offline(model, waves), atol=1e-5)
+    assert stream.latency == pytest.approx((64 + 32 * (frames - 1)) / 16000)
+
+
+@pytest.mark.parametrize("variant", ["concat", "echo"])
+@pytest.mark.parametrize("stft", [{}, {"padding": "reflect", "window": "hann"}, {"win_length": 96, "window": "sine"}])
+def test_front_end_inside(tmp_path, variant, stft):
+    model = small_model(VARIANTS[variant], stft)
+    waves = signals(model, 40)
+    wanted = offline(model, waves)
+    for waveform in (True, False):
+        stream = OnnxStream(export(model, tmp_path / f"{waveform}.onnx", waveform=waveform, frames=2))
+        for _ in range(2):  # flush begins anew
+            np.testing.assert_allclose(in_chunks(stream, waves, [50, 3]), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["concat", "echo"])
+def test_batches_and_look_alike(tmp_path, variant):
+    model = small_model(VARIANTS[variant])
+    waves = signals(model, 30, rows=5)
+    path = export(model, tmp_path / "m.onnx", batch_size=3)
+    alike, wanted = OnnxModel(path), offline(model, waves)
+    np.testing.assert_allclose(alike(*waves), wanted, atol=1e-5)
+    tensor = alike(*(torch.from_numpy(w)[None] for w in waves))
+    assert isinstance(tensor, torch.Tensor) and tensor.shape == (1, *wanted.shape)
+    np.testing.assert_allclose(tensor[0], wanted, atol=1e-5)
+    assert (alike.sample_rate, alike.latency, alike.farend) == (16000, model.latency, model.farend)
+
+
+def test_shorter_than_a_frame(tmp_path):
+    model = small_model()
+    alike = OnnxModel(export(model, tmp_path / "m.onnx"))
+    for samples in (0, 1, 31, 64, 65):
+        wave = np.random.default_rng(0).standard_normal(samples).astype(np.float32)
+        np.testing.assert_allclose(alike(wave), offline(model, [wave]), atol=1e-5)
+
+
+def test_eight_bits(tmp_path):
+    model = small_model()
+    waves = signals(model, 60)
+    path = export(model, tmp_path / "m.onnx", quantize=True)
+    got, wanted = OnnxModel(path)(*waves), offline(model, waves)
+    error = np.square(got - wanted).mean() / np.square(wanted).mean()
+    assert 0 < error < 0.05**2
+
+
+def test_description_suffices_for_plain_onnxruntime(tmp_path):
+    model = small_model(VARIANTS["echo"])
+    path = export(model, tmp_path / "m.onnx")
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    info = json.loads(session.get_modelmeta().custom_metadata_map["deepvqe_hub"])
+    assert info["sample_rate"] == 16000 and info["stft"]["hop_length"] == 32 and info["config"] == model.config
+    spec, far = torch.randn(2, 1, 33, 40, 2)
+    state = {s["name"]: np.zeros(s["shape"], s["dtype"]) for s in info["states"]}
+    outputs = ["enhanced", *(s["output"] for s in info["states"])]
+    got = []
+    for t in range(40):
+        frame = {"noisy": spec[:, :, t : t + 1].numpy(), "farend": far[:, :, t : t + 1].numpy()}
+        enhanced, *values = session.run(outputs, {**frame, **state})
+        state = dict(zip(state, values))
+        got.append(enhanced)
+    with torch.inference_mode():
+        wanted, _ = model.network(spec, far)
+    np.testing.assert_allclose(np.concatenate(got, 2), wanted, atol=1e-4)
+    assert {s["name"] for s in info["states"]} >= set(model.network.initial_state())
+
+
+def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    from deepvqe_hub.onnx import exporting
+
+    model = small_model()
+    path = export(model, tmp_path / "m.onnx")
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match="force"):
+        export(model, path)
+    monkeypatch.setattr(exporting, "TOLERANCE", 0.0)
+    with pytest.raises(RuntimeError, match="differs"):
+        export(model, path, force=True)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_errors_name_the_remedy(tmp_path):
+    model = small_model()
+    with pytest.raises(ValueError, match="frames"):
+        export(model, tmp_path / "m.onnx", frames=0)
+    with pytest.raises(FileNotFoundError, match="folder"):
+        export(model, tmp_path / "no" / "m.onnx")
+    with pytest.raises(ValueError, match="quantize"):
+        export(small_model(VARIANTS["traced"]), tmp_path / "m.onnx", quantize=True)
+    stream = OnnxStream(export(model, tmp_path / "m.onnx"))
+    with pytest.raises(ValueError, match="far-end"):
+        stream(np.zeros(10, np.float32), np.zeros(10, np.float32))
+    with pytest.raises(ValueError, match="dtype"):
+        stream(np.zeros(10, np.int16))
+    with pytest.raises(ValueError, match="shape"):
+        stream(np.zeros((2, 10), np.float32))
+    with pytest.raises(ValueError, match="NaN"):
+        stream(np.full(10, np.nan))
+    with pytest.raises(FileNotFoundError, match="deepvqe export"):
+        OnnxStream(tmp_path / "none.onnx")
+
+
+def test_runs_without_torch(tmp_path):
+    path = export(small_model(VARIANTS["echo"]), tmp_path / "m.onnx")
+    code = f"""
+import sys
+sys.modules["torch"] = None  # any import of it now fails
+import numpy as np
+from deepvqe_hub.onnx import OnnxModel, OnnxStream
+stream = OnnxStream({str(path)!r})
+wave = np.zeros(1000, np.float32)
+assert len(stream(wave, wave)) + len(stream.flush()) == 1000
+assert OnnxModel({str(path)!r})(wave).shape == (1000,)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
