@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
@@ -180,18 +181,27 @@ class EnhancementModel(
         far = None if farend is None else self._checked(farend, "farend")
         if far is not None and farend.shape != noisy.shape:
             raise ValueError(f"farend {tuple(farend.shape)} and noisy {tuple(noisy.shape)} differ in shape")
-        valid = None if lengths is None else self._valid(noisy, lengths)
-        if valid is not None:
-            wave, far = wave * valid, None if far is None else far * valid
+        if lengths is not None:
+            return self._padded(noisy, farend, lengths)
         if noisy.numel() == 0:
             return noisy.clone()
-
         if torch.is_grad_enabled() or not self.network.streams:
             enhanced = Stream(self, self.network).step(wave, far, last=True)
         else:
             enhanced = self._in_blocks(wave, far)
-        enhanced = enhanced if valid is None else enhanced * valid
         return enhanced.reshape(noisy.shape)
+
+    def _padded(self, noisy: torch.Tensor, farend: torch.Tensor | None, lengths: torch.Tensor) -> torch.Tensor:
+        """A batch of signals of different lengths, each as if it were alone."""
+        ends = self._ends(noisy, lengths)
+        if self.network.streams and self.stft.padding != "reflect":  # what follows silence changes nothing before it
+            valid = torch.arange(noisy.shape[1], device=noisy.device) < torch.tensor(ends, device=noisy.device)[:, None]
+            return self(noisy * valid, None if farend is None else farend * valid) * valid
+        rows = [
+            self(row[None, :end], None if farend is None else farend[i, None, :end])
+            for i, (row, end) in enumerate(zip(noisy, ends))
+        ]
+        return torch.cat([F.pad(row, (0, noisy.shape[1] - row.shape[1])) for row in rows])
 
     def _in_blocks(self, wave: torch.Tensor, far: torch.Tensor | None) -> torch.Tensor:
         block = BLOCK_SECONDS * self.sample_rate
@@ -251,16 +261,15 @@ class EnhancementModel(
             raise ValueError(f"{name} contains NaN or Inf; repair the recording, for example with torch.nan_to_num")
         return wave[None] if wave.dim() == 1 else wave.flatten(0, -2)
 
-    def _valid(self, noisy: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        lengths = torch.as_tensor(lengths, device=noisy.device)
+    def _ends(self, noisy: torch.Tensor, lengths: torch.Tensor) -> list[int]:
+        lengths = torch.as_tensor(lengths)
         if noisy.dim() != 2 or lengths.shape != noisy.shape[:1]:
             raise ValueError(
                 f"lengths {tuple(lengths.shape)} needs noisy of shape (batch, time), not {tuple(noisy.shape)}"
             )
         if not ((lengths > 0) & (lengths <= 1)).all():
             raise ValueError("lengths are relative: greater than 0, at most 1")
-        ends = (lengths * noisy.shape[1]).round()
-        return torch.arange(noisy.shape[1], device=noisy.device) < ends[:, None]
+        return [round(length * noisy.shape[1]) for length in lengths.tolist()]
 
 
 class Stream:
@@ -308,7 +317,7 @@ class Stream:
         return wave[0] if self.batch_size == 1 else wave
 
     def step(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
-        """The work itself, on (batch, time); the offline path takes it, too, with the whole signal as the last chunk."""
+        """The work itself, on (batch, time); offline it is called with the whole signal as the last chunk."""
         self._due += wave.shape[1]
         spec = self._analysis(wave, last)
         if self.model.farend:  # a far end may come and go: where it is not given it is silent

@@ -204,14 +204,7 @@ class SpeechBrainModel(nn.Module):
 
     def forward(self, noisy, lengths=None, farend=None):
         """(batch, time) -> enhanced (batch, time), and the lengths."""
-        if lengths is None or (self.model.network.streams and self.model.stft.padding == "zeros"):
-            return self.model(noisy, farend, lengths), lengths
-        # In a model that looks ahead, or mirrors the signal's end, padding would change what comes before.
-        enhanced = torch.zeros_like(noisy)
-        for i, length in enumerate(lengths.tolist()):
-            end = round(length * noisy.shape[1])
-            enhanced[i, :end] = self.model(noisy[i, :end], None if farend is None else farend[i, :end])
-        return enhanced, lengths
+        return self.model(noisy, farend, lengths), lengths
 
 
 class FolderPretrainer(Pretrainer):

@@ -30,7 +30,8 @@ class STFT:
         win_length: window and DFT length in samples, a multiple of ``hop_length``, at least two of them.
         hop_length: step in samples.
         window: "sqrt_hann" (periodic), "hann" or "sine", used for analysis and synthesis.
-        padding: what precedes and follows a signal: "zeros", or "reflect" as ``torch.stft`` does by default.
+        padding: what precedes and follows a signal: "zeros"; "reflect", as ``torch.stft`` does by default; or "none", as
+            in ``torch.stft(center=False)``: the first frame begins with the signal, whose edge then fades in.
         scale: factor on the spectrum, undone by the synthesis.
 
     Synthesis divides by the overlapping squared windows, as ``torch.istft`` does, so every window reconstructs perfectly.
@@ -49,8 +50,8 @@ class STFT:
             )
         if self.window not in _WINDOWS:
             raise ValueError(f"window must be one of {', '.join(_WINDOWS)}, not {self.window!r}")
-        if self.padding not in ("zeros", "reflect"):
-            raise ValueError(f'padding must be "zeros" or "reflect", not {self.padding!r}')
+        if self.padding not in ("zeros", "reflect", "none"):
+            raise ValueError(f'padding must be "zeros", "reflect" or "none", not {self.padding!r}')
         if not self.scale > 0:
             raise ValueError(f"scale must be positive, not {self.scale}")
 
@@ -86,7 +87,7 @@ class Analysis:
         self.waiting = None  # samples that the next frame begins with
         self.recent = None  # the last samples, whose mirror image may follow the signal
         self.window = None
-        self.started = False
+        self.started = stft.padding == "none"
 
     def __call__(self, wave: torch.Tensor, last: bool = False) -> torch.Tensor:
         """(batch, samples) -> (batch, bins, frames, 2); ``last`` pads so that every sample can be reconstructed."""
@@ -128,7 +129,7 @@ class Synthesis:
         self.stft = stft
         self.tail = None  # sums that later frames still add to
         self.window = None
-        self.skip = stft.overlap
+        self.skip = 0 if stft.padding == "none" else stft.overlap
 
     def __call__(self, spec: torch.Tensor) -> torch.Tensor:
         hop, frames = self.stft.hop_length, spec.shape[2]

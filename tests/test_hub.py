@@ -360,7 +360,7 @@ def test_other_files(tmp_path, folder):
         ("empty.tar", b"", "empty"),
         ("noise.tar", bytes(range(32, 232)), "no format"),
         ("graph.onnx", b"\x08\x07", "OnnxStream"),
-        ("keras.h5", b"\x89HDF\r\n", "Keras"),
+        ("keras.h5", b"\x89HDF\r\n", "keras.h5"),
         ("cut.tar", b"PK\x03\x04" + bytes(40), "damaged"),
         ("cut.gguf", b"GGUF\x03\0\0\0" + b"\xff" * 16, "GGUF"),
         ("model.safetensors", b"\0" * 16, "folder"),

@@ -91,3 +91,19 @@ def test_spectrum_is_causal():
 def test_absurd_settings(settings):
     with pytest.raises(ValueError):
         STFT(**settings)
+
+
+@pytest.mark.parametrize("length", [400, 1000, 3001])
+def test_without_padding(length):
+    stft, wave = STFT(400, 200, "sine", padding="none"), torch.rand(2, length) * 2 - 1
+    spec = stft.analyse(wave)
+    window, _ = stft.windows(wave)
+    theirs = torch.stft(wave, 400, 200, window=window, center=False, return_complex=True)
+    assert torch.allclose(spec[:, :, : theirs.shape[2]], torch.view_as_real(theirs), atol=1e-5)
+    analysis, synthesis = Analysis(stft), Synthesis(stft)
+    specs = [analysis(part) for part in wave.split(70, 1)]
+    assert torch.allclose(torch.cat([*specs, analysis(wave[:, :0], last=True)], 2), spec, atol=1e-5)
+    again = synthesis(spec)[:, :length]
+    assert again.shape == wave.shape and (again - wave)[:, 200:].abs().max() < 1e-6
+    fade = window[:200].square()  # of analysis and synthesis, with no frame before the first
+    assert (again - wave * torch.cat([fade, torch.ones(length - 200)]))[:, :200].abs().max() < 1e-6

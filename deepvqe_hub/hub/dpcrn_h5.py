@@ -16,7 +16,7 @@ from deepvqe_hub.hub.errors import CheckpointError
 CONFIG = {
     "network": "DPCRN",
     "options": {"bins": 201, "layout": "keras"},
-    "stft": {"win_length": 400, "hop_length": 200, "window": "sine"},
+    "stft": {"win_length": 400, "hop_length": 200, "window": "sine", "padding": "none"},
     "sample_rate": 16000,
     "format_version": 1,
 }
@@ -40,7 +40,7 @@ def read(path: Path) -> Checkpoint:
         tensors={f"network.{name}": tensor for name, tensor in state.items()},
         format="Keras checkpoint of the DPCRN authors",
         names={f"network.{name}": name for name in state},
-        notes=["a frame more at either end than in the authors' code, which leaves half a window there faded"],
+        notes=["as in the authors' code the signal's first half window fades in"],
     )
 
 

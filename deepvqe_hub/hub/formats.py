@@ -39,7 +39,7 @@ FORMATS = (
         (".pkl", ".pickle"),
         remedy="it may hold code; load it where you trust it and save it again with torch.save",
     ),
-    Format("HDF5 file", b"\x89HDF", (".h5", ".hdf5"), remedy="Keras checkpoints are not read by this release"),
+    Format("HDF5 file", b"\x89HDF", (".h5", ".hdf5"), "deepvqe_hub.hub.dpcrn_h5"),
 )
 _SAFETENSORS = (".safetensors",)
 SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes) + _SAFETENSORS + (".onnx", ".json", ".zip")

@@ -70,6 +70,7 @@ ENTRIES: dict[str, Entry] = {
         Entry("deepvqe-aec-s", "deepvqe-aec-s", "small: echo cancellation, noise suppression, dereverberation"),
         Entry("deepvqe-aec", "deepvqe-aec", "full size: echo cancellation, noise suppression, dereverberation"),
         Entry("dpcrn", "dpcrn", "noise suppression with a dual-path recurrent network"),
+        Entry("dpcrn-light", "dpcrn-light", "the same with half the bins between the encoder and the decoder"),
         Entry("tf-gridnet", "tf-gridnet", "noise suppression offline; sees the whole signal"),
         Entry(
             "deepvqe-aec-gguf",
