@@ -122,7 +122,8 @@ class EnhancementBrain(sb.Brain):
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         if stage == sb.Stage.TRAIN:
-            self.train_loss = float(stage_loss)
+            losses = gather({"train": [float(stage_loss)]})["train"]
+            self.train_loss = sum(losses) / len(losses)
             return
         # NaN stands for what a measure cannot score, such as a silent target.
         stats = {name: float(torch.tensor(values).nanmean()) for name, values in gather(self.scores).items()}

@@ -68,8 +68,10 @@ def _read(path: Path) -> dict:
 
 def _update(tree: dict, changes: Mapping) -> None:
     for name, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(tree.get(name), Mapping):
-            _update(tree[name], value)
+        old = tree.get(name)
+        # Another class takes other arguments, so the old ones go with the old class.
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and _tag(value) in (None, _tag(old)):
+            _update(old, value)
         else:
             tree[name] = value
 

@@ -1,0 +1,324 @@
+"""The recipes as a user runs them, on a corpus made here."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import deepvqe_hub
+from deepvqe_hub.data import NoisySpeech
+from deepvqe_hub.data.manifests import read_pools, write_manifests
+from deepvqe_hub.presets import PRESETS
+
+pytest.importorskip("speechbrain")
+
+from deepvqe_hub.training import load_hparams
+from deepvqe_hub.training.checkpoints import SafeCheckpointer
+from deepvqe_hub.training.curve import read_log
+from deepvqe_hub.training.hparams import merged
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = ROOT / "recipes"
+TINY = {
+    "network": "DeepVQE",
+    "options": {
+        "channels": [4, 6, 6],
+        "decoder_channels": [6, 4],
+        "encoder_residual": [False] * 3,
+        "decoder_residual": [False] * 3,
+        "hidden": 8,
+    },
+}
+FAREND = {"farend_channels": [2, 3], "align_hidden": 2, "dmax": 32}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A folder as the DNS3 data unpack: eight readers, six noises, four rooms, and a file that is no audio."""
+    root = tmp_path_factory.mktemp("datasets")
+    rng = np.random.default_rng(0)
+    time_axis = np.arange(16000) / 16000
+
+    def write(name, wave):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / name, wave.astype(np.float32), 16000)
+
+    for reader in range(8):
+        tone = 0.1 * np.sin(2 * np.pi * (120 + 30 * reader) * time_axis) * (np.sin(2 * np.pi * 3 * time_axis) > -0.5)
+        tone += 1e-3 * rng.standard_normal(16000)  # on digital silence the loss magnifies rounding errors
+        for book in range(2):
+            write(f"clean/read_speech/book_0000{book}_chp_0001_reader_{reader:05d}_{book}.wav", tone)
+    for number in range(6):
+        write(f"noise/door_{number}.wav", 0.05 * rng.standard_normal(16000))
+    for number in range(4):
+        room = rng.standard_normal(3000) * np.exp(-np.arange(3000) / 400)
+        for place in range(2):
+            write(f"impulse_responses/SLR26/Room{number:03d}/Room{number:03d}-0000{place}.wav", 0.1 * room)
+    (root / "clean/read_speech/broken.wav").write_bytes(b"RIFF and no more")
+    return root
+
+
+def command(recipe, *arguments, processes=1):
+    """Command line and environment of ``train.py``; settings that make it quick come last."""
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return launch + ["train.py", *map(str, arguments), "--noprogressbar", "--device", "cpu"], {
+        "cwd": RECIPES / recipe,
+        "env": environment,
+        "text": True,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+    }
+
+
+def train(*arguments, **options):
+    line, where = command(*arguments, **options)
+    done = subprocess.run(line, **where, timeout=300)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+def fails(*arguments):
+    """The last line of what a run says that ends in an error."""
+    line, where = command(*arguments)
+    done = subprocess.run(line, **where, timeout=300)
+    assert done.returncode == 1
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Options of a run that takes seconds; the preset is a config file of a tiny model."""
+    config = tmp_path_factory.mktemp("config") / "tiny.json"
+    config.write_text(json.dumps(TINY))
+    # Plain gradient descent: AdamW turns rounding errors of vanishing gradients into steps of full length.
+    descent = "!name:torch.optim.SGD {lr: 0.001}"
+    return ["hparams/deepvqe_s_mini.yaml", "--preset", config, "--segment_seconds", 0.7, "--opt_class", descent]
+
+
+@pytest.fixture(scope="session")
+def single(corpus, tiny, tmp_path_factory):
+    """The output folder of a finished run in one process, with batches of four."""
+    out = tmp_path_factory.mktemp("single")
+    train("DNS3", *tiny, "--data_folder", corpus, "--output_folder", out, "--batch_size", 4)
+    return out
+
+
+def validation(out):
+    """Validation loss and SI-SDR of the last checkpoint, in full precision."""
+    meta = SafeCheckpointer(out / "save").find_checkpoint().meta
+    return meta["loss"], meta["si_sdr"]
+
+
+def train_loss(out):
+    return read_log(out / "train_log.txt")[-1]["train loss"]
+
+
+def test_run_from_folder_to_checkpoint(single):
+    assert (single / "manifests/broken.txt").read_text().strip().endswith("broken.wav")
+    assert len((single / "train_log.txt").read_text().splitlines()) == 2
+    model = deepvqe_hub.load(single / "model")
+    noisy = torch.randn(8000) * 0.1
+    assert model(noisy).shape == noisy.shape
+    card = (single / "model/README.md").read_text()
+    assert "8 optimiser steps" in card and "SI-SDR" in card and "Limits" in card
+    saved = torch.load(SafeCheckpointer(single / "save").find_checkpoint(min_key="loss").paramfiles["average"])
+    assert torch.equal(saved["module.network.bottle.fc.weight"], model.network.bottle.fc.weight)
+    load_hparams(single / "hyperparams.yaml")  # what was run, in one file that can be run
+
+
+def test_two_processes_validate_as_one(corpus, tiny, single, tmp_path):
+    """Two processes with batches of two: the same items a step, one batch norm, the mean gradient, one validation."""
+    data = ["--data_folder", corpus, "--output_folder", tmp_path, "--batch_size", 2, "--tensorboard", "True"]
+    train("DNS3", *tiny, *data, "--distributed_backend", "gloo", processes=2)
+    assert validation(tmp_path) == pytest.approx(validation(single), rel=1e-5)
+    assert len((tmp_path / "train_log.txt").read_text().splitlines()) == 2  # written by one process
+    assert train_loss(tmp_path) == pytest.approx(train_loss(single), rel=1e-3)
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    assert deepvqe_hub.load(tmp_path / "model").sample_rate == 16000
+
+
+@pytest.mark.slow
+def test_killed_run_ends_where_an_uninterrupted_one_does(corpus, tiny, single, tmp_path):
+    data = ["--data_folder", corpus, "--output_folder", tmp_path, "--batch_size", 4]
+    line, where = command("DNS3", *tiny, *data, "--ckpt_interval_steps", 1, "--ckpt_interval_minutes", 0)
+    process = subprocess.Popen(line, **where)
+    while not list((tmp_path / "save").glob("CKPT*")):
+        time.sleep(0.01)
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert not (tmp_path / "model").exists()
+    train("DNS3", *tiny, *data)
+    assert validation(tmp_path) == validation(single)
+
+
+@pytest.mark.slow
+def test_echo_recipe(corpus, tmp_path):
+    config = tmp_path / "tiny.json"
+    config.write_text(json.dumps({**TINY, "options": TINY["options"] | FAREND}))
+    for folder in ("nearend_mic_signal", "farend_speech", "nearend_speech", "echo_signal"):
+        (tmp_path / "recordings" / folder).mkdir(parents=True)
+        for number in range(3):
+            wave = np.random.default_rng(number).standard_normal(32000) * 0.1
+            soundfile.write(tmp_path / "recordings" / folder / f"x_fileid_{number}.wav", wave, 16000)
+    arguments = ["--preset", config, "--data_folder", corpus, "--output_folder", tmp_path / "out"]
+    arguments += ["--recordings_folder", tmp_path / "recordings", "--recordings_portion", 0.5, "--precision", "bf16"]
+    train("AEC", "hparams/deepvqe_aec_s_mini.yaml", *arguments, "--segment_seconds", 4.5)
+    assert "delay_hits" in (tmp_path / "out/train_log.txt").read_text()
+    model = deepvqe_hub.load(tmp_path / "out/model")
+    assert model.farend and model(torch.randn(8000), torch.randn(8000)).shape == (8000,)
+
+
+def test_settings_left_out_or_misspelt_are_named(tiny, tmp_path):
+    with pytest.raises(ValueError, match=r"data_folder is not set.*--data_folder VALUE"):
+        merged(RECIPES / "DNS3/hparams/deepvqe_s.yaml")
+    with pytest.raises(ValueError, match="did you mean --batch_size"):
+        merged(RECIPES / "DNS3/hparams/deepvqe_s.yaml", "batchsize: 3")
+    with pytest.raises(ValueError, match="preset is not set"):
+        merged(RECIPES / "AEC/hparams/base.yaml", "data_folder: x")
+    with pytest.raises(FileNotFoundError, match=r"hparams/none\.yaml"):
+        merged("hparams/none.yaml")
+
+
+def test_missing_folder_is_named(tiny, tmp_path):
+    said = fails("DNS3", *tiny, "--data_folder", tmp_path / "nowhere", "--output_folder", tmp_path / "out")
+    assert str(tmp_path / "nowhere") in said
+
+
+def test_another_class_brings_its_own_arguments():
+    path, change = RECIPES / "DNS3/hparams/deepvqe_s.yaml", "data_folder: x\nopt_class: !name:torch.optim.SGD {lr: 0.5}"
+    optimiser = load_hparams(path, change)[0]["opt_class"]([torch.zeros(1, requires_grad=True)])
+    assert type(optimiser) is torch.optim.SGD and optimiser.defaults["lr"] == 0.5
+    assert load_hparams(path, "data_folder: x\nloss: {silence_weight: 0.5}")[0]["loss"].complex_weight == 30
+
+
+def test_files_build_on_each_other():
+    mini, base = (
+        load_hparams(RECIPES / "DNS3/hparams" / name, "data_folder: x")[0]
+        for name in ("deepvqe_s_mini.yaml", "deepvqe_s.yaml")
+    )
+    assert mini["preset"] == base["preset"] == "deepvqe-s"
+    assert mini["number_of_epochs"] == 2 and mini["epoch_counter"].limit == 2
+    assert mini["lr"] == base["lr"] and mini["output_folder"] == "results/deepvqe-s-mini/1234"
+
+
+def rows():
+    """The table of recipes, in the columns of SpeechBrain's."""
+    for table in sorted((ROOT / "tests/recipes").glob("*.csv")):
+        with table.open(newline="") as file:
+            yield from csv.DictReader(file)
+
+
+@pytest.mark.parametrize("row", list(rows()), ids=lambda row: row["Hparam_file"])
+def test_table_of_recipes(row):
+    """Every file of the table is there, and the settings describe objects (but for a network still to come)."""
+    for column in ("Script_file", "Hparam_file", "Data_prep_file", "Readme_file"):
+        assert (ROOT / row[column]).is_file(), row[column]
+    text = merged(ROOT / row["Hparam_file"], "data_folder: x")
+    preset = next(line.split()[1] for line in text.splitlines() if line.startswith("preset:"))
+    if preset in PRESETS:
+        hparams, _ = load_hparams(ROOT / row["Hparam_file"], "data_folder: x")
+        assert hparams["loss"](torch.zeros(1, 1600), torch.zeros(1, 1600)) < 1e-9
+
+
+def test_table_of_recipes_is_complete():
+    files = {path.relative_to(ROOT).as_posix() for path in RECIPES.glob("*/hparams/*.yaml")}
+    parts = {path for path in files if Path(path).stem in ("base", "mini", "laptop")}
+    assert files - parts == {row["Hparam_file"] for row in rows()}
+
+
+def test_splits_share_no_reader_no_noise_no_room(corpus, tmp_path):
+    write_manifests(corpus, tmp_path)
+    seen = {}
+    for split in ("train", "valid", "test"):
+        for kind, name in (("speech", "reader"), ("noise", "door"), ("rooms", "Room")):
+            manifest = json.loads((tmp_path / f"{split}_{kind}.json").read_text())
+            assert manifest
+            for entry in manifest.values():
+                assert name in entry["speaker"]
+                assert seen.setdefault(entry["speaker"], split) == split
+    assert len(seen) == 8 + 6 + 4
+
+
+def test_given_splits_are_kept_and_a_missing_one_is_taken_from_train(corpus, tmp_path):
+    root = tmp_path / "data"
+    for kind, files in (("clean", corpus.glob("clean/*/*_0.wav")), ("noise", corpus.glob("noise/*.wav"))):
+        for number, file in enumerate(sorted(files)):
+            folder = root / kind / ("train" if number < 4 else "test")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / file.name).symlink_to(file)
+    write_manifests(root, tmp_path / "out")
+    names = {
+        split: {key.split("/")[0] for key in json.loads((tmp_path / f"out/{split}_speech.json").read_text())}
+        for split in ("train", "valid", "test")
+    }
+    assert names == {"train": {"train"}, "valid": {"train"}, "test": {"test"}}
+
+
+def test_manifests_follow_the_folder(corpus, tmp_path, caplog):
+    caplog.set_level("INFO")
+    root = tmp_path / "data"
+    for kind in ("clean", "noise"):
+        (root / kind).mkdir(parents=True)
+        for number, file in enumerate(sorted((corpus / kind).rglob("*.wav"))):
+            (root / kind / f"{kind}{number}.wav").symlink_to(file)
+    write_manifests(root, tmp_path / "out")
+    assert "without reverberation" in caplog.text
+    stamp = (tmp_path / "out/train_noise.json").stat().st_mtime_ns
+    write_manifests(root, tmp_path / "out")
+    assert "up to date" in caplog.text and (tmp_path / "out/train_noise.json").stat().st_mtime_ns == stamp
+    (root / "noise/noise9.wav").symlink_to(corpus / "noise/door_0.wav")
+    write_manifests(root, tmp_path / "out")
+    write_manifests(corpus, tmp_path / "out")
+    assert "made with other files and names" in caplog.text and "made with other data_folder" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("present", "error", "word"),
+    [
+        ([], FileNotFoundError, "clean"),
+        (["clean"], FileNotFoundError, "noise.*DNS-Challenge"),
+        (["clean", "noise"], ValueError, "noise gives no valid files"),
+        (["clean", "empty"], ValueError, "no audio files"),
+    ],
+)
+def test_preparation_says_what_is_missing(corpus, tmp_path, present, error, word):
+    root = tmp_path / "data"
+    root.mkdir()
+    for kind in present:
+        (root / kind.replace("empty", "noise")).mkdir()
+    for number, file in enumerate(corpus.glob("clean/*/*_0.wav")):
+        if "clean" in present:
+            (root / f"clean/{number}.wav").symlink_to(file)
+    if "noise" in present:
+        (root / "noise/only.wav").symlink_to(corpus / "noise/door_0.wav")
+    with pytest.raises(error, match=word):
+        write_manifests(root, tmp_path / "out")
+
+
+def test_shards_give_the_same_items_and_can_be_moved(corpus, tmp_path):
+    write_manifests(corpus, tmp_path / "json")
+    write_manifests(corpus, tmp_path / "packed", shards=True)
+    (tmp_path / "packed").rename(tmp_path / "moved")
+    assert not list((tmp_path / "moved").glob("*_speech.json"))
+    folders = [write_manifests(tmp_path / name, tmp_path / "unused") for name in ("json", "moved")]
+    assert not (tmp_path / "unused").exists()
+    one, other = (
+        NoisySpeech(*read_pools(folder, "train", balance=0.5), segment_seconds=0.5, room_p=1.0) for folder in folders
+    )
+    for index in range(4):
+        for name, value in one[index].items():
+            assert torch.equal(value, other[index][name]), name
