@@ -22,7 +22,7 @@ _EXPORTS = {
     "enhance_file": "deepvqe_hub.files",
     "Enhancer": "deepvqe_hub.enhancer",
 }
-_SUBMODULES = ("data", "hub", "losses", "metrics", "models", "onnx", "stft")
+_SUBMODULES = ("data", "hub", "losses", "metrics", "models", "onnx", "pipelines", "stft")
 
 __all__ = [*_EXPORTS, *_SUBMODULES, "__version__"]
 

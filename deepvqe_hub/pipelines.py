@@ -1,0 +1,216 @@
+"""Pretrained bundles and a transform, in the manner of torchaudio.
+
+>>> from deepvqe_hub.pipelines import DEEPVQE_S
+>>> model = DEEPVQE_S.get_model()  # doctest: +SKIP
+>>> clean = model(noisy)  # (..., time) at DEEPVQE_S.sample_rate  # doctest: +SKIP
+
+:class:`Enhance` stands between the transforms of torchaudio:
+
+>>> features = torch.nn.Sequential(Enhance(model), torchaudio.transforms.MelSpectrogram(16000))  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import nn
+
+from deepvqe_hub.enhancement import EnhancementModel, Stream
+from deepvqe_hub.hub import ModelInfo, list_models, load, registry
+
+__all__ = [
+    "DEEPVQE",
+    "DEEPVQE_AEC",
+    "DEEPVQE_AEC_GGUF",
+    "DEEPVQE_AEC_S",
+    "DEEPVQE_S",
+    "DPCRN",
+    "DPCRN_LIGHT",
+    "TF_GRIDNET",
+    "Enhance",
+    "EnhancementBundle",
+]
+
+_PAPERS = {
+    "DeepVQE": "DeepVQE, Indenbom et al., Interspeech 2023, https://arxiv.org/abs/2306.03177",
+    "DPCRN": "DPCRN, Le et al., Interspeech 2021, https://arxiv.org/abs/2107.05429",
+    "TFGridNet": "TF-GridNet, Wang et al., 2023, https://arxiv.org/abs/2211.12433",
+}
+
+
+class EnhancementBundle:
+    """A known model with its weights and what one needs to know to use it, after ``torchaudio.pipelines``.
+
+    The bundles of this module are made ready; ``help`` text of one, with its training data, is ``BUNDLE.__doc__``.
+
+    Args:
+        name: of the model, as in :func:`deepvqe_hub.list_models`.
+
+    Example:
+        >>> from deepvqe_hub.pipelines import DEEPVQE_S
+        >>> DEEPVQE_S.sample_rate
+        16000
+        >>> print(DEEPVQE_S.__doc__)  # doctest: +SKIP
+    """
+
+    def __init__(self, name: str):
+        self._entry = registry.ENTRIES[name]
+        self.__doc__ = (
+            f"{name}: {self._entry.description}.\n\n"
+            f"Training data: {self.training_data}\n\n"
+            f"Paper: {_PAPERS[self._config['network']]}.\n\n"
+            f"Weights: {self._entry.weights}, by {self._entry.source}. Licence: {self._entry.licence}."
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    @property
+    def name(self) -> str:
+        """What :func:`deepvqe_hub.load` takes."""
+        return self._entry.name
+
+    @property
+    def _config(self) -> dict:
+        return self._entry.config()
+
+    @property
+    def sample_rate(self) -> int:
+        """Of what the model takes and gives, in Hz."""
+        return self._skeleton().sample_rate
+
+    @property
+    def farend(self) -> bool:
+        """Whether the model takes a loudspeaker signal and cancels its echo."""
+        return self._skeleton().farend
+
+    @property
+    def training_data(self) -> str:
+        """What the weights were trained on, as their model card says; a sentence in its place if there is none."""
+        if not self._entry.embedded:
+            return "as their authors say." if self._entry.repo_id else "no weights ship with this release."
+        card = self._entry.folder / "README.md"
+        _, _, section = (card.read_text(encoding="utf-8") if card.is_file() else "").partition("\n## Training\n")
+        return " ".join(section.partition("\n## ")[0].split()) or "the model card does not say."
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model's row of :func:`deepvqe_hub.list_models`: size, cost, licence, ..."""
+        return next(row for row in list_models() if row.name == self.name)
+
+    def get_model(self, *, device: str | torch.device | None = None, **options) -> EnhancementModel:
+        """The model with trained weights, in evaluation mode.
+
+        Args:
+            device: where to put it, by default the CPU.
+            **options: of :func:`deepvqe_hub.load`, such as ``revision`` for weights from the Hub.
+
+        Returns:
+            A ``torch.nn.Module``: (..., time) to (..., time), floating point within ±1, at :attr:`sample_rate`.
+
+        Raises:
+            WeightsMissingError: (a FileNotFoundError) if no weights ship with this release.
+        """
+        return load(self.name, device=device, **options)
+
+    def get_transform(self, sample_rate: int | None = None, **options) -> Enhance:
+        """The model as a transform for waveforms at ``sample_rate``; ``options`` as for :meth:`get_model`."""
+        return Enhance(self.get_model(**options), sample_rate)
+
+    def _skeleton(self) -> EnhancementModel:
+        with torch.device("meta"):  # shapes and settings, no memory
+            return EnhancementModel.from_config(
+                self._entry.folder / "config.json" if self._entry.embedded else self._config
+            )
+
+
+class Enhance(nn.Module):
+    """Speech enhancement as a transform: waveform in, waveform of the same length out.
+
+    Can be exported by ``torch.export`` for a fixed input shape, alone or inside a ``Sequential``, if its network can; it
+    is not scriptable by ``torch.jit``. Gradients flow; inside ``torch.inference_mode()`` long signals take constant
+    memory. The model is put into evaluation mode; call ``train()`` to fine-tune it.
+
+    Args:
+        model: a model, or what :func:`deepvqe_hub.load` takes, such as a name.
+        sample_rate: of the waveforms, in Hz, by default the model's. Others are resampled to the model's rate and back
+            with torchaudio, which removes what lies above half the model's rate.
+
+    Shapes:
+        waveform: (..., time), floating point, nominally within ±1.
+        farend: loudspeaker signal of the same shape and rate, for echo-cancelling models; None is silence.
+        output: the shape of ``waveform``, aligned with it.
+
+    Raises:
+        ValueError: for integers, NaN or Inf, or shapes that do not fit (not checked in an exported program).
+        ImportError: for another rate than the model's, where torchaudio cannot be imported; names the remedies.
+
+    Example:
+        >>> transform = torch.nn.Sequential(
+        ...     torchaudio.transforms.Resample(44100, 16000),
+        ...     Enhance("deepvqe-s"),
+        ...     torchaudio.transforms.MelSpectrogram(16000),
+        ... )  # doctest: +SKIP
+    """
+
+    def __init__(self, model: EnhancementModel | str | os.PathLike = "deepvqe-s", sample_rate: int | None = None):
+        super().__init__()
+        if sample_rate is not None and not (isinstance(sample_rate, int) and sample_rate > 0):
+            raise ValueError(f"sample_rate must be a positive whole number of Hz, not {sample_rate!r}")
+        self.model = (model if isinstance(model, EnhancementModel) else load(model)).eval()
+        self.sample_rate = sample_rate or self.model.sample_rate
+        if self.sample_rate != self.model.sample_rate:
+            _resample()  # a broken torchaudio is better known now than at the first waveform
+
+    def forward(self, waveform: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
+        wave = self._to(waveform, self.sample_rate, self.model.sample_rate)
+        far = None if farend is None else self._to(farend, self.sample_rate, self.model.sample_rate)
+        enhanced = self._traced(wave, far) if torch.compiler.is_exporting() else self.model(wave, far)
+        return self._to(enhanced, self.model.sample_rate, self.sample_rate)[..., : waveform.shape[-1]]
+
+    def extra_repr(self) -> str:
+        return f"sample_rate={self.sample_rate}"
+
+    def _traced(self, wave: torch.Tensor, farend: torch.Tensor | None) -> torch.Tensor:
+        """The model without looking at the numbers, which do not exist while a program is exported."""
+        far = None if farend is None else farend.flatten(0, -2) if farend.dim() > 1 else farend[None]
+        flat = wave.flatten(0, -2) if wave.dim() > 1 else wave[None]
+        return Stream(self.model, self.model.network).step(flat, far, last=True).reshape(wave.shape)
+
+    @staticmethod
+    def _to(wave: torch.Tensor, source: int, target: int) -> torch.Tensor:
+        return wave if source == target else _resample()(wave, source, target)
+
+
+def _resample():
+    try:
+        from torchaudio.functional import resample
+    except (ImportError, OSError, RuntimeError) as error:
+        # OSError: torchaudio built for CUDA beside a torch without it; RuntimeError: for another CUDA than torch's.
+        raise ImportError(
+            f"Enhance resamples with torchaudio, which cannot be imported: {error}\n"
+            f"Found torch {torch.__version__} (CUDA {torch.version.cuda or 'none'}). One of:\n"
+            "    pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'       a pair known to work\n"
+            "    install both anew from PyTorch's package index for one and the same CUDA version, or for the CPU\n"
+            "    give waveforms at model.sample_rate and leave sample_rate out, or use deepvqe_hub.enhance: no torchaudio"
+        ) from error
+    return resample
+
+
+DEEPVQE_S = EnhancementBundle("deepvqe-s")
+"""Small DeepVQE: noise suppression and dereverberation; streams."""
+DEEPVQE = EnhancementBundle("deepvqe")
+"""DeepVQE in full size: noise suppression and dereverberation; streams."""
+DEEPVQE_AEC_S = EnhancementBundle("deepvqe-aec-s")
+"""Small DeepVQE with a far end: echo cancellation, noise suppression and dereverberation; streams."""
+DEEPVQE_AEC = EnhancementBundle("deepvqe-aec")
+"""DeepVQE in full size with a far end: echo cancellation, noise suppression and dereverberation; streams."""
+DPCRN = EnhancementBundle("dpcrn")
+"""DPCRN: noise suppression; streams."""
+DPCRN_LIGHT = EnhancementBundle("dpcrn-light")
+"""DPCRN with fewer bins between its layers: noise suppression; streams."""
+TF_GRIDNET = EnhancementBundle("tf-gridnet")
+"""TF-GridNet: noise suppression of whole recordings; does not stream."""
+DEEPVQE_AEC_GGUF = EnhancementBundle("deepvqe-aec-gguf")
+"""The DeepVQE with a far end of the project deepvqe-ggml, from the Hugging Face Hub; streams."""
