@@ -1,0 +1,198 @@
+"""The loops behind ``deepvqe stream``; devices and files are handed in, so that tests can hand in others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from deepvqe_hub.cli._resample import Resampler
+
+FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+
+
+def open_stream(model: str, threads: int = 1, device: str | None = None):
+    """A stream on numpy arrays: an exported graph for a path ending in .onnx, PyTorch for all that ``load`` knows."""
+    if model.endswith(".onnx"):
+        from deepvqe_hub.onnx import OnnxStream
+
+        return OnnxStream(model, threads=threads)
+    return TorchStream(model, threads, device)
+
+
+class TorchStream:
+    """A model's stream, called with numpy arrays."""
+
+    def __init__(self, model: str, threads: int, device: str | None):
+        import torch
+
+        import deepvqe_hub
+
+        torch.set_num_threads(threads)
+        self.model = deepvqe_hub.load(model, device=device)
+        self.sample_rate, self.farend, self.latency = self.model.sample_rate, self.model.farend, self.model.latency
+        self.stream = self.model.stream()
+        self.device = next(self.model.parameters()).device
+
+    def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
+        import torch
+
+        waves = [torch.from_numpy(w).to(self.device) for w in (chunk, farend) if w is not None]
+        return self.stream(*waves).cpu().numpy()
+
+    def flush(self) -> np.ndarray:
+        return self.stream.flush().cpu().numpy()
+
+    def reset(self) -> None:
+        self.stream.reset()
+
+
+class Converter:
+    """Blocks at any rate in, enhanced samples at that rate out, aligned with the input and in the end as many.
+
+    Args:
+        stream: of :func:`open_stream`.
+        rate: of input and output, in Hz.
+        channels: of the input: 1, or 2 where the second is the far end.
+    """
+
+    def __init__(self, stream, rate: int, channels: int = 1):
+        if channels not in (1, 2):
+            raise ValueError(f"channels must be 1, or 2 with the far end as the second, not {channels}")
+        if channels == 2 and not stream.farend:
+            raise ValueError("this model has no far-end input; use --channels 1, or a model such as deepvqe-aec-s")
+        if not 1000 <= rate <= 768000:
+            raise ValueError(f"rate must be from 1000 to 768000 Hz, not {rate}")
+        self.stream, self.rate, self.channels = stream, rate, channels
+        self._start()
+
+    def _start(self) -> None:
+        self.taken = self.given = 0  # samples
+        self.latency = 0  # the most samples that were taken in and not yet given out after a call
+        self._resample = None
+        if self.rate != self.stream.sample_rate:
+            rate = self.stream.sample_rate
+            self._resample = Resampler(self.rate, rate, self.channels), Resampler(rate, self.rate)
+
+    def rehearse(self, block: int, seconds: float = 2.0) -> int:
+        """The :attr:`latency` that blocks of this size lead to, found with silence; then begins anew."""
+        silence = np.zeros((block, self.channels), np.float32)
+        for _ in range(round(seconds * self.rate / block)):
+            self(silence)
+        latency = self.latency
+        self.stream.reset()
+        self._start()
+        return latency
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        """(time, channels) in float32 -> (time,) samples that are ready."""
+        self.taken += len(block)
+        block = self._resample[0](block) if self._resample else block
+        out = self._enhance(block) if len(block) else np.zeros(0, np.float32)
+        out = self._resample[1](out[:, None])[:, 0] if self._resample else out
+        out = out[: self.taken - self.given]
+        self.given += len(out)
+        self.latency = max(self.latency, self.taken - self.given)
+        return out
+
+    def finish(self) -> np.ndarray:
+        """The samples still due."""
+        parts = []
+        if self._resample:
+            rest = self._resample[0](np.zeros((0, self.channels), np.float32), last=True)
+            parts += [self._enhance(rest)] if len(rest) else []
+        parts.append(self.stream.flush())
+        out = np.concatenate(parts)
+        out = self._resample[1](out[:, None], last=True)[:, 0] if self._resample else out
+        out = np.pad(out, (0, max(0, self.taken - self.given - len(out))))[: self.taken - self.given]
+        self.given += len(out)
+        return out
+
+    def _enhance(self, block: np.ndarray) -> np.ndarray:
+        columns = [np.ascontiguousarray(c) for c in block.T]
+        return self.stream(*columns)
+
+
+def pipe(converter: Converter, read: Callable[[int], bytes], write: Callable[[bytes], None], fmt: str, channels: int):
+    """Raw PCM from ``read`` (at most so many bytes, none at the end) to ``write``, which gets what is ready at once."""
+    dtype = FORMATS[fmt]
+    size, rest = dtype.itemsize * channels, b""
+    while data := read(1 << 16):
+        data = rest + data
+        whole = len(data) - len(data) % size
+        rest = data[whole:]
+        if whole:
+            write(encode(converter(decode(data[:whole], dtype, channels)), dtype))
+    write(encode(converter.finish(), dtype))
+
+
+def decode(data: bytes, dtype: np.dtype, channels: int) -> np.ndarray:
+    """Interleaved samples as (time, channels) within ±1; what is not a number becomes silence."""
+    block = np.frombuffer(data, dtype).reshape(-1, channels)
+    if dtype.kind == "i":
+        return block.astype(np.float32) / 32768
+    return np.nan_to_num(block.astype(np.float32), posinf=0.0, neginf=0.0)
+
+
+def encode(wave: np.ndarray, dtype: np.dtype) -> bytes:
+    if dtype.kind == "i":
+        wave = np.clip(np.round(wave * 32768), -32768, 32767)
+    return wave.astype(dtype).tobytes()
+
+
+class Live:
+    """From a capturing to a playing device, block by block, with constant latency.
+
+    A device has ``read(n) -> ((n, channels) array, overflowed)`` and ``write((n, 1) array) -> underflowed``, both of
+    which wait until it is time; ``sounddevice.Stream`` is one.
+    """
+
+    def __init__(self, converter: Converter, device, block: int, clock: Callable[[], float] = time.perf_counter):
+        self.converter, self.device, self.block, self.clock = converter, device, block, clock
+        self.bypass = False
+        self.blocks = self.missed = 0
+        self.load = self.peak_load = 0.0  # share of real time spent computing: lately, and at most
+        self.level_in = self.level_out = -100.0  # dB relative to full scale
+        self.silence = converter.rehearse(block)  # samples before the first output, the latency of the loop
+        self._ready = np.zeros(self.silence, np.float32)  # enhanced, and not yet played
+        self._dry = self._ready  # the same times of the input, for bypass
+
+    def step(self) -> None:
+        """Record, enhance and play one block."""
+        data, overflowed = self.device.read(self.block)
+        start = self.clock()
+        data = np.nan_to_num(np.asarray(data, np.float32).reshape(self.block, -1))
+        enhanced = self.converter(data)
+        self._ready = np.concatenate([self._ready, enhanced])
+        self._dry = np.concatenate([self._dry, data[:, 0]])
+        # Should too little be ready after all, silence goes first, and stays the delay from then on.
+        missing = max(0, self.block - len(self._ready))
+        if missing:
+            self.silence += missing
+            self._ready = np.pad(self._ready, (missing, 0))
+            self._dry = np.pad(self._dry, (missing, 0))
+        source = self._dry if self.bypass else self._ready
+        out = np.clip(source[: self.block], -1, 1)
+        self._ready, self._dry = self._ready[self.block :].copy(), self._dry[self.block :].copy()
+        load = (self.clock() - start) * self.converter.rate / self.block
+        underflowed = self.device.write(np.ascontiguousarray(out[:, None]))
+        self.blocks += 1
+        self.missed += bool(overflowed or underflowed or load > 1)
+        self.load += (load - self.load) * min(1.0, 1 / min(self.blocks, 50))
+        self.peak_load = max(self.peak_load, load) if self.blocks > 5 else load  # the first calls warm up
+        self.level_in, self.level_out = level(data[:, 0]), level(out)
+
+    def status(self) -> str:
+        """One line for the terminal."""
+        bars = " ".join(
+            f"{name} {'#' * round((max(value, -60) + 60) / 4):15s} {value:5.0f} dB"
+            for name, value in (("in", self.level_in), ("out", self.level_out))
+        )
+        mode = "BYPASS" if self.bypass else "on    "
+        return f"{mode} {bars}  load {self.load:4.0%} (peak {self.peak_load:4.0%})  missed {self.missed}"
+
+
+def level(wave: np.ndarray) -> float:
+    """Root mean square in dB relative to full scale, at least -100."""
+    return float(10 * np.log10(np.square(wave, dtype=np.float64).mean() + 1e-10))

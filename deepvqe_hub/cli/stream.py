@@ -1,0 +1,151 @@
+"""Enhance live audio: microphone to loudspeaker, or raw PCM from standard input to standard output.
+
+  deepvqe stream                                     microphone to loudspeaker, at a terminal
+  deepvqe stream --list-devices
+  ffmpeg -i talk.mp4 -ac 1 -ar 48000 -f s16le - | deepvqe stream --rate 48000 | aplay -f S16_LE -r 48000
+  deepvqe stream --model deepvqe-aec-s --channels 2 < mic_and_loudspeaker.raw > clean.raw
+
+Raw PCM has no header, so --rate, --format and --channels must say what it is; the output is one channel of the same
+rate and format, aligned with the input and as long. Live, b turns the enhancement off and on, q ends. The microphone
+hears the loudspeaker: use headphones, or an echo-cancelling model with the loudspeaker's signal as second channel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+
+from deepvqe_hub.cli import CommandError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--model", default="deepvqe-s", help="name, folder, file or Hub repository, or an exported .onnx file")
+    add("--rate", type=int, metavar="HZ", help="sample rate of input and output (default: the model's)")
+    add("--format", choices=("s16le", "f32le"), default="s16le", help="of raw PCM (default: s16le)")
+    add("--channels", type=int, choices=(1, 2), default=1, help="of the input; the second is the far end (default: 1)")
+    add("--live", action="store_true", help="use sound devices although standard input is no terminal")
+    add("--list-devices", action="store_true", help="list the sound devices")
+    add("--input-device", metavar="NAME", help="number, or part of the name, of the microphone")
+    add("--output-device", metavar="NAME", help="the same for the loudspeaker")
+    add("--block", type=float, default=16, metavar="MS", help="length of a block of live audio (default: 16)")
+    add("--device", help="for PyTorch, such as cpu or cuda")
+    add("--threads", type=int, default=1, help="threads for computing (default: 1)")
+    add("-q", "--quiet", action="store_true", help="no meter and no report")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.list_devices:
+        print(sound_devices().query_devices())
+        return 0
+    live = args.live or sys.stdin.isatty()
+    if not live and sys.stdout.isatty():
+        raise CommandError("standard output is a terminal; redirect it, or use sound devices with --live")
+    if args.threads < 1:
+        raise CommandError(f"--threads must be at least 1, not {args.threads}")
+    device = sound_devices() if live else None  # whether there are any is better known before loading
+
+    from deepvqe_hub.cli._live import Converter, open_stream
+
+    stream = open_stream(args.model, args.threads, args.device)
+    converter = Converter(stream, args.rate or stream.sample_rate, args.channels)
+    if live:
+        return run_live(args, converter, device)
+    return run_pipe(args, converter)
+
+
+def run_pipe(args: argparse.Namespace, converter) -> int:
+    from deepvqe_hub.cli._live import pipe
+
+    source, sink = sys.stdin.fileno(), sys.stdout.fileno()
+
+    def write(data: bytes) -> None:
+        while data:
+            data = data[os.write(sink, data) :]
+
+    try:
+        pipe(converter, lambda size: os.read(source, size), write, args.format, args.channels)
+    except BrokenPipeError:  # whoever listened has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sink)
+    report(args, f"{converter.taken / converter.rate:.2f} s", converter)
+    return 0
+
+
+def report(args: argparse.Namespace, done: str, converter) -> None:
+    if not args.quiet:
+        model, most = converter.stream.latency * 1e3, converter.latency / converter.rate * 1e3
+        print(
+            f"deepvqe: {done}, latency {model:.0f} ms by design, at most {most:.0f} ms of input held", file=sys.stderr
+        )
+
+
+def run_live(args: argparse.Namespace, converter, sounddevice) -> int:
+    from deepvqe_hub.cli._live import Live
+
+    if not 1 <= args.block <= 1000:
+        raise CommandError(f"--block must be from 1 to 1000 ms, not {args.block}")
+    block = round(args.block * converter.rate / 1000)
+    names = [int(n) if n and n.isdigit() else n for n in (args.input_device, args.output_device)]
+    try:
+        device = sounddevice.Stream(
+            samplerate=converter.rate,
+            blocksize=block,
+            device=names,
+            channels=(args.channels, 1),
+            dtype="float32",
+            latency="low",
+        )
+    except (sounddevice.PortAudioError, ValueError) as error:
+        raise CommandError(f"cannot open the sound devices: {error}; see deepvqe stream --list-devices") from error
+    with device, keys() as pressed:
+        loop = Live(converter, device, block)
+        report(args, f"{converter.rate} Hz, blocks of {args.block:g} ms; b: bypass, q: quit", converter)
+        meter = max(1, round(0.2 * converter.rate / block))
+        while (key := pressed()) != "q":
+            loop.bypass ^= key == "b"
+            loop.step()
+            if not args.quiet and loop.blocks % meter == 0:
+                print(f"\r{loop.status()}", end="", file=sys.stderr, flush=True)
+    if not args.quiet:
+        delay = (loop.silence / converter.rate + sum(device.latency)) * 1e3
+        print(f"\ndeepvqe: {loop.blocks} blocks, {loop.missed} missed, {delay:.0f} ms in all", file=sys.stderr)
+    return 0
+
+
+def sound_devices():
+    """The module ``sounddevice``, or an error with the remedy."""
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: the PortAudio library is missing
+        raise CommandError(
+            f"sound devices need sounddevice ({error}): pip install deepvqe-hub[live], on Linux also the package "
+            "libportaudio2; or pipe raw PCM through standard input and output"
+        ) from error
+    return sounddevice
+
+
+@contextlib.contextmanager
+def keys():
+    """A function that returns the key pressed since the last call, or None, without waiting."""
+    try:
+        import select
+        import termios
+        import tty
+
+        descriptor = sys.stdin.fileno()
+        before = termios.tcgetattr(descriptor)
+    except (ImportError, OSError, ValueError):  # no terminal, or not a Unix: Ctrl-C still ends
+        yield lambda: None
+        return
+    except Exception as error:
+        if type(error).__name__ != "error":  # termios.error, for input that is no terminal
+            raise
+        yield lambda: None
+        return
+    try:
+        tty.setcbreak(descriptor)
+        yield lambda: sys.stdin.read(1) if select.select([sys.stdin], [], [], 0)[0] else None
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

@@ -1,0 +1,200 @@
+"""deepvqe stream, with pipes and devices that the tests play."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soxr
+
+from deepvqe_hub.cli import _live, main
+from deepvqe_hub.cli import stream as command
+from deepvqe_hub.cli._resample import Resampler
+
+
+class Echoless:
+    """Stands for a model's stream: subtracts half the far end, keeps back what does not fill a hop of 256 samples."""
+
+    sample_rate, farend, latency = 16000, True, 512 / 16000
+
+    def __init__(self):
+        self.waiting = np.zeros(0, np.float32)
+
+    def __call__(self, chunk, farend=None):
+        clean = chunk if farend is None else chunk - farend / 2
+        self.waiting = np.concatenate([self.waiting, clean])
+        ready = max(0, len(self.waiting) - 256) // 256 * 256
+        out, self.waiting = self.waiting[:ready], self.waiting[ready:]
+        return out
+
+    def reset(self):
+        self.waiting = self.waiting[:0]
+
+    def flush(self):
+        out, self.waiting = self.waiting, np.zeros(0, np.float32)
+        return out
+
+
+def tone(seconds, rate):
+    return (0.3 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [16000, 48000, 44100, 8000])
+@pytest.mark.parametrize("fmt", ["s16le", "f32le"])
+def test_pipe_keeps_length_and_time(rate, fmt):
+    wave = tone(1.3, rate)
+    data = _live.encode(wave, _live.FORMATS[fmt])
+    pieces = [data[i : i + 1001] for i in range(0, len(data), 1001)]  # cuts samples in two
+    written = []
+    converter = _live.Converter(Echoless(), rate)
+    _live.pipe(converter, lambda n: pieces.pop(0) if pieces else b"", written.append, fmt, 1)
+    out = _live.decode(b"".join(written), _live.FORMATS[fmt], 1)[:, 0]
+    assert out.shape == wave.shape
+    np.testing.assert_allclose(out[500:-500], wave[500:-500], atol=2e-3)
+    assert len(written) > 3 and converter.latency < 0.05 * rate
+
+
+@pytest.mark.parametrize("rates", [(48000, 16000), (16000, 44100), (8000, 16000), (11025, 16000)])
+def test_resampler_equals_one_for_files(rates):
+    source, target = rates
+    noise = soxr.resample(np.random.default_rng(0).standard_normal(3200), 6000, source)  # below 3 kHz
+    wave = tone(0.5, source)
+    wave = np.stack([wave, noise[: len(wave)]], 1).astype(np.float32)
+    convert, parts, at = Resampler(source, target, 2), [], 0
+    for size in [1, 7, 500, 0, 33] * 1000:
+        parts.append(convert(wave[at : at + size]))
+        at += size
+        if at >= len(wave):
+            break
+    out = np.concatenate([*parts, convert(wave[:0], last=True)])
+    wanted = soxr.resample(wave, source, target)
+    assert abs(len(out) - len(wanted)) <= 1
+    middle = slice(target // 20, target // 20 * 9)
+    np.testing.assert_allclose(out[middle], wanted[middle], atol=1e-3)
+
+
+def test_far_end_is_the_second_channel():
+    mic, far = tone(0.5, 16000), np.full(8000, 0.2, np.float32)
+    data, written = np.stack([mic, far], 1).tobytes(), []
+    pieces = [data, b""]
+    _live.pipe(_live.Converter(Echoless(), 16000, 2), lambda n: pieces.pop(0), written.append, "f32le", 2)
+    np.testing.assert_allclose(np.frombuffer(b"".join(written), "<f4"), mic - 0.1, atol=1e-6)
+
+
+def test_samples_out_of_range_are_clipped_and_nan_is_silence():
+    assert np.frombuffer(_live.encode(np.array([2.0, -2.0]), np.dtype("<i2")), "<i2").tolist() == [32767, -32768]
+    assert _live.decode(np.array([np.nan, np.inf], "<f4").tobytes(), np.dtype("<f4"), 1).tolist() == [[0], [0]]
+
+
+class Device:
+    """Plays ``wave`` to the program and records what it plays."""
+
+    def __init__(self, wave, overflow_at=()):
+        self.wave, self.at, self.played, self.overflow_at = wave, 0, [], overflow_at
+
+    def read(self, n):
+        data = self.wave[self.at : self.at + n]
+        self.at += n
+        return data[:, None] if data.ndim == 1 else data, self.at // n in self.overflow_at
+
+    def write(self, data):
+        self.played.append(data[:, 0].copy())
+        return False
+
+
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_live_has_constant_latency(rate):
+    wave = tone(2.0, rate)
+    block = rate // 100
+    device = Device(wave)
+    loop = _live.Live(_live.Converter(Echoless(), rate), device, block)
+    for i in range(len(wave) // block):
+        loop.bypass = 100 <= i < 120
+        loop.step()
+        assert len(loop._ready) < rate // 10 and len(loop._dry) <= rate // 5  # nothing piles up
+    played = np.concatenate(device.played)
+    assert len(played) == len(wave)
+    delay = loop.silence
+    start = rate // 2
+    np.testing.assert_allclose(played[start:], wave[start - delay : len(wave) - delay], atol=2e-3)
+    assert delay < 0.05 * rate and "load" in loop.status()
+
+
+def test_live_counts_missed_blocks():
+    seconds = iter(np.arange(0, 1000, 0.005))  # each look at the clock finds it 5 ms later
+    device = Device(tone(1.0, 16000), overflow_at=(7,))
+    loop = _live.Live(_live.Converter(Echoless(), 16000), device, 160, clock=lambda: next(seconds))
+    for _ in range(50):
+        loop.step()
+    assert loop.missed == 1 and loop.load == pytest.approx(0.5, abs=0.01)
+    loop.clock = iter(np.arange(0, 1000, 0.02)).__next__
+    loop.step()
+    assert loop.missed == 2 and loop.peak_load == pytest.approx(2.0)
+
+
+def test_memory_does_not_grow(monkeypatch):
+    import tracemalloc
+
+    converter, block = _live.Converter(Echoless(), 48000), np.zeros((480, 1), np.float32)
+    loop = _live.Live(converter, SimpleNamespace(read=lambda n: (block, False), write=lambda d: False), 480)
+    for _ in range(200):
+        loop.step()
+    tracemalloc.start()
+    for _ in range(3000):
+        loop.step()
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 50_000
+
+
+def test_errors(monkeypatch, capsys):
+    with pytest.raises(ValueError, match="rate"):
+        _live.Converter(Echoless(), 10)
+    mono = Echoless()
+    mono.farend = False
+    with pytest.raises(ValueError, match="--channels 1"):
+        _live.Converter(mono, 16000, 2)
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert main(["stream", "--list-devices"]) == 2
+    assert "deepvqe-hub[live]" in capsys.readouterr().err
+
+
+def test_live_command_with_a_fake_module(monkeypatch, capsys):
+    wave = tone(1.0, 16000)
+    device = Device(wave)
+    device.latency = (0.01, 0.02)
+    device.__class__.__enter__ = lambda self: self
+    device.__class__.__exit__ = lambda self, *a: None
+    module = SimpleNamespace(Stream=lambda **k: device, PortAudioError=RuntimeError)
+    monkeypatch.setitem(sys.modules, "sounddevice", module)
+    monkeypatch.setattr(_live, "open_stream", lambda *a: Echoless())
+    pressed = iter([None] * 20 + ["b"] + [None] * 10 + ["q"])
+    monkeypatch.setattr(command, "keys", lambda: __import__("contextlib").nullcontext(lambda: next(pressed)))
+    assert main(["stream", "--live", "--block", "20"]) == 0
+    err = capsys.readouterr().err
+    assert "BYPASS" in err and "31 blocks" in err and len(device.played) == 31
+
+
+def test_program_in_a_pipe(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    assert onnx
+    from deepvqe_hub import EnhancementModel
+    from deepvqe_hub.onnx import export
+
+    config = {"channels": [4, 4], "decoder_channels": [4], "encoder_residual": [False] * 2}
+    config |= {"decoder_residual": [False] * 2, "hidden": 8}
+    path = export(EnhancementModel("DeepVQE", options=config).eval(), tmp_path / "m.onnx", waveform=True)
+    wave = soxr.resample(tone(0.7, 16000), 16000, 44100)
+    code = "import sys; from deepvqe_hub.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "stream", "--model", str(path), "--rate", "44100", "--format", "f32le"],
+        input=wave.tobytes(),
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=60,
+        check=True,
+    )
+    assert len(done.stdout) == wave.nbytes and b"latency 32 ms" in done.stderr
