@@ -116,6 +116,7 @@ class OnnxStream:
         self.config, self.sample_rate, self.farend = info["config"], info["sample_rate"], info["farend"]
         self.batch_size, self.frames = info["batch_size"], info["frames"]
         self._stft, self._waveform = info["stft"], info["input"] == "waveform"
+        self.hop_length = self._stft["hop_length"]
         self.reset()
 
     @property
@@ -209,6 +210,7 @@ class OnnxModel:
         self._options = {"path": path, "threads": threads, "providers": providers}
         self.config, self.sample_rate = self._stream.config, self._stream.sample_rate
         self.farend, self.latency = self._stream.farend, self._stream.latency
+        self.hop_length = self._stream.hop_length
 
     def stream(self) -> OnnxStream:
         """A live stream of its own."""

@@ -1,0 +1,108 @@
+"""The measurements behind ``deepvqe benchmark``, each in a process of its own so that memory is its own, too."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+BACKENDS = ("torch", "onnx", "onnx-8bit")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to measure: a preset with random weights, whose speed is that of trained ones."""
+
+    model: str
+    backend: str
+    threads: int
+    seconds: float
+    frames: int = 1
+
+
+def prepare(case: Case, path: str) -> str | None:
+    """Write the exported graph that the case needs to ``path``; returns why there is none, if so."""
+    from deepvqe_hub import EnhancementModel
+    from deepvqe_hub.onnx import export
+
+    model = EnhancementModel.from_config(case.model).eval()
+    try:
+        export(model, path, frames=case.frames, quantize=case.backend == "onnx-8bit", force=True)
+    except (ValueError, ImportError) as error:
+        return str(error)
+    return None
+
+
+def measure(case: Case, path: str | None) -> dict:
+    """Speed of streaming and of a whole file. Torch is not imported for an exported graph, which is at ``path``.
+
+    Returns the fields of the case, and ``step_ms_p50``, ``step_ms_p99``: one call of ``frames`` frames, front end
+    included; ``stream_rtf``, ``offline_rtf``: computing time over audio time; ``peak_mb``: memory of the process at most.
+    """
+    import numpy as np
+
+    if path is None:
+        import torch
+
+        from deepvqe_hub import EnhancementModel
+
+        torch.set_num_threads(case.threads)
+        torch.manual_seed(0)
+        model = EnhancementModel.from_config(case.model).eval()
+        hop, stream = model.stft.hop_length, model.stream() if model.network.streams else None
+        offline, convert = torch.no_grad()(model.forward), torch.from_numpy
+    else:
+        from deepvqe_hub.onnx import OnnxModel
+
+        offline = model = OnnxModel(path, threads=case.threads)
+        hop, stream, convert = model.hop_length, model.stream(), np.asarray
+    rate, result = model.sample_rate, asdict(case)
+    rng = np.random.default_rng(0)
+    waves = [rng.standard_normal(round(case.seconds * rate)).astype(np.float32) * np.float32(0.05) for _ in range(2)]
+    waves = [convert(w) for w in (waves if model.farend else waves[:1])]
+    if stream is not None:
+        times, block = [], case.frames * hop
+        for start in range(0, len(waves[0]) - block + 1, block):
+            chunks = [w[start : start + block] for w in waves]
+            before = time.perf_counter()
+            stream(*chunks)
+            times.append(time.perf_counter() - before)
+        p50, p99 = np.percentile(times[len(times) // 10 :], [50, 99]) * 1e3  # the first warm up
+        result |= {"step_ms_p50": round(float(p50), 3), "step_ms_p99": round(float(p99), 3)}
+        result["stream_rtf"] = round(float(p50) / 1e3 / (block / rate), 4)
+    offline(*(w[:rate] for w in waves))
+    before = time.perf_counter()
+    offline(*waves)
+    result["offline_rtf"] = round((time.perf_counter() - before) / case.seconds, 4)
+    return result | {"peak_mb": peak_memory()}
+
+
+def peak_memory() -> float | None:
+    """Most memory this process has had, in MB; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
+
+
+def machine() -> dict:
+    """What the numbers were measured on: CPU model, cores, system, versions."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    versions = {}
+    for package in ("torch", "onnxruntime", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {"cpu": name, "cores": os.cpu_count(), "system": platform.platform(), "versions": versions}

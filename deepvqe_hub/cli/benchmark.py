@@ -1,0 +1,78 @@
+"""Measure speed and memory on this machine.
+
+  deepvqe benchmark                                    every model and backend, one thread and all
+  deepvqe benchmark --models deepvqe-s --threads 1 2   some of them
+  deepvqe benchmark --json speed.json                  the numbers as a file, with the machine named
+
+A step is one frame of live audio with its front end, as a stream runs it; it must take less than the frame's 16 ms.
+RTF is computing time over audio time. Weights are random, which does not change the speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from deepvqe_hub.cli import CommandError
+from deepvqe_hub.cli._measure import BACKENDS
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--models", nargs="+", metavar="NAME", help="configurations (default: all)")
+    add("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, metavar="NAME", help=f"of {', '.join(BACKENDS)}")
+    add("--threads", nargs="+", type=int, metavar="N", help="thread counts (default: 1 and the number of cores)")
+    add("--seconds", type=float, default=4.0, help="of audio (default: 4)")
+    add("--frames", type=int, default=1, metavar="N", help="frames a call when streaming (default: 1)")
+    add("--json", metavar="FILE", help="write the numbers there as well")
+
+
+def run(args: argparse.Namespace) -> int:
+    import itertools
+    import json
+    import multiprocessing
+    import os
+    import sys
+    import tempfile
+    from pathlib import Path
+
+    from deepvqe_hub.cli._measure import Case, machine, measure, prepare
+    from deepvqe_hub.presets import PRESETS
+
+    models = args.models or list(PRESETS)
+    if unknown := [name for name in models if name not in PRESETS]:
+        raise CommandError(f"unknown model {unknown[0]}; choose from {', '.join(PRESETS)}")
+    threads = args.threads or sorted({1, os.cpu_count() or 1})
+    if min(threads) < 1 or args.seconds < 1 or args.frames < 1:
+        raise CommandError("--threads and --frames must be at least 1, --seconds at least 1")
+    about, results = machine(), []
+    print(
+        f"{about['cpu']}, {about['cores']} cores, {', '.join(f'{k} {v}' for k, v in about['versions'].items() if v)}\n"
+    )
+    print(row("model", "backend", "threads", "step p50 ms", "p99 ms", "stream RTF", "offline RTF", "peak MB"))
+    print(row(*["---"] * 8), flush=True)
+    context = multiprocessing.get_context("spawn")
+
+    def apart(function, *arguments):
+        with context.Pool(1) as pool:
+            return pool.apply(function, arguments)
+
+    with tempfile.TemporaryDirectory() as folder:
+        for model, backend in itertools.product(models, args.backends):
+            path = None if backend == "torch" else f"{folder}/{model}-{backend}.onnx"
+            if path and (problem := apart(prepare, Case(model, backend, 1, args.seconds, args.frames), path)):
+                print(f"{model}, {backend}: {problem}", file=sys.stderr)
+                continue
+            for count in threads:
+                result = apart(measure, Case(model, backend, count, args.seconds, args.frames), path)
+                results.append(result)
+                keys = ("step_ms_p50", "step_ms_p99", "stream_rtf", "offline_rtf", "peak_mb")
+                print(row(model, backend, count, *(result.get(key, "—") for key in keys)), flush=True)
+    if args.json:
+        Path(args.json).write_text(json.dumps({"machine": about, "results": results}, indent=1) + "\n")
+    return 0
+
+
+def row(*cells) -> str:
+    """A line of a table that reads well in a terminal and as Markdown."""
+    widths = (14, 9, 7, 11, 8, 10, 11, 7)
+    return "| " + " | ".join(f"{cell!s:{width}}" for cell, width in zip(cells, widths, strict=True)) + " |"
