@@ -128,9 +128,10 @@ class EnhancementBundle:
 class Enhance(nn.Module):
     """Speech enhancement as a transform: waveform in, waveform of the same length out.
 
-    Can be exported by ``torch.export`` for a fixed input shape, alone or inside a ``Sequential``, if its network can; it
-    is not scriptable by ``torch.jit``. Gradients flow; inside ``torch.inference_mode()`` long signals take constant
-    memory. The model is put into evaluation mode; call ``train()`` to fine-tune it.
+    Can be exported by ``torch.export`` for a fixed input shape, alone or inside a ``Sequential``, if its network can
+    (DeepVQE and TF-GridNet can); it is not scriptable by ``torch.jit``. Gradients flow; inside
+    ``torch.inference_mode()`` long signals take constant memory. The model is put into evaluation mode; call
+    ``train()`` to fine-tune it.
 
     Args:
         model: a model, or what :func:`deepvqe_hub.load` takes, such as a name.
@@ -193,7 +194,7 @@ def _resample():
             f"Found torch {torch.__version__} (CUDA {torch.version.cuda or 'none'}). One of:\n"
             "    pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'       a pair known to work\n"
             "    install both anew from PyTorch's package index for one and the same CUDA version, or for the CPU\n"
-            "    give waveforms at model.sample_rate and leave sample_rate out, or use deepvqe_hub.enhance: no torchaudio"
+            "    give waveforms at model.sample_rate, or use deepvqe_hub.enhance: neither needs torchaudio"
         ) from error
     return resample
 

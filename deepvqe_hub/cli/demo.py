@@ -1,0 +1,54 @@
+"""Open a page in the browser to try models on one's own recordings.
+
+  deepvqe demo
+  deepvqe demo --model my-model --model deepvqe-s        a checkpoint folder of your own beside ours
+  deepvqe demo --host 0.0.0.0 --port 8000                for other computers; browsers give these no microphone
+                                                         without HTTPS
+
+Needs pip install "deepvqe-hub[demo]"; with "deepvqe-hub[mos]" it shows DNSMOS as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from deepvqe_hub.cli import CommandError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--model",
+        action="append",
+        default=[],
+        help="name, folder, file or Hub repository to choose from; may be repeated (default: all with weights)",
+    )
+    add("--device", help="such as cpu, cuda or cuda:1")
+    add("--max-seconds", type=float, default=120, metavar="S", help="longest recording to accept (default: 120)")
+    add("--threads", type=int, metavar="N", help="threads for computing (default: all)")
+    add("--no-scores", action="store_true", help="no DNSMOS, which takes longer than the enhancement")
+    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only)")
+    add("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    add("--browser", action="store_true", help="open it in the browser")
+    add("--share", action="store_true", help="also through a public address of Gradio's servers, for a week at most")
+
+
+def run(args: argparse.Namespace) -> int:
+    from deepvqe_hub.demo import LAUNCH, Studio, build
+
+    if args.threads is not None:
+        import torch
+
+        if args.threads < 1:
+            raise CommandError(f"--threads must be at least 1, not {args.threads}")
+        torch.set_num_threads(args.threads)
+    studio = Studio(args.model, device=args.device, max_seconds=args.max_seconds, scores=not args.no_scores)
+    for name in args.model:
+        studio.model(name)  # a name that does not load is better known now
+    try:
+        build(studio).launch(
+            server_name=args.host, server_port=args.port, share=args.share, inbrowser=args.browser, **LAUNCH
+        )
+    except OSError as error:
+        raise CommandError(f"cannot listen on {args.host}: {error}") from error
+    return 0

@@ -1,0 +1,73 @@
+"""The page itself, in Gradio."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from deepvqe_hub.demo.studio import NO_LIMIT_DB, Studio
+
+try:
+    import gradio as gr
+except ImportError as error:
+    raise ImportError('the demo needs gradio: pip install "deepvqe-hub[demo]"') from error
+
+KEEP_SECONDS = 3600  # after which uploads and results are deleted
+
+# For Blocks.launch: fonts of the system, as no page of another server should be asked; large files are refused early.
+LAUNCH = {
+    "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+    "max_file_size": "100mb",
+    "ssr_mode": False,
+}
+
+_INTRO = """# DeepVQE: noise, reverberation and echo out of speech
+
+Upload or record up to {seconds:g} seconds. With an echo-cancelling model, add what the loudspeaker played meanwhile.
+Recordings are processed where this page comes from and deleted within two hours.
+"""
+
+
+def build(studio: Studio | None = None, examples: Sequence[str | os.PathLike] = ()) -> gr.Blocks:
+    """The demo as a Gradio app; ``build().launch(**LAUNCH)`` shows it.
+
+    Args:
+        studio: models and limits, by default all models with weights.
+        examples: sound files to click on.
+
+    Returns:
+        ``gradio.Blocks``, with one function for programs, ``/enhance``.
+    """
+    studio = studio or Studio()
+
+    def enhance(noisy, farend, model, mix, attenuation):
+        try:
+            take = studio.enhance(noisy, farend, model, mix, attenuation)
+        except (ValueError, ImportError) as error:
+            raise gr.Error(str(error), duration=None, print_exception=False) from error
+        return (take.sample_rate, take.audio), take.picture, take.report
+
+    with gr.Blocks(title="DeepVQE", analytics_enabled=False, delete_cache=(KEEP_SECONDS, KEEP_SECONDS)) as page:
+        gr.Markdown(_INTRO.format(seconds=studio.max_seconds))
+        with gr.Row():
+            with gr.Column():
+                noisy = gr.Audio(
+                    sources=["upload", "microphone"], type="filepath", label="Microphone (before)", elem_id="before"
+                )
+                farend = gr.Audio(
+                    sources=["upload"], type="filepath", label="Loudspeaker (far end), optional", elem_id="farend"
+                )
+                model = gr.Dropdown(studio.models, value=studio.models[0], label="Model")
+                mix = gr.Slider(0, 1, 1, step=0.05, label="Mix: 1 enhanced, 0 as it was")
+                limit = gr.Slider(
+                    0, NO_LIMIT_DB, NO_LIMIT_DB, step=1, label=f"Take away at most, dB ({NO_LIMIT_DB}: no limit)"
+                )
+                button = gr.Button("Enhance", variant="primary", elem_id="enhance")
+            with gr.Column():
+                after = gr.Audio(label="After", interactive=False, format="wav", elem_id="after")
+                picture = gr.Image(label="Spectrograms", interactive=False, elem_id="spectrograms")
+                report = gr.Markdown(elem_id="report")
+        if examples:
+            gr.Examples([[os.fspath(path)] for path in examples], [noisy], cache_examples=False)
+        button.click(enhance, [noisy, farend, model, mix, limit], [after, picture, report], api_name="enhance")
+    return page

@@ -1,0 +1,10 @@
+"""The demo as a Hugging Face Space. Sound files beside this one are offered as examples."""
+
+from pathlib import Path
+
+from deepvqe_hub.demo import LAUNCH, build
+
+page = build(examples=sorted(Path(__file__).parent.glob("*.wav")))
+
+if __name__ == "__main__":
+    page.launch(**LAUNCH)
