@@ -132,7 +132,7 @@ def test_run_from_folder_to_checkpoint(single):
     noisy = torch.randn(8000) * 0.1
     assert model(noisy).shape == noisy.shape
     card = (single / "model/README.md").read_text()
-    assert "8 optimiser steps" in card and "SI-SDR" in card and "Limits" in card
+    assert "optimiser steps on" in card and "SI-SDR" in card and "Limits" in card
     saved = torch.load(SafeCheckpointer(single / "save").find_checkpoint(min_key="loss").paramfiles["average"])
     assert torch.equal(saved["module.network.bottle.fc.weight"], model.network.bottle.fc.weight)
     load_hparams(single / "hyperparams.yaml")  # what was run, in one file that can be run

@@ -42,7 +42,7 @@ def train(
     torch.set_num_threads(hparams["threads"])
     sb.create_experiment_directory(hparams["output_folder"])
     if if_main_process():
-        head = f"# {hparams_file} with all that it extends and the options of the command line: {' '.join(arguments[1:])}\n"
+        head = f"# {hparams_file} with all that it extends, and these options: {' '.join(arguments[1:])}\n"
         Path(hparams["output_folder"], "hyperparams.yaml").write_text(head + text, encoding="utf-8")
     hparams["valid_metrics"] = select_metrics(hparams["valid_metrics"])
     check_packages(hparams["valid_metrics"])  # now, and not after an epoch
