@@ -39,7 +39,7 @@ def measure(case: Case, path: str | None) -> dict:
     """Speed of streaming and of a whole file. Torch is not imported for an exported graph, which is at ``path``.
 
     Returns the fields of the case, and ``step_ms_p50``, ``step_ms_p99``: one call of ``frames`` frames, front end
-    included; ``stream_rtf``, ``offline_rtf``: computing time over audio time; ``peak_mb``: memory of the process at most.
+    included; ``stream_rtf``, ``offline_rtf``: computing time over audio time; ``peak_mb``: most memory of the process.
     """
     import numpy as np
 
