@@ -19,6 +19,8 @@ LAUNCH = {
     "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
     "max_file_size": "100mb",
     "ssr_mode": False,
+    "footer_links": ["api", "gradio"],
+    "run_history": False,
 }
 
 _INTRO = """# DeepVQE: noise, reverberation and echo out of speech
@@ -51,12 +53,11 @@ def build(studio: Studio | None = None, examples: Sequence[str | os.PathLike] = 
         gr.Markdown(_INTRO.format(seconds=studio.max_seconds))
         with gr.Row():
             with gr.Column():
+                file = {"type": "filepath", "buttons": ["download"]}
                 noisy = gr.Audio(
-                    sources=["upload", "microphone"], type="filepath", label="Microphone (before)", elem_id="before"
+                    sources=["upload", "microphone"], label="Microphone (before)", elem_id="before", **file
                 )
-                farend = gr.Audio(
-                    sources=["upload"], type="filepath", label="Loudspeaker (far end), optional", elem_id="farend"
-                )
+                farend = gr.Audio(sources=["upload"], label="Loudspeaker (far end), optional", elem_id="farend", **file)
                 model = gr.Dropdown(studio.models, value=studio.models[0], label="Model")
                 mix = gr.Slider(0, 1, 1, step=0.05, label="Mix: 1 enhanced, 0 as it was")
                 limit = gr.Slider(
@@ -64,8 +65,10 @@ def build(studio: Studio | None = None, examples: Sequence[str | os.PathLike] = 
                 )
                 button = gr.Button("Enhance", variant="primary", elem_id="enhance")
             with gr.Column():
-                after = gr.Audio(label="After", interactive=False, format="wav", elem_id="after")
-                picture = gr.Image(label="Spectrograms", interactive=False, elem_id="spectrograms")
+                after = gr.Audio(label="After", interactive=False, format="wav", buttons=["download"], elem_id="after")
+                picture = gr.Image(
+                    show_label=False, interactive=False, buttons=["fullscreen", "download"], elem_id="spectrograms"
+                )
                 report = gr.Markdown(elem_id="report")
         if examples:
             gr.Examples([[os.fspath(path)] for path in examples], [noisy], cache_examples=False)
