@@ -103,9 +103,8 @@ def one_align(kind: str, seconds: float, dmax: int) -> dict:
 
 def align(args) -> list[dict]:
     rows = []
-    print(
-        f"{args.seconds:g} s of audio, delays up to {args.dmax} frames\n| form | s | MB above its inputs |\n|---|---|---|"
-    )
+    print(f"{args.seconds:g} s of audio, delays up to {args.dmax} frames\n")
+    print("| form | s | MB above its inputs |\n|---|---|---|")
     for kind in ("naive", "ours"):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             row = pool.apply(one_align, (kind, args.seconds, args.dmax))
