@@ -1,0 +1,231 @@
+"""Every code block of the documentation runs.
+
+Python blocks of a page share one namespace; ``sh`` blocks go through the command line's entry. A block is left out only
+if a comment before it says why: ``<!-- not run: reason -->``. Recordings and a small corpus lie in the folder where a
+page runs; weights that are not in the package are stood in for by random ones.
+"""
+
+import contextlib
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import deepvqe_hub
+from deepvqe_hub import EnhancementModel, models
+from deepvqe_hub.cli import main
+from deepvqe_hub.hub import registry, save_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+README = ROOT / "README.md"
+REASONS = ("network", "needs ", "starts a server", "measures", "trains", "the path is the reader's")
+TINY = {
+    "channels": [4, 6, 6],
+    "decoder_channels": [6, 4],
+    "encoder_residual": [False] * 3,
+    "decoder_residual": [False] * 3,
+    "hidden": 8,
+}
+FAREND = {"farend_channels": [2, 3], "align_hidden": 2, "dmax": 63}
+# Packages of extras that pages use; without them the page is skipped.
+EXTRAS = {
+    "tutorials/speechbrain.md": ["speechbrain"],
+    "tutorials/torchaudio.md": ["torchaudio"],
+    "tutorials/deploy.md": ["onnx", "onnxruntime"],
+    "tutorials/demo.md": ["matplotlib", "gradio"],
+    "tutorials/enhance.md": ["matplotlib"],
+    "tutorials/echo.md": ["matplotlib"],
+    "README.md": ["speechbrain"],
+}
+BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
+
+
+def name_of(page):
+    return page.relative_to(ROOT / "docs" if "docs" in page.parts else ROOT).as_posix()
+
+
+def blocks(page):
+    """Line number, language, code and reason of each fenced block."""
+    text = page.read_text(encoding="utf-8")
+    for match in BLOCK.finditer(text):
+        line = text.count("\n", 0, match.start("code")) + 1
+        yield line, match["language"], match["code"], match["reason"]
+
+
+def run_python(page, line, code, namespace):
+    # Blank lines in front, so that tracebacks show the line of the page.
+    exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)
+
+
+def run_shell(page, line, code):
+    for command in code.splitlines():
+        words = shlex.split(command, comments=True)
+        if words:
+            assert words[0] == "deepvqe", f"{page}:{line}: {command} needs a reason not to be run"
+            try:
+                status = main(words[1:])
+            except SystemExit as done:  # of argparse, after --help and --version
+                status = done.code
+            assert status == 0, f"{page}:{line}: {command} gave {status}"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where a page runs: the recordings it names, 2 s long, and a little corpus."""
+    monkeypatch.chdir(tmp_path)
+
+    def example(name):
+        return soundfile.read(ROOT / "examples" / name, frames=32000)[0]
+
+    noisy, mic, far = map(example, ("noisy.wav", "echo_mic.flac", "echo_farend.flac"))
+    files = {"noisy": noisy, "mic": mic, "loudspeaker": far, "recordings/a": noisy, "recordings/b": noisy[:8000]}
+    files |= {"clean/a": noisy, "clean/b": noisy[:8000], "calls/1_mic": mic, "calls/1_farend": far}
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        files[f"corpus/clean/{number}"] = 0.1 * np.sin(np.arange(20000) / (5 + number))
+        files[f"corpus/noise/{number}"] = 0.05 * rng.standard_normal(20000)
+    for name, wave in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(f"{name}.wav", wave, 16000)
+    Path("text.wav").write_text("no audio")
+    return tmp_path
+
+
+@pytest.fixture
+def stand_ins(tmp_path_factory, monkeypatch):
+    """Weights in place of those that a page would fetch from elsewhere, and this repository in place of GitHub's."""
+    from deepvqe_hub.hub import load
+
+    def tiny(farend):
+        return EnhancementModel.from_config({"options": TINY | (FAREND if farend else {})}).eval()
+
+    def loading(name_or_path, *, revision=None, device=None, **options):
+        entry = registry.ENTRIES.get(str(name_or_path))
+        elsewhere = str(name_or_path).startswith("some-user/") or Path(name_or_path).suffix in (".tar", ".gguf")
+        if elsewhere or name_or_path == "path/to/checkpoint" or (entry and not entry.embedded):
+            return tiny("aec" in str(name_or_path))
+        return load(name_or_path, revision=revision, device=device, **options)
+
+    monkeypatch.setitem(deepvqe_hub.__dict__, "load", loading)
+    monkeypatch.setattr("deepvqe_hub.hub.load", loading)
+    hub = torch.hub
+
+    def local(function):
+        def call(repository, *arguments, trust_repo=None, **options):
+            assert repository == "OWNER/deepvqe-hub" and trust_repo is True
+            return function(repository, *arguments, **options)
+
+        return call
+
+    def hub_help(repository, entry):
+        return hub._import_module("hubconf", str(ROOT / "hubconf.py")).__dict__[entry].__doc__
+
+    load_local = hub.load
+    monkeypatch.setattr(hub, "load", local(lambda _, *args, **kw: load_local(str(ROOT), *args, source="local", **kw)))
+    monkeypatch.setattr(hub, "help", local(hub_help))
+    with contextlib.suppress(ImportError):
+        from deepvqe_hub import Enhancer
+
+        checkpoint = save_folder(tiny(False), tmp_path_factory.mktemp("hub") / "checkpoint")
+        from_hparams = Enhancer.from_hparams
+
+        def from_stand_in(source, *arguments, **options):
+            return from_hparams(str(checkpoint) if source.startswith("some-user/") else source, *arguments, **options)
+
+        monkeypatch.setattr(Enhancer, "from_hparams", from_stand_in)
+
+
+@pytest.fixture
+def own_networks(monkeypatch):
+    """A page may add networks; they are gone afterwards."""
+    monkeypatch.setattr(models, "__all__", list(models.__all__))
+    yield
+    monkeypatch.undo()
+    vars(models).pop("GainNet", None)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_page(page, folder, stand_ins, own_networks):
+    for package in EXTRAS.get(name_of(page), ()):
+        pytest.importorskip(package)
+    namespace = {"__name__": "page"}
+    for line, language, code, reason in blocks(page):
+        if reason is not None:
+            assert reason.startswith(REASONS), f"{page}:{line}: unknown reason {reason!r}"
+        elif language == "python":
+            run_python(page, line, code, namespace)
+        elif language == "sh":
+            run_shell(page, line, code)
+        else:
+            assert language == "text", f"{page}:{line}: a block is python, sh or text, not {language!r}"
+
+
+def test_readme(folder, stand_ins):
+    """Its Python blocks, with the signals that they take for granted."""
+    for package in EXTRAS["README.md"]:
+        pytest.importorskip(package)
+    noisy, mic, loudspeaker = (
+        torch.from_numpy(soundfile.read(f"{name}.wav", dtype="float32")[0]) for name in ("noisy", "mic", "loudspeaker")
+    )
+    namespace = {
+        "noisy": noisy,
+        "chunk": noisy[:1000],
+        "mic": mic,
+        "loudspeaker": loudspeaker,
+        "int16_array": (noisy.numpy() * 32767).astype(np.int16),
+        "wavs": noisy[None],
+        "lengths": torch.ones(1),
+    }
+    found = [block for block in blocks(README) if block[1] == "python"]
+    assert found
+    for line, _, code, _ in found:
+        Path("clean.wav").unlink(missing_ok=True)
+        run_python(README, line, code, namespace)
+
+
+def test_pages_are_linked():
+    """Links between pages lead somewhere, and every page stands in the table of contents."""
+    contents = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in PAGES:
+        assert name_of(page) in contents
+        prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", prose):
+            assert (page.parent / target).is_file(), f"{page}: {target}"
+
+
+def test_nothing_is_promised_that_is_not_there():
+    """Sub-commands and options that pages show exist, also where a block is not run."""
+    from deepvqe_hub.cli import build_parser
+
+    parser = build_parser()
+    for page in [*PAGES, README]:
+        for line, language, code, _ in blocks(page):
+            for command in code.splitlines() if language in ("sh", "") else ():
+                words = shlex.split(
+                    command.partition("deepvqe ")[2].partition("|")[0].partition(" < ")[0], comments=True
+                )
+                if words and "deepvqe-" not in command.partition("deepvqe ")[0]:
+                    words = words[: words.index(">")] if ">" in words else words
+                    with contextlib.suppress(SystemExit) if words[0].startswith("--") else contextlib.nullcontext():
+                        assert parser.parse_args(words), f"{page}:{line}: {command}"
+
+
+def test_site_builds(tmp_path):
+    for package in ("mkdocs", "material", "mkdocstrings"):
+        pytest.importorskip(package)
+    run = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    text = (tmp_path / "site/reference/models/index.html").read_text(encoding="utf-8")
+    assert "delay_distribution" in text and "algorithmic latency" in text.lower()
