@@ -30,11 +30,11 @@ class STFT:
         win_length: window and DFT length in samples, a multiple of ``hop_length``, at least two of them.
         hop_length: step in samples.
         window: "sqrt_hann" (periodic), "hann" or "sine", used for analysis and synthesis.
-        padding: what precedes and follows a signal: "zeros"; "reflect", as ``torch.stft`` does by default; or "none", as
-            in ``torch.stft(center=False)``: the first frame begins with the signal, whose edge then fades in.
+        padding: what precedes and follows a signal: "zeros"; "reflect", as ``torch.stft`` does by default; or "none",
+            as in ``torch.stft(center=False)``: the first frame begins with the signal, whose edge then fades in.
         scale: factor on the spectrum, undone by the synthesis.
 
-    Synthesis divides by the overlapping squared windows, as ``torch.istft`` does, so every window reconstructs perfectly.
+    Synthesis divides by the overlapping squared windows, as ``torch.istft`` does: every window reconstructs perfectly.
     """
 
     win_length: int = 512
@@ -80,7 +80,7 @@ class STFT:
 
 
 class Analysis:
-    """Streaming analysis: call it with chunks of any size; it returns the spectra of the frames that became complete."""
+    """Streaming analysis: called with chunks of any size, it returns the spectra of the frames that became complete."""
 
     def __init__(self, stft: STFT):
         self.stft = stft

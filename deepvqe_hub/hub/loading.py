@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import tempfile
+import weakref
 from pathlib import Path
 
 import torch
@@ -24,6 +26,7 @@ def load(
     *,
     revision: str | None = None,
     device: str | torch.device | None = None,
+    backend: str = "torch",
     **options,
 ) -> EnhancementModel:
     """A model with trained weights, in evaluation mode. Nothing that is loaded is executed.
@@ -38,6 +41,9 @@ def load(
             * a ``.gguf`` of github.com/richiejp/deepvqe-ggml.
         revision: branch, tag or commit of a Hub repository; pin one where results must not change.
         device: where to put the model, by default the CPU.
+        backend: "torch", or "onnx" for a :class:`deepvqe_hub.onnx.OnnxModel`, which runs on onnxruntime and is called
+            in the same way; ``name_or_path`` may then be an exported ``.onnx`` file, and ``threads`` and ``quantize`` are
+            options.
         **options: for the Hub ``token``, ``cache_dir``, ``local_files_only``, ``force_download``, and ``file``
             to choose one of several in another format; for a ``.tar`` ``window`` and ``padding``, see
             :func:`deepvqe_hub.hub.reference.read`; for a ``.gguf`` ``temperature``, see
@@ -56,6 +62,10 @@ def load(
         >>> model = deepvqe_hub.load("deepvqe-s")  # doctest: +SKIP
         >>> clean = model(noisy)  # doctest: +SKIP
     """
+    if backend == "onnx":
+        return _load_onnx(name_or_path, revision, options)
+    if backend != "torch":
+        raise ValueError(f'backend must be "torch" or "onnx", not {backend!r}')
     model = _load(name_or_path, revision, options, EnhancementModel)
     return model if device is None else model.to(device)
 
@@ -91,6 +101,19 @@ def _load(source: str | os.PathLike, revision: str | None, options: dict, cls: t
     if entry is None and "/" not in name:
         raise ValueError(_unknown(name))
     return _from_hub(entry, name, revision, options, cls)
+
+
+def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
+    from deepvqe_hub.onnx import OnnxModel, export
+
+    threads, quantize = options.pop("threads", 1), options.pop("quantize", False)
+    if Path(source).suffix.lower() == ".onnx":
+        return OnnxModel(source, threads=threads)
+    model = _load(source, revision, options, EnhancementModel)
+    folder = tempfile.TemporaryDirectory(prefix="deepvqe-")
+    graph = OnnxModel(export(model, Path(folder.name) / "model.onnx", quantize=quantize), threads=threads)
+    weakref.finalize(graph, folder.cleanup)  # each new stream of the model reads the file again
+    return graph
 
 
 def _from_hub(entry: registry.Entry | None, name: str, revision: str | None, options: dict, cls):

@@ -132,7 +132,7 @@ class OnnxStream:
         self._framers = [Framer(*shape) for _ in self._step.inputs]
         self._fourier = None if self._waveform else Fourier(*shape)
         self._overlap = self._stft["win_length"] - self._stft["hop_length"]
-        self._skip = self._overlap  # of the padding before the signal
+        self._skip = 0 if self._stft["padding"] == "none" else self._overlap  # of the padding before the signal
         self._due = 0  # samples taken in and not yet given out
         self._first = True
 

@@ -24,7 +24,8 @@ def windows(stft: dict) -> tuple[np.ndarray, np.ndarray]:
 class Framer:
     """Cuts a live signal into what a call of the graph takes: ``frames`` frames, which overlap.
 
-    The signal is preceded and followed by padding ("zeros", or "reflect": its own mirror image), as in the model.
+    The signal is preceded and followed by padding ("zeros", or "reflect": its own mirror image), as in the model; with
+    "none" the first frame begins with the signal.
     """
 
     def __init__(self, stft: dict, batch_size: int, frames: int):
@@ -34,7 +35,7 @@ class Framer:
         # One block and its overlap, then room for what does not yet make another block.
         self.waiting = np.zeros((batch_size, 0), np.float32)
         self.recent = self.waiting
-        self.started = False
+        self.started = stft["padding"] == "none"
 
     def blocks(self, wave: np.ndarray, last: bool = False):
         """Yield views of (batch, overlap + frames * hop) samples; ``last`` pads so that every sample comes out."""
