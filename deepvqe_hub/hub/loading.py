@@ -41,9 +41,8 @@ def load(
             * a ``.gguf`` of github.com/richiejp/deepvqe-ggml.
         revision: branch, tag or commit of a Hub repository; pin one where results must not change.
         device: where to put the model, by default the CPU.
-        backend: "torch", or "onnx" for a :class:`deepvqe_hub.onnx.OnnxModel`, which runs on onnxruntime and is called
-            in the same way; ``name_or_path`` may then be an exported ``.onnx`` file, and ``threads`` and ``quantize`` are
-            options.
+        backend: "torch", or "onnx" for a :class:`deepvqe_hub.onnx.OnnxModel`: the same call on onnxruntime.
+            ``name_or_path`` may then be an exported ``.onnx`` file; ``threads`` and ``quantize`` are options.
         **options: for the Hub ``token``, ``cache_dir``, ``local_files_only``, ``force_download``, and ``file``
             to choose one of several in another format; for a ``.tar`` ``window`` and ``padding``, see
             :func:`deepvqe_hub.hub.reference.read`; for a ``.gguf`` ``temperature``, see
