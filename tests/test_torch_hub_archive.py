@@ -40,7 +40,7 @@ torch.hub.set_dir(CACHE)
 wave = 0.1 * torch.sin(torch.arange(4000.0))
 """
 
-SESSION = """
+QUESTIONS = """
 out = {}
 load = torch.hub.load
 try:
@@ -158,8 +158,8 @@ def python(github, clone):
 
 
 @pytest.fixture(scope="module")
-def session(python):
-    return python(SESSION)
+def answers(python):
+    return python(QUESTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -168,26 +168,26 @@ def expected():
     return deepvqe_hub.load("deepvqe-s")(wave).tolist()
 
 
-def test_from_an_archive(session, expected, clone):
+def test_from_an_archive(answers, expected, clone):
     """The shipped weights come with the archive and give the numbers they give here."""
-    assert session["v1"] == pytest.approx(expected, abs=1e-6)
-    assert session["origin"].startswith(str(clone.parent / "cache" / "someone_deepvqe-hub_v1"))
-    assert session["default branch"] == 16000
-    assert "deepvqe_s" in session["entries"]
+    assert answers["v1"] == pytest.approx(expected, abs=1e-6)
+    assert answers["origin"].startswith(str(clone.parent / "cache" / "someone_deepvqe-hub_v1"))
+    assert answers["default branch"] == 16000
+    assert "deepvqe_s" in answers["entries"]
 
 
-def test_what_torch_hub_asked_for(session, github):
+def test_what_torch_hub_asked_for(answers, github):
     paths = [f"/someone/deepvqe-hub/{path}" for path in ("zipball/v1", "tree/main/", "zipball/main")]
     assert [path for path in github.asked if path in paths] == paths  # each archive once; later calls use the cache
 
 
-def test_refusals(session):
-    assert session["untrusted"] == "Untrusted repository."
-    assert "Cannot find v9" in session["no such tag"]
-    assert "neither" in session["enhancer"] and "pip install" in session["enhancer"]
+def test_refusals(answers):
+    assert answers["untrusted"] == "Untrusted repository."
+    assert "Cannot find v9" in answers["no such tag"]
+    assert "neither" in answers["enhancer"] and "pip install" in answers["enhancer"]
 
 
-def test_force_reload(session, python, github, clone):
+def test_force_reload(answers, python, github, clone):
     """A moved tag is seen when asked for, and only then."""
     text = (clone / "hubconf.py").read_text()
     changed = clone.parent / "changed"
