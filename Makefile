@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 
 help:
 	@echo "make demo   enhance examples/noisy.wav with the weights inside the package"
 	@echo "make test   run the tests"
+	@echo "make lint   check the style"
+	@echo "make docs   build the documentation into site/"
 
 # The stamps depend on pyproject.toml, so a change of dependencies is installed and nothing else is repeated.
 $(VENV)/.base: pyproject.toml
@@ -29,6 +31,10 @@ test: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+docs: $(VENV)/.base
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs]"
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) enhanced results build dist *.egg-info

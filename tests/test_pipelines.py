@@ -104,6 +104,15 @@ def test_among_torchaudios_transforms():
     assert {name.split(".")[0] for name, _ in chain.named_parameters()} == {"1"}
 
 
+@pytest.mark.slow
+def test_export_of_dpcrn():
+    """Its LSTM over frames runs all bins as one batch, which a careless reshape would tie to the traced size."""
+    network = EnhancementModel.from_config("dpcrn-light").eval().network
+    spec, state = torch.randn(1, 257, 2, 2), network.initial_state(1)
+    program = torch.export.export(network, (spec, None, state)).module()
+    close(program(spec, None, state)[0], network(spec, None, state)[0])
+
+
 @pytest.mark.parametrize("farend", [False, True])
 def test_export_of_the_network_with_explicit_state(farend, tmp_path):
     """A fixed number of frames at a time, the state handed from call to call: equal to the whole spectrum at once."""

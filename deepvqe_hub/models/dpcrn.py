@@ -244,8 +244,8 @@ class CausalLSTM(LSTM, Stateful):
         past = tuple(state[name].flatten(0, 1)[None] for name in names)
         y, past = super().forward(x.flatten(0, 1), past)
         for name, value in zip(names, past):
-            state[name] = value[0].unflatten(0, x.shape[:2])
-        return y.unflatten(0, x.shape[:2])
+            state[name] = value[0].reshape(*x.shape[:2], -1)
+        return y.reshape(*x.shape[:2], *y.shape[1:])
 
 
 def hard_lstm(x: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor, weights: list[torch.Tensor]):
