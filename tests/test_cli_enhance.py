@@ -273,7 +273,7 @@ def test_interruption_leaves_nothing(folder, number):
     while not list(folder.glob("out/.*.part")) and process.poll() is None and time.time() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert "Traceback" not in errors
     assert os.listdir(folder / "out") == []

@@ -341,7 +341,10 @@ def test_processes_give_the_same_and_survive_the_death_of_one(files, monkeypatch
     results = metrics.evaluate_files([cases[0], metrics.Case(Killer(), paths[0]), *cases[1:]], metrics="si_sdr", jobs=2)
     assert results[1]["file"] == "killer.wav" and results[1]["notes"] == {"failed": "the process that scored it died"}
     del results[1]
-    assert results == metrics.evaluate_files(cases, metrics="si_sdr")
+    alone = metrics.evaluate_files(cases, metrics="si_sdr")
+    assert [row["file"] for row in results] == [row["file"] for row in alone]
+    # The last bit depends on the number of threads.
+    assert [row["si_sdr"] for row in results] == pytest.approx([row["si_sdr"] for row in alone], rel=1e-12)
     assert os.environ["OMP_NUM_THREADS"] == "3" and "MKL_NUM_THREADS" not in os.environ
 
 
