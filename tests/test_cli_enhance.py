@@ -269,7 +269,7 @@ def test_interruption_leaves_nothing(folder, number):
     process = subprocess.Popen(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.time() + 60
+    deadline = time.time() + 180
     while not list(folder.glob("out/.*.part")) and process.poll() is None and time.time() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
