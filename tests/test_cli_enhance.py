@@ -267,7 +267,12 @@ def test_interruption_leaves_nothing(folder, number):
     )
     paths = os.pathsep.join([os.path.dirname(__file__), *filter(None, sys.path)])
     process = subprocess.Popen(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job in the background of a shell ignores SIGINT, and so would everything that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.time() + 180
     while not list(folder.glob("out/.*.part")) and process.poll() is None and time.time() < deadline:

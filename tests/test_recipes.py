@@ -85,7 +85,7 @@ def command(recipe, *arguments, processes=1):
 def train(*arguments, **options):
     line, where = command(*arguments, **options)
     done = subprocess.run(line, **where, timeout=300)
-    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout
 
 
