@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import CONFIG
 
 import deepvqe_hub
 from deepvqe_hub import EnhancementModel, pipelines
@@ -14,16 +15,6 @@ from deepvqe_hub.hub import WeightsMissingError, registry, save_folder
 from deepvqe_hub.pipelines import Enhance, EnhancementBundle
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = {
-    "network": "DeepVQE",
-    "options": {
-        "channels": [4, 6, 6],
-        "decoder_channels": [6, 4],
-        "encoder_residual": [False] * 3,
-        "decoder_residual": [False] * 3,
-        "hidden": 8,
-    },
-}
 FAREND = {"farend_channels": [2, 3], "align_hidden": 2, "dmax": 8}
 BUNDLES = [value for value in vars(pipelines).values() if isinstance(value, EnhancementBundle)]
 

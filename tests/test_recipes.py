@@ -21,6 +21,8 @@ from deepvqe_hub.presets import PRESETS
 
 pytest.importorskip("speechbrain")
 
+from tiny import CONFIG as TINY
+
 from deepvqe_hub.training import load_hparams
 from deepvqe_hub.training.checkpoints import SafeCheckpointer
 from deepvqe_hub.training.curve import read_log
@@ -28,16 +30,6 @@ from deepvqe_hub.training.hparams import merged
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "recipes"
-TINY = {
-    "network": "DeepVQE",
-    "options": {
-        "channels": [4, 6, 6],
-        "decoder_channels": [6, 4],
-        "encoder_residual": [False] * 3,
-        "decoder_residual": [False] * 3,
-        "hidden": 8,
-    },
-}
 FAREND = {"farend_channels": [2, 3], "align_hidden": 2, "dmax": 32}
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from .clips import AUDIO_SUFFIXES, Clip, find_clips
@@ -229,3 +231,14 @@ def _write(path: Path, content: dict) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     os.replace(temporary, path)
+
+
+def command_line(prepare: Callable, description: str) -> None:
+    """Run a recipe's ``prepare(data_folder, save_folder, shards=...)`` as a script."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_folder")
+    parser.add_argument("save_folder")
+    parser.add_argument("--shards", action="store_true", help="pack the clips into tar shards")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    prepare(arguments.data_folder, arguments.save_folder, shards=arguments.shards)

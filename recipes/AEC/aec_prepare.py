@@ -9,10 +9,7 @@ Run by ``train.py``, or alone:
     python aec_prepare.py DATA_FOLDER SAVE_FOLDER [--shards]
 """
 
-import argparse
-import logging
-
-from deepvqe_hub.data.manifests import write_manifests
+from deepvqe_hub.data.manifests import command_line, write_manifests
 
 
 def prepare_aec(data_folder, save_folder, skip_prep=False, shards=False):
@@ -25,10 +22,4 @@ def prepare_aec(data_folder, save_folder, skip_prep=False, shards=False):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_folder")
-    parser.add_argument("save_folder")
-    parser.add_argument("--shards", action="store_true", help="pack the clips into tar shards")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    prepare_aec(arguments.data_folder, arguments.save_folder, shards=arguments.shards)
+    command_line(prepare_aec, __doc__)

@@ -16,10 +16,7 @@ Run by ``train.py``, or alone:
 SAVE_FOLDER can be given to ``train.py`` as ``--data_folder``; with shards it can be moved to another place before.
 """
 
-import argparse
-import logging
-
-from deepvqe_hub.data.manifests import write_manifests
+from deepvqe_hub.data.manifests import command_line, write_manifests
 
 
 def prepare_dns3(data_folder, save_folder, skip_prep=False, shards=False):
@@ -32,10 +29,4 @@ def prepare_dns3(data_folder, save_folder, skip_prep=False, shards=False):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_folder")
-    parser.add_argument("save_folder")
-    parser.add_argument("--shards", action="store_true", help="pack the clips into tar shards")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    prepare_dns3(arguments.data_folder, arguments.save_folder, shards=arguments.shards)
+    command_line(prepare_dns3, __doc__)
