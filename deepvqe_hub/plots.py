@@ -1,9 +1,11 @@
-"""Pictures of what a model did: spectrograms before and after, and the echo delay it found. Needs the extra [plot]."""
+"""Pictures of what models do: spectrograms before and after, echo delays, quality against cost. Needs [plot]."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -69,8 +71,51 @@ def plot_enhancement(
         figure.colorbar(image, ax=axes[-1], label="probability")
     axes[-1].set_xlabel("s")
 
-    with whole_or_nothing(path, overwrite=overwrite) as part:
-        figure.savefig(part, format=os.path.splitext(path)[1][1:] or "png", dpi=100)
+    _save(figure, path, overwrite)
+
+
+class Point(NamedTuple):
+    """A model in :func:`plot_comparison`: its cost, and the ``mean``, ``low`` and ``high`` of its quality."""
+
+    label: str
+    cost: float
+    quality: Mapping[str, float]
+    streams: bool
+
+
+def plot_comparison(
+    points: Sequence[Point],
+    path: str | os.PathLike,
+    cost: str,
+    quality: str,
+    unprocessed: float | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Draw the quality of models, with intervals, against their cost on a logarithmic axis.
+
+    Args:
+        points: the models; those that stream are drawn as discs, those that need the whole signal as squares.
+        path: picture to write; the extension gives the format, such as .png.
+        cost, quality: labels of the axes.
+        unprocessed: quality of the input, drawn as a line.
+        overwrite: replace an existing picture.
+    """
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    ax = figure.subplots()
+    for point in points:
+        mean, low, high = (point.quality[key] for key in ("mean", "low", "high"))
+        ax.errorbar(
+            point.cost, mean, [[mean - low], [high - mean]], fmt="o" if point.streams else "s", capsize=3, markersize=7
+        )
+        ax.annotate(point.label, (point.cost, mean), xytext=(7, 5), textcoords="offset points")
+    if unprocessed is not None:
+        ax.axhline(unprocessed, color="gray", linestyle=":")
+        ax.annotate("unprocessed", (0.99, unprocessed), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    ax.set(xscale="log", xlabel=cost, ylabel=quality)
+    ax.margins(x=0.2)
+    ax.grid(alpha=0.3)
+    _save(figure, path, overwrite)
 
 
 def spectrogram(wave: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -112,3 +157,8 @@ def delay_distribution(model: EnhancementModel, noisy: Source, farend: Source, s
 def _read(file: Source, seconds: float) -> tuple[np.ndarray, int]:
     with Recording(file) as recording:
         return np.concatenate([block[:, 0] for block in recording.blocks(seconds)]), recording.sample_rate
+
+
+def _save(figure: Figure, path: str | os.PathLike, overwrite: bool) -> None:
+    with whole_or_nothing(path, overwrite=overwrite) as part:
+        figure.savefig(part, format=os.path.splitext(path)[1][1:] or "png", dpi=100)

@@ -1,9 +1,11 @@
-"""The measurements behind ``deepvqe benchmark``, each in a process of its own so that memory is its own, too."""
+"""The measurements behind ``deepvqe benchmark`` and ``compare``, each in a process of its own, so that memory is its own."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ BACKENDS = ("torch", "onnx", "onnx-8bit")
 
 @dataclass(frozen=True)
 class Case:
-    """What to measure: a preset with random weights, whose speed is that of trained ones."""
+    """What to measure: a preset, with random weights whose speed is that of trained ones, or what ``load`` takes."""
 
     model: str
     backend: str
@@ -22,14 +24,40 @@ class Case:
     frames: int = 1
 
 
+def apart(function, *arguments):
+    """``function(*arguments)`` in a new process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def open_model(name: str):
+    """The model in evaluation mode."""
+    import deepvqe_hub
+    from deepvqe_hub.presets import PRESETS
+
+    return (deepvqe_hub.EnhancementModel.from_config if name in PRESETS else deepvqe_hub.load)(name).eval()
+
+
+def describe(name: str) -> dict:
+    """Parameters and multiply-adds a second of a model or an exported graph, and whether it runs live."""
+    from deepvqe_hub import EnhancementModel
+    from deepvqe_hub.models.complexity import count_model
+
+    if name.endswith(".onnx"):
+        from deepvqe_hub.onnx import OnnxModel
+
+        model = EnhancementModel.from_config(OnnxModel(name).config)
+    else:
+        model = open_model(name)
+    return {**count_model(model)._asdict(), "farend": model.farend, "streams": model.network.streams}
+
+
 def prepare(case: Case, path: str) -> str | None:
     """Write the exported graph that the case needs to ``path``; returns why there is none, if so."""
-    from deepvqe_hub import EnhancementModel
     from deepvqe_hub.onnx import export
 
-    model = EnhancementModel.from_config(case.model).eval()
     try:
-        export(model, path, frames=case.frames, quantize=case.backend == "onnx-8bit", force=True)
+        export(open_model(case.model), path, frames=case.frames, quantize=case.backend == "onnx-8bit", force=True)
     except (ValueError, ImportError) as error:
         return str(error)
     return None
@@ -46,11 +74,9 @@ def measure(case: Case, path: str | None) -> dict:
     if path is None:
         import torch
 
-        from deepvqe_hub import EnhancementModel
-
         torch.set_num_threads(case.threads)
         torch.manual_seed(0)
-        model = EnhancementModel.from_config(case.model).eval()
+        model = open_model(case.model)
         hop, stream = model.stft.hop_length, model.stream() if model.network.streams else None
         offline, convert = torch.no_grad()(model.forward), torch.from_numpy
     else:
@@ -63,7 +89,7 @@ def measure(case: Case, path: str | None) -> dict:
     waves = [rng.standard_normal(round(case.seconds * rate)).astype(np.float32) * np.float32(0.05) for _ in range(2)]
     waves = [convert(w) for w in (waves if model.farend else waves[:1])]
     if stream is not None:
-        times, block = [], case.frames * hop
+        times, block = [], getattr(stream, "frames", case.frames) * hop
         for start in range(0, len(waves[0]) - block + 1, block):
             chunks = [w[start : start + block] for w in waves]
             before = time.perf_counter()
@@ -77,6 +103,24 @@ def measure(case: Case, path: str | None) -> dict:
     offline(*waves)
     result["offline_rtf"] = round((time.perf_counter() - before) / case.seconds, 4)
     return result | {"peak_mb": peak_memory()}
+
+
+def measure_cost(model: str, seconds: float, live: str) -> dict:
+    """Speed and memory of a model with PyTorch, and of its live frames with the backend ``live``; one thread.
+
+    An exported graph, by its path, is measured on its own.
+    """
+    if model.endswith(".onnx"):
+        return apart(measure, Case(model, "onnx", 1, seconds), model)
+    result = apart(measure, Case(model, "torch", 1, seconds), None)
+    if live == "torch" or "step_ms_p50" not in result:
+        return result
+    with tempfile.TemporaryDirectory() as folder:
+        case, path = Case(model, live, 1, seconds), f"{folder}/model.onnx"
+        if problem := apart(prepare, case, path):
+            raise ValueError(f"{model} cannot be exported: {problem}")
+        exported = apart(measure, case, path)
+    return result | {key: exported[key] for key in ("step_ms_p50", "step_ms_p99", "stream_rtf")}
 
 
 def peak_memory() -> float | None:

@@ -29,13 +29,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import itertools
     import json
-    import multiprocessing
     import os
     import sys
     import tempfile
     from pathlib import Path
 
-    from deepvqe_hub.cli._measure import Case, machine, measure, prepare
+    from deepvqe_hub.cli._measure import Case, apart, machine, measure, prepare
     from deepvqe_hub.presets import PRESETS
 
     models = args.models or list(PRESETS)
@@ -50,12 +49,6 @@ def run(args: argparse.Namespace) -> int:
     )
     print(row("model", "backend", "threads", "step p50 ms", "p99 ms", "stream RTF", "offline RTF", "peak MB"))
     print(row(*["---"] * 8), flush=True)
-    context = multiprocessing.get_context("spawn")
-
-    def apart(function, *arguments):
-        with context.Pool(1) as pool:
-            return pool.apply(function, arguments)
-
     with tempfile.TemporaryDirectory() as folder:
         for model, backend in itertools.product(models, args.backends):
             path = None if backend == "torch" else f"{folder}/{model}-{backend}.onnx"

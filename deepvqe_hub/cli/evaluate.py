@@ -16,12 +16,12 @@ each channel is scored and the scores are averaged.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
+from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect, cores
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,11 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--noisy", metavar="DIR", type=Path, help="unprocessed input (microphone): scored, too, and compared")
     add("--farend", metavar="DIR", type=Path, help="far-end (loudspeaker) signals")
     add("--model", metavar="NAME_OR_PATH", help="ENHANCED is noisy: enhance it in memory with this model first")
-    add("--metadata", metavar="CSV", type=Path, help="conditions of the files, for a breakdown")
     add("--group-by", metavar="COLUMNS", help="columns of the metadata for the breakdown (default: all that fit)")
     add("--bins", type=int, default=4, help="ranges to cut columns of numbers into (default 4)")
-    add("--talk", choices=("st", "nst", "dt"), help="talk type of all files: far-end, near-end single, double talk")
-    add("--talk-column", metavar="NAME", help="metadata column with talk types (default: talk, scenario, kind)")
+    add_talk_options(parser)
     add(
         "--metrics",
         metavar="LIST",
@@ -53,16 +51,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score; 1 if a file could not be read or enhanced."""
-    from deepvqe_hub.metrics import available_metrics, report, select_metrics
+    from deepvqe_hub.metrics import report
     from deepvqe_hub.metrics.evaluation import evaluate_files
 
     outputs = [path for path in (args.output, args.json) if path]
     report.check_writable(outputs, args.force)
-    cases, metadata = _collect(args)
-    given = {"reference": args.reference, "noisy": args.noisy or args.model, "farend": args.farend}
-    possible = available_metrics(**{role: bool(where) for role, where in given.items()})
-    metrics = select_metrics(args.metrics) if args.metrics else _installed(possible)
-    _check_needs(metrics, given)
+    if args.model and args.noisy:
+        raise CommandError("with --model ENHANCED is the noisy input: leave --noisy out")
+    if args.group_by and not args.metadata:
+        raise CommandError("--group-by names columns of --metadata CSV, which is not given")
+    cases, metadata = collect(args.enhanced, args, reference=args.reference, noisy=args.noisy, farend=args.farend)
+    metrics = choose_metrics(args.metrics, reference=args.reference, noisy=args.noisy or args.model, farend=args.farend)
     groups, left_out = _groups(args, metadata)
 
     begin = time.monotonic()
@@ -71,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         metrics=metrics,
         model=args.model,
         score_noisy=not args.skip_noisy,
-        jobs=args.jobs if args.jobs > 0 else _cores(),
+        jobs=args.jobs if args.jobs > 0 else cores(),
         progress=not args.quiet,
     )
     failed = [result for result in results if "failed" in result["notes"]]
@@ -106,72 +105,6 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _collect(args):
-    """The files that belong together, and the metadata if given."""
-    from deepvqe_hub.metrics.evaluation import Case
-    from deepvqe_hub.metrics.metadata import Metadata
-    from deepvqe_hub.metrics.pairing import find_audio, pair_files
-
-    if args.model and args.noisy:
-        raise CommandError("with --model ENHANCED is the noisy input: leave --noisy out")
-    if args.talk and args.talk_column:
-        raise CommandError("give either --talk or --talk-column")
-    if (args.talk_column or args.group_by) and not args.metadata:
-        raise CommandError("--talk-column and --group-by name columns of --metadata CSV, which is not given")
-    files = find_audio(args.enhanced)
-    others = {}
-    for role in ("reference", "noisy", "farend"):
-        where = getattr(args, role)
-        others[role] = pair_files(files, where, role) if where else {}
-    metadata = Metadata(args.metadata, list(files)) if args.metadata else None
-    if metadata and metadata.unmatched:
-        names = metadata.unmatched
-        print(f"deepvqe: {args.metadata} has no line for {len(names)} files, e.g. {names[0]}", file=sys.stderr)
-    talks = dict.fromkeys(files, args.talk)
-    if metadata and not args.talk:
-        talks = metadata.talk_types(args.talk_column)
-    if args.farend and None in talks.values():
-        print(
-            "deepvqe: without talk types (--talk, or a metadata column) AECMOS takes its network for unknown "
-            "scenarios, and ERLE is left out",
-            file=sys.stderr,
-        )
-    cases = [
-        Case(path, *(others[role].get(name) for role in ("reference", "noisy", "farend")), talks[name], name)
-        for name, path in files.items()
-    ]
-    return cases, metadata
-
-
-def _installed(metrics: list[str]) -> list[str]:
-    """Those of the default measures whose packages are there; what is left out is said."""
-    from deepvqe_hub.metrics.table import check_packages
-
-    installed, problems = [], {}
-    for metric in metrics:
-        try:
-            check_packages([metric])
-            installed.append(metric)
-        except ImportError as error:
-            problems[metric] = str(error)
-    if not installed:
-        raise CommandError(next(iter(problems.values())))
-    for metric, problem in problems.items():
-        print(f"deepvqe: {metric} is left out: {problem}", file=sys.stderr)
-    return installed
-
-
-def _check_needs(metrics, given) -> None:
-    from deepvqe_hub.metrics import METRICS
-
-    for metric in metrics:
-        missing = [f"--{need} DIR" for need in METRICS[metric].needs if not given[need]]
-        if missing:
-            raise CommandError(f"{METRICS[metric].label} needs {' and '.join(missing)}")
-    if given["farend"] and not given["noisy"]:
-        raise CommandError("--farend is for AECMOS, which also needs the microphone signals: --noisy DIR")
-
-
 def _groups(args, metadata):
     if metadata is None:
         return {}, {}
@@ -188,12 +121,6 @@ def _model_config(name: str | None) -> dict | None:
 
     model = load_model(name)  # of this process: loaded before the first file, as a check
     return {"name": name, "sample_rate": model.sample_rate, "config": getattr(model, "config", None)}
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _print(document: dict, left_out: dict[str, str], markdown: bool) -> None:

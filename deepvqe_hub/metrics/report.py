@@ -110,6 +110,12 @@ def render(rows: Sequence[Sequence[str]], markdown: bool) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
 
 
+def score_cell(entry: Mapping, digits: int, interval: bool) -> str:
+    """A mean, with its interval in brackets if asked; "-" where there is none."""
+    mean = _number(entry.get("mean"), digits)
+    return f"{mean} ({_interval(entry, digits)})" if interval and mean != "-" else mean
+
+
 def _number(value: float | None, digits: int, sign: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return "-"

@@ -48,8 +48,9 @@ class ComplexConvolvingMask(Mask, Stateful):
         x = F.pad(x, (1, 1))
         taps = [x[:, :, m : m + frames, n : n + self.bins] for m in range(3) for n in range(3)]
         # The cube roots of one are applied after the sum over taps: 3 real sums instead of 9 complex weights.
-        mask = mask.unflatten(1, (3, 9))
-        part = [sum(mask[:, r, k, None] * tap for k, tap in enumerate(taps)) for r in range(3)]
+        # Unbound, since the gradient of an index is a tensor of zeros as large as the mask, 27 times over.
+        weights = mask.unsqueeze(2).unbind(1)
+        part = [sum(weight * tap for weight, tap in zip(weights[r : r + 9], taps)) for r in (0, 9, 18)]
         even, odd = part[0] - (part[1] + part[2]) / 2, (part[1] - part[2]) * (3**0.5 / 2)
         return torch.stack([even[:, 0] - odd[:, 1], even[:, 1] + odd[:, 0]], -1).transpose(1, 2)
 

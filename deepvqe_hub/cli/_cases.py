@@ -1,0 +1,97 @@
+"""What `evaluate` and `compare` score: the files that belong together, and the measures that they allow."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from deepvqe_hub.cli import CommandError
+
+
+def collect(folder: Path, args: argparse.Namespace, **roles: Path | None):
+    """The cases in ``folder``, and the metadata of ``args``, if given.
+
+    Args:
+        folder: of the files to score, or of the noisy ones that a model is to enhance.
+        args: has ``metadata``, ``talk`` and ``talk_column``.
+        **roles: where the other files of a case are: ``reference``, ``noisy``, ``farend``.
+    """
+    from deepvqe_hub.metrics.evaluation import Case
+    from deepvqe_hub.metrics.metadata import Metadata
+    from deepvqe_hub.metrics.pairing import find_audio, pair_files
+
+    if args.talk and args.talk_column:
+        raise CommandError("give either --talk or --talk-column")
+    if args.talk_column and not args.metadata:
+        raise CommandError("--talk-column names a column of --metadata CSV, which is not given")
+    files = find_audio(folder)
+    others = {role: pair_files(files, where, role) for role, where in roles.items() if where}
+    metadata = Metadata(args.metadata, list(files)) if args.metadata else None
+    if metadata and metadata.unmatched:
+        names = metadata.unmatched
+        print(f"deepvqe: {args.metadata} has no line for {len(names)} files, e.g. {names[0]}", file=sys.stderr)
+    talks = dict.fromkeys(files, args.talk)
+    if metadata and not args.talk:
+        talks = metadata.talk_types(args.talk_column)
+    if "farend" in others and None in talks.values():
+        print(
+            "deepvqe: without talk types (--talk, or a metadata column) AECMOS takes its network for unknown "
+            "scenarios, and ERLE is left out",
+            file=sys.stderr,
+        )
+    cases = [
+        Case(path, talk=talks[name], name=name, **{role: paths.get(name) for role, paths in others.items()})
+        for name, path in files.items()
+    ]
+    return cases, metadata
+
+
+def add_talk_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that :func:`collect` reads."""
+    add = parser.add_argument
+    add("--metadata", metavar="CSV", type=Path, help="conditions of the files, such as their talk types")
+    add("--talk", choices=("st", "nst", "dt"), help="talk type of all files: far-end, near-end single, double talk")
+    add("--talk-column", metavar="NAME", help="metadata column with talk types (default: talk, scenario, kind)")
+
+
+def choose_metrics(names: str | None, **roles: Path | str | None) -> list[str]:
+    """The measures named, or all that the given signals (as in :func:`collect`) and the installed packages allow."""
+    from deepvqe_hub.metrics import METRICS, available_metrics, select_metrics
+
+    if roles["farend"] and not roles["noisy"]:
+        raise CommandError("--farend is for AECMOS, which also needs the microphone signals: --noisy DIR")
+    if names is None:
+        return _installed(available_metrics(**{role: bool(where) for role, where in roles.items()}))
+    metrics = select_metrics(names)
+    for metric in metrics:
+        missing = [f"--{need} DIR" for need in METRICS[metric].needs if not roles[need]]
+        if missing:
+            raise CommandError(f"{METRICS[metric].label} needs {' and '.join(missing)}")
+    return metrics
+
+
+def _installed(metrics: list[str]) -> list[str]:
+    """Those of the default measures whose packages are there; what is left out is said."""
+    from deepvqe_hub.metrics.table import check_packages
+
+    there, problems = [], {}
+    for metric in metrics:
+        try:
+            check_packages([metric])
+            there.append(metric)
+        except ImportError as error:
+            problems[metric] = str(error)
+    if not there:
+        raise CommandError(next(iter(problems.values())))
+    for metric, problem in problems.items():
+        print(f"deepvqe: {metric} is left out: {problem}", file=sys.stderr)
+    return there
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
