@@ -359,7 +359,7 @@ def test_other_files(tmp_path, folder):
         ("real.tar", None, "unpack"),
         ("empty.tar", b"", "empty"),
         ("noise.tar", bytes(range(32, 232)), "no format"),
-        ("graph.onnx", b"\x08\x07", "OnnxStream"),
+        ("graph.onnx", b"\x08\x07", "cannot open"),
         ("keras.h5", b"\x89HDF\r\n", "keras.h5"),
         ("cut.tar", b"PK\x03\x04" + bytes(40), "damaged"),
         ("cut.gguf", b"GGUF\x03\0\0\0" + b"\xff" * 16, "GGUF"),
@@ -369,6 +369,8 @@ def test_other_files(tmp_path, folder):
             (tmp_path / name).write_bytes(data)
         with pytest.raises(CheckpointError, match=words):
             load(tmp_path / name)
+    with pytest.raises(CheckpointError, match="OnnxStream"):
+        load(tmp_path / "graph.onnx", backend="torch")
     with pytest.raises(FileNotFoundError):
         load("missing.tar")
     with pytest.raises(CheckpointError, match=r"no config\.json"):

@@ -1,9 +1,14 @@
 """``load(..., backend="onnx")``: the same call and the same numbers as with PyTorch."""
 
+import pickle
+
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 import deepvqe_hub
+from deepvqe_hub.cli import main
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -40,3 +45,49 @@ def test_framing_without_padding(tmp_path):
     noisy = torch.randn(3001) * 0.1
     with torch.no_grad():
         assert torch.allclose(graph(noisy), model(noisy), atol=1e-5)
+
+
+def test_files_and_arrays_of_several_channels(tmp_path):
+    model = deepvqe_hub.EnhancementModel.from_config(TINY).eval()
+    path = deepvqe_hub.onnx.export(model, tmp_path / "model.onnx")
+    graph, audio = deepvqe_hub.load(path), np.random.default_rng(0).standard_normal((30000, 3)).astype("f4") * 0.1
+    wanted = deepvqe_hub.enhance(model, audio, 44100)
+    np.testing.assert_allclose(deepvqe_hub.enhance(graph, audio, 44100), wanted, atol=1e-5)
+    np.testing.assert_allclose(
+        deepvqe_hub.enhance(pickle.loads(pickle.dumps(graph)), audio[:, 0], 44100), wanted[:, 0], atol=1e-5
+    )
+
+
+def test_command_line_with_a_graph_in_two_processes(tmp_path):
+    model = deepvqe_hub.EnhancementModel.from_config(TINY).eval()
+    path = deepvqe_hub.onnx.export(model, tmp_path / "model.onnx")
+    (tmp_path / "noisy").mkdir()
+    audio = np.random.default_rng(0).standard_normal((2, 8000)).astype("f4") * 0.1
+    for index, wave in enumerate(audio):
+        soundfile.write(tmp_path / "noisy" / f"{index}.wav", wave, 16000, subtype="FLOAT")
+    command = ["enhance", str(tmp_path / "noisy"), "-o", str(tmp_path / "clean"), "--model", str(path), "--jobs", "2"]
+    assert main([*command, "--quiet"]) == 0
+    for index, wave in enumerate(audio):
+        enhanced, _ = soundfile.read(tmp_path / "clean" / f"{index}.wav", dtype="float32")
+        np.testing.assert_allclose(enhanced, deepvqe_hub.enhance(model, wave, 16000), atol=1e-5)
+
+
+def test_streams_side_by_side(tmp_path):
+    model = deepvqe_hub.EnhancementModel.from_config(TINY).eval()
+    graph = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "model.onnx"))
+    noisy = torch.randn(3, 4000) * 0.1
+    stream = graph.stream(3)
+    parts = [stream(chunk.numpy()) for chunk in noisy.split(700, 1)]
+    joined = np.concatenate([*parts, stream.flush()], 1)
+    with torch.no_grad():
+        np.testing.assert_allclose(joined, model(noisy).numpy(), atol=1e-5)
+    with pytest.raises(ValueError, match="take .3, time"):
+        stream(np.zeros((2, 256), "f4"))
+    pair = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "pair.onnx", batch_size=2))
+    with pytest.raises(ValueError, match="multiple"):
+        pair.stream(3)
+
+
+def test_a_graph_runs_on_the_processor(tmp_path):
+    with pytest.raises(ValueError, match="CPU"):
+        deepvqe_hub.load(tmp_path / "model.onnx", device="cuda")

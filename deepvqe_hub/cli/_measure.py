@@ -1,4 +1,4 @@
-"""The measurements behind ``deepvqe benchmark`` and ``compare``, each in a process of its own, so that memory is its own."""
+"""The measurements behind ``benchmark`` and ``compare``, each in a process of its own for its memory's sake."""
 
 from __future__ import annotations
 

@@ -53,12 +53,11 @@ def one_by_one(model, jobs: list[Job], settings: Settings, quiet: bool) -> list[
 
 
 def in_processes(model, jobs: list[Job], settings: Settings, processes: int, threads: int, quiet: bool) -> list[Result]:
-    device = next(model.parameters()).device
     pool = ProcessPoolExecutor(
         processes,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(pickle.dumps(model.cpu()), device, threads),
+        initargs=(pickle.dumps(model), threads),
     )
     try:
         with _handled(signal.SIGINT, signal.SIG_IGN):  # inherited: Ctrl-C is this process's to handle
@@ -81,13 +80,13 @@ def in_processes(model, jobs: list[Job], settings: Settings, processes: int, thr
 _worker_model = None
 
 
-def _start_worker(pickled_model: bytes, device, threads: int) -> None:
+def _start_worker(pickled_model: bytes, threads: int) -> None:
     global _worker_model
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unfinished outputs are removed on the way out
     import torch
 
     torch.set_num_threads(threads)
-    _worker_model = pickle.loads(pickled_model).to(device)
+    _worker_model = pickle.loads(pickled_model)
 
 
 def _work(job: Job, settings: Settings) -> Result:
@@ -148,6 +147,7 @@ def _enhance_and_plot(model, job: Job, settings: Settings, progress: Callable[[f
             from deepvqe_hub.plots import plot_enhancement
 
             overwrite = settings.force or settings.resume
+            model = model if hasattr(model, "delay_distribution") else None  # an exported graph tells no delay
             plot_enhancement(source, output, job.plot, model=model, farend=job.farend, overwrite=overwrite)
 
 

@@ -51,7 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from deepvqe_hub.cli._measure import apart, describe, measure_cost
+    from deepvqe_hub.cli._measure import describe, measure_cost
     from deepvqe_hub.metrics import METRICS, report
 
     models = _labelled(args.models)
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if args.seconds < 1:
         raise CommandError("--seconds must be at least 1")
 
-    rows = {label: {"model": label, **apart(describe, name)} for label, name in models.items()}  # all can be loaded
+    rows = {label: {"model": label, **describe(name)} for label, name in models.items()}  # all can be loaded
     for label, name in models.items():
         _say(args, f"measuring {label}")
         rows[label] |= measure_cost(name, args.seconds, args.live) | {"model": label}

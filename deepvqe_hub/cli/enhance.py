@@ -71,8 +71,9 @@ def run(args: argparse.Namespace) -> int:
     dry_share(args.mix, args.attenuation_limit)  # checks them
     echo = any(job.farend is not None for job in jobs)
     name = args.model or ("deepvqe-aec-s" if echo else "deepvqe-s")
+    options = {"threads": args.threads or 1} if name.endswith(".onnx") else {}
     try:
-        model = deepvqe_hub.load(name, device=args.device)
+        model = deepvqe_hub.load(name, device=args.device, **options)
     except (AssertionError, RuntimeError) as error:  # of torch, for a device that is not there
         raise CommandError(f"cannot load {name} on device {args.device or 'cpu'}: {error}") from error
     if echo and not model.farend:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 
-from deepvqe_hub.enhancement import BLOCK_SECONDS, EnhancementModel
+from deepvqe_hub.enhancement import BLOCK_SECONDS, EnhancementModel, Stream
 
 Blocks = Iterable[np.ndarray]
 
@@ -84,19 +84,33 @@ def resampled(blocks: Blocks, source: int, target: int, channels: int) -> Iterat
 
 def _live(model: EnhancementModel, blocks: Blocks, channels: int, farend: FarEnd | None) -> Iterator[np.ndarray]:
     """Blocks at the model's rate through its stream."""
-    like = next(model.parameters())
-    stream = model.stream(channels) if model.network.streams else _WholeSignal(model)
-
-    def tensor(block: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(block.T)).to(like)
-
-    def array(wave: torch.Tensor) -> np.ndarray:
-        return wave.reshape(channels, -1).float().cpu().numpy().T
-
+    if isinstance(model, EnhancementModel):
+        stream = _Tensors(model, model.stream(channels) if model.network.streams else _WholeSignal(model))
+    else:  # an exported graph
+        stream = model.stream(channels)
     for block in blocks:
-        far = None if farend is None else tensor(farend.get(len(block)))
-        yield array(stream(tensor(block), far))
-    yield array(stream.flush())
+        far = None if farend is None else farend.get(len(block)).T
+        yield stream(block.T, far).T
+    yield stream.flush().reshape(channels, -1).T
+
+
+class _Tensors:
+    """Arrays, (channels, time), through a stream that takes tensors."""
+
+    def __init__(self, model: EnhancementModel, stream: Stream | _WholeSignal):
+        self.like, self.stream = next(model.parameters()), stream
+
+    def __call__(self, chunk: np.ndarray, farend: np.ndarray | None) -> np.ndarray:
+        return self._array(self.stream(self._tensor(chunk), None if farend is None else self._tensor(farend)))
+
+    def flush(self) -> np.ndarray:
+        return self._array(self.stream.flush())
+
+    def _tensor(self, wave: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(wave)).to(self.like)
+
+    def _array(self, wave: torch.Tensor) -> np.ndarray:
+        return wave.float().cpu().numpy()
 
 
 class _WholeSignal:

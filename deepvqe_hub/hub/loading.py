@@ -26,7 +26,7 @@ def load(
     *,
     revision: str | None = None,
     device: str | torch.device | None = None,
-    backend: str = "torch",
+    backend: str | None = None,
     **options,
 ) -> EnhancementModel:
     """A model with trained weights, in evaluation mode. Nothing that is loaded is executed.
@@ -38,11 +38,12 @@ def load(
             * a checkpoint folder (``"./deepvqe-s"`` if it is called like a model);
             * a repository of the Hugging Face Hub, ``"owner/name"`` (a folder of that name goes first);
             * a ``.tar`` of the reference implementation, github.com/Xiaobin-Rong/deepvqe;
-            * a ``.gguf`` of github.com/richiejp/deepvqe-ggml.
+            * a ``.gguf`` of github.com/richiejp/deepvqe-ggml;
+            * a ``.onnx`` written by :func:`deepvqe_hub.onnx.export`.
         revision: branch, tag or commit of a Hub repository; pin one where results must not change.
         device: where to put the model, by default the CPU.
-        backend: "torch", or "onnx" for a :class:`deepvqe_hub.onnx.OnnxModel`: the same call on onnxruntime.
-            ``name_or_path`` may then be an exported ``.onnx`` file; ``threads`` and ``quantize`` are options.
+        backend: "torch", or "onnx" for a :class:`deepvqe_hub.onnx.OnnxModel`: the same call on onnxruntime, with
+            the options ``threads`` and ``quantize``. By default that of the file.
         **options: for the Hub ``token``, ``cache_dir``, ``local_files_only``, ``force_download``, and ``file``
             to choose one of several in another format; for a ``.tar`` ``window`` and ``padding``, see
             :func:`deepvqe_hub.hub.reference.read`; for a ``.gguf`` ``temperature``, see
@@ -61,7 +62,11 @@ def load(
         >>> model = deepvqe_hub.load("deepvqe-s")  # doctest: +SKIP
         >>> clean = model(noisy)  # doctest: +SKIP
     """
+    if backend is None:
+        backend = "onnx" if Path(name_or_path).suffix.lower() == ".onnx" else "torch"
     if backend == "onnx":
+        if device is not None and torch.device(device).type != "cpu":
+            raise ValueError(f"onnxruntime is used on the CPU, not on {device}; for others see OnnxModel(providers=)")
         return _load_onnx(name_or_path, revision, options)
     if backend != "torch":
         raise ValueError(f'backend must be "torch" or "onnx", not {backend!r}')
@@ -107,7 +112,10 @@ def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
 
     threads, quantize = options.pop("threads", 1), options.pop("quantize", False)
     if Path(source).suffix.lower() == ".onnx":
-        return OnnxModel(source, threads=threads)
+        try:
+            return OnnxModel(source, threads=threads)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
     model = _load(source, revision, options, EnhancementModel)
     folder = tempfile.TemporaryDirectory(prefix="deepvqe-")
     graph = OnnxModel(export(model, Path(folder.name) / "model.onnx", quantize=quantize), threads=threads)

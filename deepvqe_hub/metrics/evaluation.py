@@ -45,7 +45,7 @@ def load_model(name: str):
     """The model to evaluate, once a process."""
     import deepvqe_hub
 
-    return deepvqe_hub.load(name, backend="onnx" if name.endswith(".onnx") else "torch")
+    return deepvqe_hub.load(name)
 
 
 def run_model(name: str, noisy: np.ndarray, rate: int, farend: np.ndarray | None, farend_rate: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -37,9 +38,12 @@ class Step:
         options.log_severity_level = 3
         # Feature maps fade towards zero in silence, and arithmetic on denormal numbers is a hundred times slower.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        self.session = ort.InferenceSession(
-            os.fspath(path), options, providers=list(providers or ["CPUExecutionProvider"])
-        )
+        try:
+            self.session = ort.InferenceSession(
+                os.fspath(path), options, providers=list(providers or ["CPUExecutionProvider"])
+            )
+        except Exception as error:  # onnxruntime has a class for each of its error codes, and no common one
+            raise ValueError(f"onnxruntime cannot open {path}: {error}") from error
         self.info = read_info(self.session, path)
 
         shapes = {x.name: tuple(x.shape) for x in self.session.get_inputs()}
@@ -198,6 +202,29 @@ class OnnxStream:
         return (wave[None] if wave.ndim == 1 else wave).astype(np.float32, copy=False)
 
 
+class OnnxStreams:
+    """Several streams of one graph side by side, as one: chunks are (batch_size, time)."""
+
+    def __init__(self, streams: list[OnnxStream]):
+        self._streams = streams
+        self.batch_size = sum(stream.batch_size for stream in streams)
+        self.frames, self.latency = streams[0].frames, streams[0].latency
+
+    def reset(self) -> None:
+        for stream in self._streams:
+            stream.reset()
+
+    def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
+        if np.ndim(chunk) != 2 or len(chunk) != self.batch_size:
+            raise ValueError(f"chunk has shape {np.shape(chunk)}; these streams take ({self.batch_size}, time)")
+        parts = [chunk] if farend is None else [chunk, farend]
+        parts = [np.split(np.asarray(part), len(self._streams)) for part in parts]
+        return np.concatenate([stream(*waves) for stream, *waves in zip(self._streams, *parts, strict=True)])
+
+    def flush(self) -> np.ndarray:
+        return np.concatenate([np.atleast_2d(stream.flush()) for stream in self._streams])
+
+
 class OnnxModel:
     """Whole signals through an exported graph; looks like an ``EnhancementModel``.
 
@@ -212,9 +239,17 @@ class OnnxModel:
         self.farend, self.latency = self._stream.farend, self._stream.latency
         self.hop_length = self._stream.hop_length
 
-    def stream(self) -> OnnxStream:
-        """A live stream of its own."""
-        return OnnxStream(**self._options)
+    def stream(self, batch_size: int | None = None) -> OnnxStream | OnnxStreams:
+        """A live stream of its own, of as many signals as the graph takes, or of ``batch_size`` side by side."""
+        size = self._stream.batch_size
+        if batch_size is None or batch_size == size:
+            return OnnxStream(**self._options)
+        if batch_size < 1 or batch_size % size:
+            raise ValueError(f"this graph takes {size} signals at a time; batch_size {batch_size} is no multiple")
+        return OnnxStreams([OnnxStream(**self._options) for _ in range(batch_size // size)])
+
+    def __reduce__(self):  # for other processes: a session cannot be copied, its file can be opened again
+        return functools.partial(OnnxModel, **self._options), ()
 
     def __call__(self, noisy, farend=None):
         """Enhance whole signals, (..., time) -> (..., time); arrays give arrays, torch tensors give tensors.

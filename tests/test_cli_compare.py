@@ -1,0 +1,106 @@
+"""deepvqe compare."""
+
+import csv
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import deepvqe_hub
+from deepvqe_hub import EnhancementModel, metrics
+from deepvqe_hub.cli import compare, main
+from deepvqe_hub.hub import save_folder
+from deepvqe_hub.models.complexity import count_model
+from tests.tiny import CONFIG
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """noisy/ and clean/ of three files whose SI-SDR is 0, 10 and 20 dB."""
+    random = np.random.default_rng(0)
+    for index in range(3):
+        clean, noise = random.standard_normal((2, 8000)) * 0.05
+        noise -= clean * (noise @ clean) / (clean @ clean)
+        noise *= np.linalg.norm(clean) / np.linalg.norm(noise) * 10 ** (-index / 2)
+        for folder, wave in (("clean", clean), ("noisy", clean + noise)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            soundfile.write(tmp_path / folder / f"{index}.wav", wave, 16000, subtype="FLOAT")
+    return tmp_path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return save_folder(EnhancementModel.from_config(CONFIG).eval(), tmp_path / "tiny")
+
+
+def test_costs_and_quality_of_a_folder_and_an_exported_graph(recordings, folder, capsys):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("matplotlib")
+    graph, table, picture = recordings / "tiny.onnx", recordings / "table.csv", recordings / "plot.png"
+    assert main(["export", str(folder), str(graph)]) == 0
+    capsys.readouterr()
+    status = main(
+        ["compare", f"ours={folder}", str(graph), "tf-gridnet", "--noisy", str(recordings / "noisy"), "--seconds", "1"]
+        + ["--reference", str(recordings / "clean"), "--metrics", "si_sdr", "--jobs", "1", "--markdown"]
+        + ["-o", str(table), "--plot", str(picture)]
+    )
+    assert status == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["(unprocessed)", "ours", "tiny.onnx", "tf-gridnet"]
+    rows = {row["model"]: row for row in csv.DictReader(table.read_text().splitlines())}
+    cost = count_model(EnhancementModel.from_config(CONFIG))
+    model, scores = deepvqe_hub.load(folder), []
+    for index in range(3):
+        noisy, clean = (
+            soundfile.read(recordings / kind / f"{index}.wav", dtype="float32")[0] for kind in ("noisy", "clean")
+        )
+        with torch.inference_mode():
+            scores.append(float(metrics.si_sdr(model(torch.from_numpy(noisy)), clean)))
+    for name in ("ours", "tiny.onnx"):
+        row = rows[name]
+        assert int(row["parameters"]) == cost.parameters
+        assert float(row["macs_per_second"]) == pytest.approx(cost.macs_per_second)
+        assert float(row["offline_rtf"]) > 0 and float(row["step_ms_p50"]) > 0 and float(row["peak_mb"]) > 10
+        assert float(row["si_sdr"]) == pytest.approx(np.mean(scores), abs=1e-3)
+        assert float(row["si_sdr_low"]) < float(row["si_sdr"]) < float(row["si_sdr_high"])
+    assert float(rows["(unprocessed)"]["si_sdr"]) == pytest.approx(10, abs=1e-3)
+    offline = rows["tf-gridnet"]  # neither live nor with weights
+    assert offline["parameters"] == "1601984" and not offline["step_ms_p50"] and not offline["si_sdr"]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_table_without_recordings(folder, capsys):
+    assert main(["compare", str(folder), "--live", "torch", "--seconds", "1", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert "multiply-adds" in out and "DNSMOS" not in out and not err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["deepvqe-s", "deepvqe-s"], "LABEL="),
+        (["deepvqe-s", "--reference", "clean"], "--noisy"),
+        (["deepvqe-s", "--plot", "plot.png"], "--noisy"),
+        (["deepvqe-s", "--seconds", "0"], "--seconds"),
+        (["no-such-model"], "no-such-model"),
+    ],
+)
+def test_errors(arguments, message, capsys):
+    assert main(["compare", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_existing_table_is_kept(folder, tmp_path, capsys):
+    table = tmp_path / "table.csv"
+    table.write_text("mine")
+    assert main(["compare", str(folder), "-o", str(table)]) == 2
+    assert "--force" in capsys.readouterr().err and table.read_text() == "mine"
+
+
+def test_labels():
+    assert compare._labelled(["a=b/c", "d/e.onnx", "deepvqe-s"]) == {
+        "a": "b/c",
+        "e.onnx": "d/e.onnx",
+        "deepvqe-s": "deepvqe-s",
+    }
