@@ -1,7 +1,8 @@
-"""How cost grows: streams side by side, minutes of audio, and the alignment's memory.
+"""How cost grows: streams side by side, minutes of audio, the age of a stream, and the alignment's memory.
 
     taskset -c 0 python benchmarks/scale.py streams deepvqe-s
     python benchmarks/scale.py files deepvqe-s --minutes 1 10 60
+    taskset -c 0 python benchmarks/scale.py age deepvqe-aec-s --minutes 60
     python benchmarks/scale.py align
 
 "files" streams generated audio in blocks through the model, so memory must not depend on the length.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import tempfile
 import time
 
 import numpy as np
@@ -68,6 +70,29 @@ def files(args) -> list[dict]:
     return rows
 
 
+def age(args) -> list[dict]:
+    """Time of a frame and memory as a stream of an exported graph grows old, in ten parts of its life."""
+    from deepvqe_hub.onnx import OnnxStream, export
+
+    rng, rows = np.random.default_rng(0), []
+    with tempfile.TemporaryDirectory() as folder:
+        stream = OnnxStream(export(random_model(args.models[0]), f"{folder}/model.onnx"))
+    frames = round(max(args.minutes) * 60 * stream.sample_rate / stream.hop_length / 10)
+    print("| minutes | p50 ms | p99 ms | peak MB |\n|---|---|---|---|")
+    for part in range(1, 11):
+        times = np.empty(frames)
+        for index in range(frames):
+            waves = rng.standard_normal((1 + stream.farend, stream.hop_length), np.float32) * np.float32(0.05)
+            before = time.thread_time()
+            stream(*waves)
+            times[index] = time.thread_time() - before
+        p50, p99 = np.percentile(times * 1e3, [50, 99])
+        minutes = part * frames * stream.hop_length / stream.sample_rate / 60
+        rows.append({"minutes": minutes, "p50_ms": p50, "p99_ms": p99, "peak_mb": peak_memory()})
+        print(f"| {minutes:.0f} | {p50:.3f} | {p99:.3f} | {rows[-1]['peak_mb']} |", flush=True)
+    return rows
+
+
 def naive_align(block, mic: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
     """The alignment with all delayed copies of the far end built, (batch, channels, dmax, frames, bins)."""
     from torch.nn import functional as F
@@ -117,7 +142,7 @@ def align(args) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("streams", "files", "align"))
+    parser.add_argument("what", choices=(kinds := {"streams": streams, "files": files, "age": age, "align": align}))
     parser.add_argument("models", nargs="*", default=["deepvqe-s"])
     parser.add_argument("--sizes", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--rounds", type=int, default=20)
@@ -127,7 +152,7 @@ def main() -> None:
     parser.add_argument("--json")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    save(args.json, {args.what: {"streams": streams, "files": files, "align": align}[args.what](args)})
+    save(args.json, {args.what: kinds[args.what](args)})
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class SpeechLoss(nn.Module):
         compression: float = 0.3,
         complex_weight: float = 30.0,
         magnitude_weight: float = 70.0,
-        sisdr_weight: float = 0.1,
+        sisdr_weight: float = 0.5,
         asymmetric_weight: float = 0.0,
         silence_weight: float = 0.0,
         level_floor_db: float = -60.0,

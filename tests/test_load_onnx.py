@@ -81,7 +81,7 @@ def test_streams_side_by_side(tmp_path):
     joined = np.concatenate([*parts, stream.flush()], 1)
     with torch.no_grad():
         np.testing.assert_allclose(joined, model(noisy).numpy(), atol=1e-5)
-    with pytest.raises(ValueError, match="take .3, time"):
+    with pytest.raises(ValueError, match=r"take .3, time"):
         stream(np.zeros((2, 256), "f4"))
     pair = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "pair.onnx", batch_size=2))
     with pytest.raises(ValueError, match="multiple"):
