@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny import CONFIG
 
 import deepvqe_hub
 from deepvqe_hub import EnhancementModel, metrics
 from deepvqe_hub.cli import compare, main
 from deepvqe_hub.hub import save_folder
 from deepvqe_hub.models.complexity import count_model
-from tests.tiny import CONFIG
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import soundfile
 
 pytest.importorskip("matplotlib")
 
+from tiny import FAREND, OPTIONS
+
 import deepvqe_hub
 from deepvqe_hub import EnhancementModel
 from deepvqe_hub.cli import main
@@ -22,19 +24,7 @@ from deepvqe_hub.hub import save_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACE = ROOT / "examples" / "space"
-CONFIG = {
-    "network": "DeepVQE",
-    "options": {
-        "channels": [4, 6, 6],
-        "decoder_channels": [6, 4],
-        "encoder_residual": [False] * 3,
-        "decoder_residual": [False] * 3,
-        "hidden": 8,
-        "farend_channels": [2, 3],
-        "align_hidden": 2,
-        "dmax": 8,
-    },
-}
+CONFIG = {"network": "DeepVQE", "options": {**OPTIONS, **FAREND, "dmax": 8}}
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny import FAREND, OPTIONS
 
 import deepvqe_hub
 from deepvqe_hub import EnhancementModel, models
@@ -26,14 +27,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 README = ROOT / "README.md"
 REASONS = ("network", "needs ", "starts a server", "measures", "trains", "the path is the reader's")
-TINY = {
-    "channels": [4, 6, 6],
-    "decoder_channels": [6, 4],
-    "encoder_residual": [False] * 3,
-    "decoder_residual": [False] * 3,
-    "hidden": 8,
-}
-FAREND = {"farend_channels": [2, 3], "align_hidden": 2, "dmax": 63}
 # Packages of extras that pages use; without them the page is skipped.
 EXTRAS = {
     "tutorials/speechbrain.md": ["speechbrain"],
@@ -104,7 +97,7 @@ def stand_ins(tmp_path_factory, monkeypatch):
     from deepvqe_hub.hub import load
 
     def tiny(farend):
-        return EnhancementModel.from_config({"options": TINY | (FAREND if farend else {})}).eval()
+        return EnhancementModel.from_config({"options": OPTIONS | (FAREND if farend else {})}).eval()
 
     def loading(name_or_path, *, revision=None, device=None, **options):
         entry = registry.ENTRIES.get(str(name_or_path))

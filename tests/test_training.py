@@ -13,24 +13,16 @@ pytest.importorskip("speechbrain")
 import speechbrain as sb
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger
+from tiny import FAREND, OPTIONS
 
 from deepvqe_hub.losses import SpeechLoss
 from deepvqe_hub.training import EnhancementBrain, SafeCheckpointer, WarmupCosine, curve, init_from
 from deepvqe_hub.training.brain import MovingAverage
 
-TINY = {
-    "channels": [4, 6, 6],
-    "decoder_channels": [6, 4],
-    "encoder_residual": [False] * 3,
-    "decoder_residual": [False] * 3,
-    "hidden": 8,
-}
-FAREND = {"farend_channels": [2, 3], "align_hidden": 2, "dmax": 4}
-
 
 def tiny(seed=0, **options):
     torch.manual_seed(seed)
-    return EnhancementModel("DeepVQE", {**TINY, **options})
+    return EnhancementModel("DeepVQE", {**OPTIONS, **options})
 
 
 def test_init_from_same_model_copies_everything():
@@ -43,7 +35,7 @@ def test_init_from_same_model_copies_everything():
 
 def test_echo_canceller_starts_as_the_noise_suppressor(lively):
     """Equal outputs at first, whatever the far end plays; the additional inputs can learn."""
-    source, model = lively(tiny(1)), lively(tiny(2, **FAREND))
+    source, model = lively(tiny(1)), lively(tiny(2, **FAREND, dmax=4))
     report = init_from(model, source)
     assert report["widened"] == ["network.enblock3.conv.weight"]
     assert all("farblock" in name or "align" in name for name in report["fresh"])
@@ -63,10 +55,10 @@ def test_init_from_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"options": {**TINY, "hidden": 9}}, "gru"), ({"stft": {"window": "hann"}}, "stft")],
+    [({"options": {**OPTIONS, "hidden": 9}}, "gru"), ({"stft": {"window": "hann"}}, "stft")],
 )
 def test_init_from_says_what_does_not_fit(change, word):
-    config = {"network": "DeepVQE", "options": TINY} | change
+    config = {"network": "DeepVQE", "options": OPTIONS} | change
     model = tiny()
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match=word):
