@@ -72,9 +72,10 @@ def run(args: argparse.Namespace) -> int:
             _say(args, f"there are no weights for {label}, so its quality is left open")
             continue
         _say(args, f"scoring {label}")
-        summary = _score(args, name, cases, metrics)
-        rows[label]["quality"] = summary
-        rows[UNPROCESSED]["quality"] = {metric: entry.get("noisy", {}) for metric, entry in summary.items()}
+        first = "quality" not in rows[UNPROCESSED]
+        summary = rows[label]["quality"] = _score(args, name, cases, metrics, score_noisy=first)
+        if first:
+            rows[UNPROCESSED]["quality"] = {metric: entry.get("noisy", {}) for metric, entry in summary.items()}
 
     rows = list(rows.values())
     print(report.render(table(rows, metrics, intervals=args.markdown), args.markdown))
@@ -151,13 +152,15 @@ def _has_weights(name: str) -> bool:
     return entry is None or entry.embedded or entry.repo_id is not None
 
 
-def _score(args: argparse.Namespace, model: str, cases: list, metrics: list[str]) -> dict:
+def _score(args: argparse.Namespace, model: str, cases: list, metrics: list[str], score_noisy: bool) -> dict:
     """Summary of the scores of a model; what could not be scored is said."""
     from deepvqe_hub.metrics import report
     from deepvqe_hub.metrics.evaluation import evaluate_files
 
     jobs = args.jobs if args.jobs > 0 else cores()
-    results = evaluate_files(cases, metrics=metrics, model=model, jobs=jobs, progress=not args.quiet)
+    results = evaluate_files(
+        cases, metrics=metrics, model=model, score_noisy=score_noisy, jobs=jobs, progress=not args.quiet
+    )
     for line in report.unscored(results):
         print(f"deepvqe: {model}: {line}", file=sys.stderr)
     return report.summarise(results, metrics)
