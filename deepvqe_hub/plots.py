@@ -113,7 +113,7 @@ def plot_comparison(
         ax.axhline(unprocessed, color="gray", linestyle=":")
         ax.annotate("unprocessed", (0.99, unprocessed), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     ax.set(xscale="log", xlabel=cost, ylabel=quality)
-    ax.margins(x=0.2)
+    ax.margins(x=0.25)
     ax.grid(alpha=0.3)
     _save(figure, path, overwrite)
 
