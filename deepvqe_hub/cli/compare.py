@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     report.check_writable([path for path in (args.output, args.plot) if path], args.force)
     if args.seconds < 1:
         raise CommandError("--seconds must be at least 1")
+    if args.plot:  # whether it can draw is better known before the work
+        from deepvqe_hub.plots import Point, plot_comparison
 
     rows = {label: {"model": label, **describe(name)} for label, name in models.items()}  # all can be loaded
     for label, name in models.items():
@@ -82,8 +84,6 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         report.write_files({args.output: report.to_csv([_flat(row) for row in rows])}, args.force)
     if args.plot:
-        from deepvqe_hub.plots import Point, plot_comparison
-
         heading, unit, _ = COSTS[args.plot_cost]
         points = [
             Point(row["model"], row[args.plot_cost] / unit, row["quality"][quality], row["streams"])
