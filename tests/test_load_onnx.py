@@ -91,3 +91,14 @@ def test_streams_side_by_side(tmp_path):
 def test_a_graph_runs_on_the_processor(tmp_path):
     with pytest.raises(ValueError, match="CPU"):
         deepvqe_hub.load(tmp_path / "model.onnx", device="cuda")
+    with pytest.raises(ValueError, match="quantize"):  # too late for an exported graph
+        deepvqe_hub.load(tmp_path / "model.onnx", quantize=True)
+
+
+def test_several_channels_with_a_far_end(tmp_path):
+    options = {**TINY["options"], "farend_channels": [2, 3], "align_hidden": 2, "dmax": 8}
+    model = deepvqe_hub.EnhancementModel.from_config({**TINY, "options": options}).eval()
+    graph = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "model.onnx"))
+    mic, far = np.random.default_rng(0).standard_normal((2, 30000, 2)).astype("f4") * 0.1
+    wanted = deepvqe_hub.enhance(model, mic, 16000, far)
+    np.testing.assert_allclose(deepvqe_hub.enhance(graph, mic, 16000, far), wanted, atol=1e-5)

@@ -53,11 +53,15 @@ def one_by_one(model, jobs: list[Job], settings: Settings, quiet: bool) -> list[
 
 
 def in_processes(model, jobs: list[Job], settings: Settings, processes: int, threads: int, quiet: bool) -> list[Result]:
+    import torch
+
+    # Networks travel over the CPU; an exported graph is opened again from its file.
+    device = next(model.parameters()).device if isinstance(model, torch.nn.Module) else None
     pool = ProcessPoolExecutor(
         processes,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(pickle.dumps(model), threads),
+        initargs=(pickle.dumps(model if device is None else model.cpu()), device, threads),
     )
     try:
         with _handled(signal.SIGINT, signal.SIG_IGN):  # inherited: Ctrl-C is this process's to handle
@@ -80,13 +84,15 @@ def in_processes(model, jobs: list[Job], settings: Settings, processes: int, thr
 _worker_model = None
 
 
-def _start_worker(pickled_model: bytes, threads: int) -> None:
+def _start_worker(pickled_model: bytes, device, threads: int) -> None:
     global _worker_model
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unfinished outputs are removed on the way out
     import torch
 
     torch.set_num_threads(threads)
     _worker_model = pickle.loads(pickled_model)
+    if device is not None:
+        _worker_model.to(device)
 
 
 def _work(job: Job, settings: Settings) -> Result:

@@ -112,6 +112,7 @@ def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
 
     threads, quantize = options.pop("threads", 1), options.pop("quantize", False)
     if Path(source).suffix.lower() == ".onnx":
+        _refuse(options | ({"quantize": True} if quantize else {}), revision, f"the exported graph {source}")
         try:
             return OnnxModel(source, threads=threads)
         except ValueError as error:
