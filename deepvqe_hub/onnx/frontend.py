@@ -23,7 +23,7 @@ def bases(stft: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def analyse(g: Graph, wave: str, name: str, stft: dict, batch: int, frames: int) -> str:
-    """New samples (B, T * hop) -> spectra (B, T * bins, 2), remembering the samples that the next frames begin with."""
+    """New samples (B, T * hop) -> spectra (T * B * bins, 2), remembering the samples that later frames begin with."""
     hop, overlap = stft["hop_length"], stft["win_length"] - stft["hop_length"]
     parts = stft["win_length"] // hop
     old = g.remember(f"{name}.past", (batch, overlap))
@@ -31,18 +31,16 @@ def analyse(g: Graph, wave: str, name: str, stft: dict, batch: int, frames: int)
     g.update(f"{name}.past", g.slice(x, frames * hop, frames * hop + overlap, 1))
     hops = g.constant(np.arange(frames)[:, None] + np.arange(parts))
     x = g.op("Gather", g.reshape(x, batch, frames + parts - 1, hop), hops, axis=1)
-    x = g.linear(g.reshape(x, batch * frames, parts * hop), bases(stft)[0])
-    return g.reshape(x, batch, -1, 2)
+    x = g.reshape(g.swap(x, batch, frames, parts * hop), frames * batch, parts * hop)
+    return g.reshape(g.linear(x, bases(stft)[0]), -1, 2)
 
 
 def synthesise(g: Graph, spec: str, stft: dict, batch: int, frames: int) -> str:
-    """Spectra (B, T * bins, 2) -> complete samples (B, T * hop); remembers the sums that later frames add to."""
+    """Spectra (T * B * bins, 2) -> complete samples (B, T * hop); remembers the sums that later frames add to."""
     hop, overlap = stft["hop_length"], stft["win_length"] - stft["hop_length"]
     behind = overlap // hop
-    x = g.linear(g.reshape(spec, batch * frames, stft["win_length"] + 2), bases(stft)[1])
-    parts = g.op(
-        "Split", g.reshape(x, batch, frames, behind + 1, hop), outputs=behind + 1, axis=2, num_outputs=behind + 1
-    )
+    x = g.linear(g.reshape(spec, frames * batch, stft["win_length"] + 2), bases(stft)[1])
+    parts = g.op("Split", g.swap(x, frames, batch, behind + 1, hop), outputs=behind + 1, axis=2, num_outputs=behind + 1)
     total = g.remember("synthesis.tail", (batch, overlap))
     total = g.op("Pad", total, g.constant([0, 0, 0, frames * hop], np.int64))
     for i, part in enumerate(parts):

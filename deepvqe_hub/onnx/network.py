@@ -1,13 +1,15 @@
 """The graph of one streaming step of DeepVQE, written from the modules and their weights.
 
-Layout: a feature map is (batch, frames * bins, channels), so that every convolution is one matrix product. What it
-needs beside its input is remembered in the same layout; an extra row of zeros stands for everything off the frequency
-axis, and one Gather by constant indices picks all rows that an output sees (stride and padding are in the indices).
+Layout: a feature map is a matrix, a row for each (frame, stream, bin) and a column for each channel, so that every
+convolution is one matrix product. The last frames stand in a ring of such rows, which a call overwrites where it is
+oldest, in place: nothing moves. A last row of zeros stands for everything off the frequency axis, and one Gather picks
+all rows that an output sees. Its indices are constants, a table for each place in the ring; stride and padding are in
+them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import nn
@@ -17,6 +19,8 @@ from deepvqe_hub.models.causal import CausalConv2d, SubpixelConv2d
 from deepvqe_hub.models.deepvqe import DeepVQE
 from deepvqe_hub.models.mask import ComplexConvolvingMask
 from deepvqe_hub.onnx.builder import Graph
+
+MASK_TAPS = 3  # frames and bins
 
 
 @dataclass
@@ -28,41 +32,54 @@ class Step:
     batch: int = 1
     frames: int = 1
     quantize: bool = False
+    places: int = field(init=False)
+    """Calls after which rings are full: their length is a multiple of a call's frames, at least what is looked at."""
+
+    def __post_init__(self):
+        taps = max(m.kernel_size[0] for m in self.network.modules() if isinstance(m, CausalConv2d))
+        self.places = -(-(max(taps, MASK_TAPS) - 1) // self.frames) + 1
+        g = self.graph
+        place = g.remember("place", (1,), np.int64)
+        following = g.op("Add", place, g.constant([1], np.int64))
+        g.update("place", g.op("Mod", following, g.constant([self.places], np.int64)))
+        self._place, self._chosen = g.reshape(place), {}
+
+    def here(self, tables: np.ndarray) -> str:
+        """Of ``tables``, (places, ...), the one for the place where this call stands."""
+        tables = self.graph.constant(tables)
+        if tables not in self._chosen:
+            self._chosen[tables] = self.graph.op("Gather", tables, self._place, axis=0)
+        return self._chosen[tables]
 
     def rows(self, spec: str, bins: int) -> str:
-        """(B, F, T, 2) -> (B, T * F, 2)."""
-        spec = spec if self.frames == 1 else self.graph.op("Transpose", spec, perm=[0, 2, 1, 3])
-        return self.graph.reshape(spec, self.batch, self.frames * bins, 2)
+        """(B, F, T, 2) -> (T * B * F, 2)."""
+        return self.graph.reshape(self.graph.swap(spec, self.batch * bins, self.frames, 2), -1, 2)
 
     def spectrum(self, rows: str, bins: int) -> str:
-        """(B, T * F, 2) -> (B, F, T, 2)."""
-        if self.frames == 1:
-            return self.graph.reshape(rows, self.batch, bins, 1, 2)
-        return self.graph.op("Transpose", self.graph.reshape(rows, self.batch, self.frames, bins, 2), perm=[0, 2, 1, 3])
-
-    def maps(self, x: str, channels: int) -> str:
-        """Rows of all streams and frames, (B * n, C), as (B, n, C)."""
-        return self.graph.reshape(x, self.batch, -1, channels)
+        """(T * B * F, 2) -> (B, F, T, 2)."""
+        rows = self.graph.swap(rows, self.frames, self.batch * bins, 2)
+        return self.graph.reshape(rows, self.batch, bins, self.frames, 2)
 
     def conv(self, x: str, conv: CausalConv2d, key: str) -> str:
-        """A causal convolution: (B, T * F, C) -> (B * T * F', C')."""
-        g, (taps, width), bins = self.graph, conv.kernel_size, conv.bins
-        x = self.behind_past(x, f"{key}.past", taps - 1, bins, conv.in_channels)
+        """A causal convolution: (T * B * F, C) -> (T * B * F', C')."""
+        g = self.graph
         weight = conv.weight.detach().numpy().transpose(2, 3, 1, 0).reshape(-1, conv.out_channels)
-        index = g.constant(patch_rows(self.frames, bins, taps, width, conv.stride[1]), np.int64)
-        # The spectrum itself has too wide a range for 8 bits, and its layer is a hundredth of the work.
-        quantized = g.quantize(x) if self.quantize and conv.in_channels > 2 else None
-        x = g.reshape(g.op("Gather", quantized[0] if quantized else x, index, axis=1), -1, len(weight))
         bias = conv.bias.detach().numpy()
-        return g.linear8((x, *quantized[1:]), weight, bias) if quantized else g.linear(x, weight, bias)
+        x, rows = self.ring(f"{key}.past", x, conv.bins, conv.in_channels, conv.kernel_size, conv.stride[1])
+        # The spectrum itself has too wide a range for 8 bits, and its layer is a hundredth of the work.
+        x, *scale = g.quantize(x) if self.quantize and conv.in_channels > 2 else [x]
+        x = g.reshape(g.op("Gather", x, rows, axis=0), -1, len(weight))
+        return g.linear8((x, *scale), weight, bias) if scale else g.linear(x, weight, bias)
 
-    def behind_past(self, x: str, name: str, past: int, bins: int, channels: int) -> str:
-        """``x`` behind the frames that state ``name`` remembers and before the row of zeros."""
-        g, frames = self.graph, self.frames
-        old = g.remember(name, (self.batch, past * bins, channels))
-        x = g.op("Concat", old, x, g.constant(np.zeros((self.batch, 1, channels), np.float32)), axis=1)
-        g.update(name, g.slice(x, frames * bins, (frames + past) * bins, 1))
-        return x
+    def ring(
+        self, name: str, x: str, bins: int, channels: int, kernel: tuple[int, int], stride: int = 1
+    ) -> tuple[str, str]:
+        """Put ``x``, (T * B * F, C), into ring ``name``; returns the ring and the rows of it that each output sees."""
+        g, shape = self.graph, (self.places, self.frames, self.batch, bins)
+        ring = g.remember(name, (np.prod(shape).item() + 1, channels), in_place=True)
+        new = np.arange(np.prod(shape)).reshape(self.places, -1, 1)
+        ring = g.update(name, g.op("ScatterND", ring, self.here(new), x))
+        return ring, self.here(patch_rows(*shape, kernel, stride))
 
     def product(self, x: str, weight: np.ndarray, bias: np.ndarray) -> str:
         """A linear layer on rows: (n, K) -> (n, N)."""
@@ -70,18 +87,20 @@ class Step:
         return g.linear8(g.quantize(x), weight, bias) if self.quantize else g.linear(x, weight, bias)
 
     def elu(self, x: str) -> str:
-        return self.graph.op("Elu", x)
+        """In operators that onnxruntime has vector code for; its own Elu takes twice their time."""
+        g = self.graph
+        below = g.op("Exp", g.op("Min", x, g.constant(0, np.float32)))
+        return g.op("Max", x, g.op("Add", below, g.constant(-1, np.float32)))
 
     def residual(self, x: str, block, key: str) -> str:
-        """(B, T * F, C) -> (B, T * F, C)."""
+        """(T * B * F, C) -> (T * B * F, C)."""
         if block is None:
             return x
-        y = self.elu(self.conv(x, block.conv, f"{key}.conv"))
-        return self.graph.op("Add", self.maps(y, block.conv.out_channels), x)
+        return self.graph.op("Add", self.elu(self.conv(x, block.conv, f"{key}.conv")), x)
 
     def encoder(self, x: str, block, key: str) -> str:
         x = self.elu(self.conv(x, block.conv, f"{key}.conv"))
-        return self.residual(self.maps(x, block.conv.out_channels), block.resblock, f"{key}.resblock")
+        return self.residual(x, block.resblock, f"{key}.resblock")
 
     def bottleneck(self, x: str, block, bins: int) -> str:
         """GRU and linear layer; the weights' inputs and outputs are reordered from channel-major to bin-major."""
@@ -91,14 +110,12 @@ class Step:
         order = np.arange(size).reshape(channels, bins).T.ravel()
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         w_in, w_hidden, b_in, b_hidden = (getattr(gru, name).detach().numpy() for name in names)
-        x = self.product(g.reshape(x, self.batch * self.frames, size), w_in[:, order].T, b_in)
+        x = self.product(g.reshape(x, self.frames * self.batch, size), w_in[:, order].T, b_in)
+        inputs = g.op("Split", x, outputs=self.frames, num_outputs=self.frames) if self.frames > 1 else [x]
         state = g.remember("bottle.gru.hidden", (self.batch, hidden))
         outputs = []
-        for t in range(self.frames):
+        for now in inputs:
             y = self.product(state, w_hidden.T, b_hidden)
-            now = x
-            if self.frames > 1:
-                now = g.op("Gather", g.reshape(x, self.batch, self.frames, -1), g.constant(t), axis=1)
             parts = [g.constant([2 * hidden, hidden], np.int64)]
             gates_x, new_x = g.op("Split", now, *parts, outputs=2, axis=1)
             gates_h, new_h = g.op("Split", y, *parts, outputs=2, axis=1)
@@ -106,13 +123,11 @@ class Step:
             reset, keep = g.op("Split", gates, g.constant([hidden, hidden], np.int64), outputs=2, axis=1)
             new = g.op("Tanh", g.op("Add", new_x, g.op("Mul", reset, new_h)))
             state = g.op("Add", new, g.op("Mul", keep, g.op("Sub", state, new)))
-            outputs.append(g.reshape(state, self.batch, 1, hidden))
-        g.update("bottle.gru.hidden", state)
-        y = outputs[0] if self.frames == 1 else g.op("Concat", *outputs, axis=1)
-        y = self.product(
-            g.reshape(y, -1, hidden), block.fc.weight.detach().numpy()[order].T, block.fc.bias.detach().numpy()[order]
-        )
-        return g.reshape(y, self.batch, -1, channels)
+            outputs.append(state)
+        outputs[-1] = g.update("bottle.gru.hidden", state)
+        y = outputs[0] if self.frames == 1 else g.op("Concat", *outputs, axis=0)
+        y = self.product(y, block.fc.weight.detach().numpy()[order].T, block.fc.bias.detach().numpy()[order])
+        return g.reshape(y, -1, channels)
 
     def decoder(self, x: str, skip: str, block, key: str) -> str:
         g, conv = self.graph, block.deconv.conv
@@ -120,32 +135,30 @@ class Step:
         x = self.residual(x, block.resblock, f"{key}.resblock")
         x = self.conv(x, conv, f"{key}.deconv.conv")
         x = self.elu(x) if block.activation else x
-        x = self.maps(x, conv.out_channels // 2)  # rows (frame, bin, group)
-        return g.op("Gather", x, g.constant(subpixel_rows(self.frames, conv.bins, block.deconv), np.int64), axis=1)
+        x = g.reshape(x, -1, conv.out_channels // 2)  # rows (frame, stream, bin, group)
+        rows = subpixel_rows(self.frames * self.batch, conv.bins, block.deconv)
+        return g.op("Gather", x, g.constant(rows, np.int64), axis=0)
 
     def skip(self, x: str, skip: str, conv: nn.Conv2d) -> str:
-        g, weight = self.graph, conv.weight.detach().numpy()[:, :, 0, 0].T
-        y = self.product(g.reshape(skip, -1, conv.in_channels), weight, conv.bias.detach().numpy())
-        return g.op("Add", x, self.maps(y, conv.out_channels))
+        y = self.product(skip, conv.weight.detach().numpy()[:, :, 0, 0].T, conv.bias.detach().numpy())
+        return self.graph.op("Add", x, y)
 
     def features(self, spec: str) -> str:
-        """Power-law compression: (B, T * F, 2) -> (B, T * F, 2)."""
+        """Power-law compression: (T * B * F, 2) -> (T * B * F, 2)."""
         g = self.graph
-        power = g.op("ReduceSum", g.op("Mul", spec, spec), g.constant([2], np.int64))
+        power = g.op("ReduceSum", g.op("Mul", spec, spec), g.constant([1], np.int64))
         power = g.op("Add", power, g.constant(1e-12, np.float32))
         return g.op("Mul", spec, g.op("Pow", power, g.constant((self.network.compression - 1) / 2, np.float32)))
 
     def mask(self, mask: str, spec: str, bins: int) -> str:
-        """The complex convolving mask: 27 channels and spectra, (B, T * F, .) -> (B, T * F, 2)."""
+        """The complex convolving mask: 27 channels and spectra, (T * B * F, .) -> (T * B * F, 2)."""
         g = self.graph
-        x = self.behind_past(spec, "ccm.past", 2, bins, 2)
-        taps = g.op("Gather", x, g.constant(patch_rows(self.frames, bins, 3, 3, 1), np.int64), axis=1)
-        weights = g.linear(g.reshape(mask, -1, 27), mask_weights())
-        x = g.op("Mul", g.reshape(weights, -1, 2, 18), g.reshape(taps, -1, 1, 18))
+        taps = g.op("Gather", *self.ring("ccm.past", spec, bins, 2, (MASK_TAPS, MASK_TAPS)), axis=0)
+        x = g.op("Mul", g.reshape(g.linear(mask, mask_weights()), -1, 2, 18), g.reshape(taps, -1, 1, 18))
         return g.op("ReduceSum", x, g.constant([2], np.int64), keepdims=0)
 
     def align(self, mic: str, far: str, block: AlignBlock) -> str:
-        """The microphone's features and the aligned far end's: two (B, T * F, .) -> (B, T * F, C_mic + C_far).
+        """The microphone's features and the aligned far end's: two (T * B * F, .) -> (T * B * F, C_mic + C_far).
 
         The past is kept in rings of L = dmax + T - 1 frames, of which a call overwrites T: nothing moves, so that the
         cost of a frame is the arithmetic. A position says where in the rings the next frame goes.
@@ -158,10 +171,10 @@ class Step:
         slots = g.op("Mod", g.op("Add", position, g.constant(np.arange(t))), size)
 
         queries = self.projection(mic, block.pconv_mic, bins**-0.5)
-        queries = g.op("Transpose", g.reshape(queries, b, t, bins, hidden), perm=[0, 3, 2, 1])
-        keys = g.reshape(self.projection(far, block.pconv_ref), b, t, bins, hidden)
-        keys = self.into_ring("align.keys", g.op("Transpose", keys, perm=[0, 3, 1, 2]), slots, (b, hidden), ring, bins)
-        features = g.reshape(far, b, t, bins * channels)
+        queries = g.op("Transpose", g.reshape(queries, t, b, bins, hidden), perm=[1, 3, 2, 0])
+        keys = g.reshape(self.projection(far, block.pconv_ref), t, b, bins, hidden)
+        keys = self.into_ring("align.keys", g.op("Transpose", keys, perm=[1, 3, 0, 2]), slots, (b, hidden), ring, bins)
+        features = g.swap(far, t, b, bins * channels)
         features = self.into_ring("align.features", features, slots, (b,), ring, bins * channels)
 
         # From slots of the ring to delays, oldest first, and back: frame i of this call stands in slot slots[i].
@@ -182,11 +195,11 @@ class Step:
         weights = g.op("Pad", weights, g.constant([0] * 7 + [t - 1], np.int64)) if t > 1 else weights
         weights = g.op("Gather", g.reshape(weights, b, t * ring), by_slot, axis=1)
         aligned = g.op("MatMul", weights, features)
-        return g.op("Concat", mic, g.reshape(aligned, b, t * bins, channels), axis=2)
+        return g.op("Concat", mic, g.reshape(g.swap(aligned, b, t, bins * channels), -1, channels), axis=1)
 
     def projection(self, x: str, conv: nn.Conv2d, scale: float = 1.0) -> str:
         weight, bias = conv.weight.detach().numpy()[:, :, 0, 0].T, conv.bias.detach().numpy()
-        return self.graph.linear(self.graph.reshape(x, -1, conv.in_channels), weight * scale, bias * scale)
+        return self.graph.linear(x, weight * scale, bias * scale)
 
     def into_ring(self, name: str, x: str, slots: str, lead: tuple[int, ...], ring: int, width: int) -> str:
         """Write ``x``, (*lead, T, width), to the slots of the ring ``name``, (*lead, ring, width)."""
@@ -198,13 +211,13 @@ class Step:
         return g.update(name, new)
 
     def write(self, spec: str, farend: str | None = None) -> str:
-        """The whole network, (B, T * F, 2) -> (B, T * F, 2)."""
+        """The whole network, (T * B * F, 2) -> (T * B * F, 2)."""
         g, network, x, skips = self.graph, self.network, self.features(spec), []
         for i in range(network.depth):
             if i == 2 and farend:
                 far = self.encoder(self.features(farend), network.farblock1, "farblock1")
                 far = self.encoder(far, network.farblock2, "farblock2")
-                x = self.align(x, far, network.align) if network.align else g.op("Concat", x, far, axis=2)
+                x = self.align(x, far, network.align) if network.align else g.op("Concat", x, far, axis=1)
             x = self.encoder(x, network.get_submodule(f"enblock{i + 1}"), f"enblock{i + 1}")
             skips.append(x)
         bins = network.get_submodule(f"deblock{network.depth}").deconv.conv.bins
@@ -226,16 +239,20 @@ class Step:
         )
 
 
-def patch_rows(frames: int, bins: int, taps: int, width: int, stride: int) -> np.ndarray:
-    """Rows that each output of a convolution sees: (frames * out_bins, taps * width).
+def patch_rows(places: int, frames: int, batch: int, bins: int, kernel: tuple[int, int], stride: int) -> np.ndarray:
+    """Rows of a ring that each output of a convolution sees: (places, frames * batch * out_bins, taps * width).
 
-    They are rows of ``taps - 1 + frames`` frames of ``bins`` rows each and, for bins off the axis, a last one of zeros.
+    The ring holds rows (place, frame, stream, bin) and a last one of zeros, for bins off the axis.
     """
-    out_bins = (bins - 1) // stride + 1
-    frame = np.arange(frames)[:, None, None, None] + np.arange(taps)[:, None]
-    bin_ = np.arange(out_bins)[:, None, None] * stride + np.arange(width) - width // 2
-    rows = np.where((bin_ >= 0) & (bin_ < bins), frame * bins + bin_, (frames + taps - 1) * bins)
-    return rows.reshape(frames * out_bins, taps * width)
+    taps, width = kernel
+    place, frame, stream, bin_, tap, offset = np.ogrid[
+        :places, :frames, :batch, : (bins - 1) // stride + 1, :taps, :width
+    ]
+    frame = (place * frames + frame + tap - taps + 1) % (places * frames)
+    bin_ = bin_ * stride + offset - width // 2
+    rows = (frame * batch + stream) * bins + bin_
+    rows = np.where((bin_ >= 0) & (bin_ < bins), rows, places * frames * batch * bins)
+    return rows.reshape(places, -1, taps * width)
 
 
 def mask_weights() -> np.ndarray:
