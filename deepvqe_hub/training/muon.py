@@ -1,7 +1,7 @@
 """Muon: momentum whose update is made orthogonal, for weights that multiply something.
 
-K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024, for the method; J. Liu et al., "Muon is
-scalable for LLM training", arXiv 2502.16982, section 2.2, for a step of the length of AdamW's whatever the shape.
+K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024, for the method; J. Liu et al., "Muon
+is scalable for LLM training", arXiv 2502.16982, section 2.2, for a step of the length of AdamW's whatever the shape.
 """
 
 from __future__ import annotations
