@@ -17,7 +17,7 @@ from common import save
 
 from deepvqe_hub import EnhancementModel
 from deepvqe_hub.losses import SpeechLoss
-from deepvqe_hub.training import Muon
+from deepvqe_hub.optim import Muon
 
 
 def step_seconds(name: str, args) -> np.ndarray:

@@ -4,7 +4,6 @@ from deepvqe_hub.training.brain import EnhancementBrain
 from deepvqe_hub.training.checkpoints import SafeCheckpointer
 from deepvqe_hub.training.echo import EchoBrain, with_recordings
 from deepvqe_hub.training.hparams import load_hparams
-from deepvqe_hub.training.muon import Muon
 from deepvqe_hub.training.publishing import publish
 from deepvqe_hub.training.recipe import train
 from deepvqe_hub.training.schedule import WarmupCosine
@@ -13,7 +12,6 @@ from deepvqe_hub.training.transfer import init_from
 __all__ = [
     "EchoBrain",
     "EnhancementBrain",
-    "Muon",
     "SafeCheckpointer",
     "WarmupCosine",
     "init_from",

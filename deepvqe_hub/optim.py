@@ -1,4 +1,4 @@
-"""Muon: momentum whose update is made orthogonal, for weights that multiply something.
+"""An optimizer that PyTorch does not have for convolutions: Muon, momentum whose update is made orthogonal.
 
 K. Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024, for the method; J. Liu et al., "Muon
 is scalable for LLM training", arXiv 2502.16982, section 2.2, for a step of the length of AdamW's whatever the shape.

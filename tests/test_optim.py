@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepvqe_hub.training.muon import Muon, orthogonal
+from deepvqe_hub.optim import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16)])
