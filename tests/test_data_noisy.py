@@ -164,6 +164,19 @@ def test_speed_moves_pitch_and_keeps_length(pools):
     assert {data[i]["speech"].shape for i in range(4)} == {(RATE,)}
 
 
+def test_noise_at_half_speed_is_an_octave_lower():
+    class Tone:
+        sample_rate = RATE
+
+        def noise(self, rng, samples):
+            return np.sin(2 * np.pi * 1000 / RATE * np.arange(samples)).astype(np.float32)
+
+    for speed, hertz in ((1.0, 1000), (0.5, 500), (1.5, 1500)):
+        data = NoisySpeech(Tone(), Tone(), segment_seconds=1.0, noise_speed=(speed, speed))
+        noise = data.draw_noise(np.random.default_rng(0))
+        assert len(noise) == RATE and np.argmax(np.abs(np.fft.rfft(noise))) == hertz
+
+
 def test_codec_keeps_length_and_alignment(pools):
     data = NoisySpeech(*pools, segment_seconds=1.0, codec_p=1.0, level_dbfs=(-25.0, -20.0), **PLAIN)
     batch = batch_of(data, 3)

@@ -125,10 +125,10 @@ class EchoSpeech(NoisySpeech):
         """The far-end signal, `(time,)`, at no particular level."""
         is_noise, is_noisy = rng.random() < self.far_noise_p, rng.random() < self.far_noisy_p
         if is_noise:
-            return self.noise.noise(rng, self.samples)
+            return self.draw_noise(rng)
         speech = self.draw_turns(rng, speaker)
         if is_noisy:
-            noise = self.noise.noise(rng, self.samples)
+            noise = self.draw_noise(rng)
             powers = active_power(torch.from_numpy(np.stack([speech, noise])), self.sample_rate).numpy()
             ratio = np.sqrt(powers[0] / max(powers[1], 1e-10)) * 10 ** (-rng.uniform(*self.far_snr_db) / 20)
             speech = speech + np.float32(ratio) * noise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -41,6 +43,7 @@ class NoisySpeech(Dataset):
         clean_only_p: chance of no noise.
         speed: range of playback speed of the speech, log-uniform: pitch and formants move together, so
             that a few speakers become many. Off at `(1.0, 1.0)`; `(0.9, 1.12)` sounds natural.
+        noise_speed: the same for each noise, where a wider range does no harm.
         codec_p: chance that the mixture is coded as MP3 or Opus and decoded again; slow (25 to 100 ms for
             4 s, on the CPU) and off by default.
         sample_rate: in Hz; that of the pools.
@@ -75,6 +78,7 @@ class NoisySpeech(Dataset):
         noise_only_p: float = 0.04,
         clean_only_p: float = 0.03,
         speed: Range = (1.0, 1.0),
+        noise_speed: Range = (1.0, 1.0),
         codec_p: float = 0.0,
         sample_rate: int = 16000,
     ):
@@ -97,7 +101,7 @@ class NoisySpeech(Dataset):
         self.lead_p, self.lead_seconds = lead_p, lead_seconds
         self.mute_p, self.mute_seconds = mute_p, mute_seconds
         self.noise_only_p, self.clean_only_p = noise_only_p, clean_only_p
-        self.speed, self.codec_p = speed, codec_p
+        self.speed, self.noise_speed, self.codec_p = speed, noise_speed, codec_p
         # Shared memory: workers that stay alive over epochs see set_epoch, too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -125,14 +129,20 @@ class NoisySpeech(Dataset):
         return {"speech": speech, "room": self.draw_room(rng)[[0, 2]]} | self.draw_conditions(rng)
 
     def draw_speech(self, rng: np.random.Generator, **options) -> np.ndarray:
-        """Speech of one item at a random speed; `options` go to `AudioPool.speech`."""
-        speed = float(np.exp(rng.uniform(*np.log(self.speed))))
+        """Speech of one item at a random speed, `(time,)`; `options` go to `AudioPool.speech`."""
+        return self._at_speed(rng, self.speed, lambda samples: self.speech.speech(rng, samples, **options))
+
+    def draw_noise(self, rng: np.random.Generator) -> np.ndarray:
+        """One noise at a random speed, `(time,)`."""
+        return self._at_speed(rng, self.noise_speed, lambda samples: self.noise.noise(rng, samples))
+
+    def _at_speed(self, rng: np.random.Generator, speeds: Range, read: Callable[[int], np.ndarray]) -> np.ndarray:
+        speed = float(np.exp(rng.uniform(*np.log(speeds)))) if speeds[0] < speeds[1] else speeds[0]
         if speed == 1.0:
-            return self.speech.speech(rng, self.samples, **options)
+            return read(self.samples)
         import soxr
 
-        speech = self.speech.speech(rng, int(np.ceil(self.samples * speed)) + 1, **options)
-        return np.resize(soxr.resample(speech, speed, 1.0), self.samples)
+        return np.resize(soxr.resample(read(int(np.ceil(self.samples * speed)) + 1), speed, 1.0), self.samples)
 
     def draw_room(self, rng: np.random.Generator) -> np.ndarray:
         """A room `(3, samples)`, or unit impulses."""
@@ -148,7 +158,7 @@ class NoisySpeech(Dataset):
         noise = np.zeros((self.noises, self.samples), np.float32)
         noise_db = np.full(self.noises, -np.inf)
         for k in range(count):
-            noise[k] = self.noise.noise(rng, self.samples)
+            noise[k] = self.draw_noise(rng)
             noise_db[k] = rng.uniform(-10, 0) if k else 0.0
         kind = rng.random()
         nyquist = self.sample_rate / 2
