@@ -44,11 +44,18 @@ class Step:
         g.update("place", g.op("Mod", following, g.constant([self.places], np.int64)))
         self._place, self._chosen = g.reshape(place), {}
 
-    def here(self, tables: np.ndarray) -> str:
-        """Of ``tables``, (places, ...), the one for the place where this call stands."""
-        tables = self.graph.constant(tables)
+    def here(self, tables: np.ndarray, bins: int = 0, zeros: int = 0) -> str:
+        """Of ``tables``, (places, ...), the one for the place where this call stands.
+
+        With ``bins`` it is for the first of the streams, those of the others follow; ``zeros`` stays what it is.
+        """
+        g, tables = self.graph, self.graph.constant(tables)
         if tables not in self._chosen:
-            self._chosen[tables] = self.graph.op("Gather", tables, self._place, axis=0)
+            rows = g.op("Gather", tables, self._place, axis=0)
+            if bins and self.batch > 1:
+                rows = g.op("Add", rows, g.constant(np.arange(self.batch)[:, None, None] * bins))
+                rows = g.op("Min", rows, g.constant(zeros, np.int64))
+            self._chosen[tables] = rows
         return self._chosen[tables]
 
     def rows(self, spec: str, bins: int) -> str:
@@ -75,11 +82,12 @@ class Step:
         self, name: str, x: str, bins: int, channels: int, kernel: tuple[int, int], stride: int = 1
     ) -> tuple[str, str]:
         """Put ``x``, (T * B * F, C), into ring ``name``; returns the ring and the rows of it that each output sees."""
-        g, shape = self.graph, (self.places, self.frames, self.batch, bins)
-        ring = g.remember(name, (np.prod(shape).item() + 1, channels), in_place=True)
-        new = np.arange(np.prod(shape)).reshape(self.places, -1, 1)
+        g, size = self.graph, self.places * self.frames * self.batch * bins
+        ring = g.remember(name, (size + 1, channels), in_place=True)
+        new = np.arange(size).reshape(self.places, -1, 1)
         ring = g.update(name, g.op("ScatterND", ring, self.here(new), x))
-        return ring, self.here(patch_rows(*shape, kernel, stride))
+        rows = patch_rows(self.places, self.frames, self.batch, bins, kernel, stride)
+        return ring, self.here(rows, bins, size)
 
     def product(self, x: str, weight: np.ndarray, bias: np.ndarray) -> str:
         """A linear layer on rows: (n, K) -> (n, N)."""
@@ -240,19 +248,17 @@ class Step:
 
 
 def patch_rows(places: int, frames: int, batch: int, bins: int, kernel: tuple[int, int], stride: int) -> np.ndarray:
-    """Rows of a ring that each output of a convolution sees: (places, frames * batch * out_bins, taps * width).
+    """Rows of a ring that each output of a convolution sees: (places, frames, 1, out_bins, taps * width).
 
-    The ring holds rows (place, frame, stream, bin) and a last one of zeros, for bins off the axis.
+    The ring holds rows (place, frame, stream, bin) and a last one of zeros, for bins off the axis; the outputs are
+    those of the first stream.
     """
     taps, width = kernel
-    place, frame, stream, bin_, tap, offset = np.ogrid[
-        :places, :frames, :batch, : (bins - 1) // stride + 1, :taps, :width
-    ]
+    place, frame, bin_, tap, offset = np.ogrid[:places, :frames, : (bins - 1) // stride + 1, :taps, :width]
     frame = (place * frames + frame + tap - taps + 1) % (places * frames)
     bin_ = bin_ * stride + offset - width // 2
-    rows = (frame * batch + stream) * bins + bin_
-    rows = np.where((bin_ >= 0) & (bin_ < bins), rows, places * frames * batch * bins)
-    return rows.reshape(places, -1, taps * width)
+    rows = np.where((bin_ >= 0) & (bin_ < bins), frame * batch * bins + bin_, places * frames * batch * bins)
+    return rows.reshape(places, frames, 1, -1, taps * width)
 
 
 def mask_weights() -> np.ndarray:
