@@ -51,7 +51,7 @@ class Muon(torch.optim.Optimizer):
         momentum = state["momentum"].lerp_(grad, 1 - group["momentum"])
         matrix = grad.lerp(momentum, group["momentum"]).flatten(1)
         # The elements of an orthogonal (m, n) have the RMS max(m, n)^-0.5, those of AdamW's steps about 0.2.
-        return (orthogonal(matrix) * (0.2 * max(matrix.shape) ** 0.5)).view_as(grad)
+        return (orthogonal(matrix) * (0.2 * max(matrix.shape) ** 0.5)).reshape(grad.shape)
 
     @staticmethod
     def _adam(grad: torch.Tensor, state: dict, group: dict) -> torch.Tensor:

@@ -20,7 +20,7 @@ def test_all_directions_become_alike(shape):
 
 def test_steps_are_as_long_as_those_of_adamw():
     torch.manual_seed(0)
-    for layer in (nn.Conv2d(6, 12, (4, 3)), nn.Linear(30, 24)):
+    for layer in (nn.Conv2d(6, 12, (4, 3)), nn.Conv2d(4, 24, (1, 2)), nn.Linear(30, 24)):
         before, rate = layer.weight.detach().clone(), 0.01
         layer.weight.grad = 1e-3 * torch.randn_like(layer.weight)
         Muon(layer.parameters(), lr=rate).step()
