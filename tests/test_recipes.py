@@ -1,8 +1,10 @@
 """The recipes as a user runs them, on a corpus made here."""
 
 import csv
+import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +17,13 @@ import soundfile
 import torch
 
 import deepvqe_hub
-from deepvqe_hub.data import NoisySpeech
+from deepvqe_hub.data import EchoSpeech, NoisySpeech
 from deepvqe_hub.data.manifests import read_pools, write_manifests
 from deepvqe_hub.presets import PRESETS
 
 pytest.importorskip("speechbrain")
 
+from ruamel.yaml import YAML
 from tiny import CONFIG as TINY
 
 from deepvqe_hub.training import load_hparams
@@ -195,6 +198,26 @@ def test_another_class_brings_its_own_arguments():
     optimiser = load_hparams(path, change)[0]["opt_class"]([torch.zeros(1, requires_grad=True)])
     assert type(optimiser) is torch.optim.SGD and optimiser.defaults["lr"] == 0.5
     assert load_hparams(path, "data_folder: x\nloss: {silence_weight: 0.5}")[0]["loss"].complex_weight == 30
+
+
+@pytest.mark.parametrize(("recipe", "preset"), [("DNS3", "deepvqe_s"), ("AEC", "deepvqe_aec_s")])
+def test_options_of_the_readme_change_what_they_say(recipe, preset):
+    file, readme = RECIPES / recipe / "hparams" / f"{preset}.yaml", (RECIPES / recipe / "README.md").read_text()
+    before = load_hparams(file, "data_folder: x")[0]
+    options = re.findall(r'`--(mixing|loss) "(.*?)"`', readme)
+    assert {name for name, _ in options} == {"mixing", "loss"}
+    for name, value in options:
+        after, (setting, wanted) = (
+            load_hparams(file, f"data_folder: x\n{name}: {value}")[0],
+            *YAML().load(value).items(),
+        )
+        if name == "loss":
+            assert getattr(after["loss"], setting) == wanted != getattr(before["loss"], setting)
+        else:
+            assert list(after["mixing"][setting]) == wanted and after["mixing"].keys() <= before["mixing"].keys() | {
+                setting
+            }
+            assert setting in inspect.signature({"DNS3": NoisySpeech, "AEC": EchoSpeech}[recipe]).parameters
 
 
 def test_files_build_on_each_other():
