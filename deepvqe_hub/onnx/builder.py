@@ -90,9 +90,9 @@ class Graph:
     def slice(self, x: str, start: int, stop: int, axis: int) -> str:
         return self.op("Slice", x, *(self.constant([v], np.int64) for v in (start, stop, axis)))
 
-    def linear(self, x: str, weight: np.ndarray, bias: np.ndarray | None = None, add: str | None = None) -> str:
-        """(M, K) -> (M, N): x @ weight + bias, or + the (M, N) value ``add``."""
-        extra = [add] if add else [] if bias is None else [self.constant(bias, np.float32)]
+    def linear(self, x: str, weight: np.ndarray, bias: np.ndarray | None = None) -> str:
+        """(M, K) -> (M, N): x @ weight + bias."""
+        extra = [] if bias is None else [self.constant(bias, np.float32)]
         return self.op("Gemm", x, self.constant(weight, np.float32), *extra)
 
     def linear8(self, quantized: tuple[str, str, str], weight: np.ndarray, bias: np.ndarray | None = None) -> str:
