@@ -6,7 +6,9 @@ learning-based speech enhancement", 2021). The asymmetric part counts only magni
 not suppressed with the noise (S. E. Eskimez et al., "Personalized speech enhancement: new models and comprehensive
 evaluation", 2022). The waveform part is the scale-invariant SDR (J. Le Roux et al., "SDR - half-baked or well done?",
 2019); where the target is silent it is not defined, and the level of what is left can take its place (after S. Wisdom
-et al., "What's all the fuss about free universal sound separation data?", 2021).
+et al., "What's all the fuss about free universal sound separation data?", 2021). The perceptual part is the disturbance
+that PESQ measures (ITU-T P.862.2), differentiable as J. M. Martin-Donas et al. proposed ("A deep learning loss function
+based on the perceptual evaluation of the speech quality", 2018), from the package torch-pesq.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from deepvqe_hub.stft import STFT
 
 
 class SpeechLoss(nn.Module):
-    """Weighted sum of five terms; a term of weight 0 is not computed.
+    """Weighted sum of six terms; a term of weight 0 is not computed.
 
     Args:
         compression: exponent <c> on magnitudes.
@@ -28,9 +30,12 @@ class SpeechLoss(nn.Module):
         asymmetric_weight: weight of the mean square of compressed magnitude that the estimate lacks.
         silence_weight: weight of a dB of residual, above ``residual_floor_db``, of items whose target is silent:
             far-end single talk, and noise alone. The compressed spectra hardly tell -50 from -70 dB; this term does.
+        pesq_weight: weight of the disturbance of PESQ, from 0 to about 6; needs the package torch-pesq. Items whose
+            target is silent have no such term.
         level_floor_db: a target below this level relative to full scale (mean power) is silent.
         residual_floor_db: level below which a residual is good enough.
         stft: transform for the spectral part.
+        sample_rate: in Hz, for PESQ alone, which works at 16 kHz; other rates are resampled.
 
     Shapes: estimate and target (batch, samples) -> scalar.
     """
@@ -43,9 +48,11 @@ class SpeechLoss(nn.Module):
         sisdr_weight: float = 0.5,
         asymmetric_weight: float = 0.0,
         silence_weight: float = 0.0,
+        pesq_weight: float = 0.0,
         level_floor_db: float = -60.0,
         residual_floor_db: float = -80.0,
         stft: STFT | None = None,
+        sample_rate: int = 16000,
     ):
         super().__init__()
         self.compression = compression
@@ -57,6 +64,9 @@ class SpeechLoss(nn.Module):
         self.sisdr_weight, self.silence_weight = sisdr_weight, silence_weight
         self.floor, self.residual_floor = 10 ** (level_floor_db / 10), 10 ** (residual_floor_db / 10)
         self.stft = stft or STFT()
+        self.pesq_weight = pesq_weight
+        if pesq_weight:
+            self.pesq = pesq_loss(sample_rate)
 
     def forward(self, estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         spectra = self.stft.analyse(torch.cat([estimate, target]).float())
@@ -73,11 +83,27 @@ class SpeechLoss(nn.Module):
             loss = loss - self.sisdr_weight * (si_sdr(estimate, target) * audible).mean()
         if self.silence_weight:
             loss = loss + self.silence_weight * (self.residual_db(estimate) * ~audible).mean()
+        if self.pesq_weight and audible.any():
+            disturbance = self.pesq(target[audible].float(), estimate[audible].float())
+            loss = loss + self.pesq_weight * disturbance.sum() / len(audible)
         return loss
 
     def residual_db(self, estimate: torch.Tensor) -> torch.Tensor:
         """Level above the floor in dB, from 0: (…, samples) -> (…)."""
         return 10 * torch.log10(1 + estimate.square().mean(-1) / self.residual_floor)
+
+
+def pesq_loss(sample_rate: int = 16000) -> nn.Module:
+    """What PESQ subtracts from its best score, from 0 to about 6: (batch, samples) target, estimate -> (batch,).
+
+    Raises:
+        ImportError: without the package torch-pesq.
+    """
+    try:
+        from torch_pesq import PesqLoss
+    except ImportError as error:
+        raise ImportError('pesq_weight needs the package "torch-pesq": pip install torch-pesq') from error
+    return PesqLoss(1.0, sample_rate=sample_rate)
 
 
 def si_sdr(estimate: torch.Tensor, target: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:

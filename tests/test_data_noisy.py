@@ -177,6 +177,21 @@ def test_noise_at_half_speed_is_an_octave_lower():
         assert len(noise) == RATE and np.argmax(np.abs(np.fft.rfft(noise))) == hertz
 
 
+def test_babble_is_many_talkers_at_about_one_level():
+    class Talkers:
+        sample_rate, calls = RATE, 0
+
+        def speech(self, rng, samples, **options):
+            self.calls += 1
+            return rng.uniform(0.01, 1) * np.sin(2 * np.pi * 100 * self.calls / RATE * np.arange(samples)).astype("f")
+
+    talkers = Talkers()
+    data = NoisySpeech(talkers, None, segment_seconds=1.0, babble_p=1.0, babble_talkers=(4, 4))
+    noise = data.draw_noise(np.random.default_rng(0))
+    levels = np.abs(np.fft.rfft(noise))[[100, 200, 300, 400]]
+    assert talkers.calls == 4 and noise.shape == (RATE,) and levels.max() < 2.01 * levels.min()
+
+
 def test_codec_keeps_length_and_alignment(pools):
     data = NoisySpeech(*pools, segment_seconds=1.0, codec_p=1.0, level_dbfs=(-25.0, -20.0), **PLAIN)
     batch = batch_of(data, 3)

@@ -33,6 +33,12 @@ def test_find_clips_gives_durations_and_speakers(speech_folder):
     assert pool.hours * 3600 == pytest.approx(6.0)
 
 
+def test_links_to_folders_are_followed(speech_folder, tmp_path):
+    (tmp_path / "joined").mkdir()
+    (tmp_path / "joined" / "clara").symlink_to(speech_folder / "anna", target_is_directory=True)
+    assert AudioPool.from_folder(tmp_path / "joined").speakers == ["clara"]
+
+
 def test_cache_and_disk_give_the_same(speech_folder):
     disk = AudioPool.from_folder(speech_folder)
     memory = AudioPool.from_folder(speech_folder, cache=True).preload(threads=2)

@@ -331,3 +331,27 @@ def test_shards_give_the_same_items_and_can_be_moved(corpus, tmp_path):
     for index in range(4):
         for name, value in one[index].items():
             assert torch.equal(value, other[index][name]), name
+
+
+def test_effects_become_noise_without_speech(tmp_path):
+    pytest.importorskip("onnxruntime")
+    rng = np.random.default_rng(0)
+
+    def write(name, seconds, rate=22050):
+        path = tmp_path / "game" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.1 * rng.standard_normal(round(seconds * rate)), rate)
+
+    write("ambient/wind.wav", 65)
+    write("music/wind.wav", 5)
+    write("broken.wav", 0)
+    for k in range(4):
+        write(f"hits/{k}.ogg", 0.3)
+    run = [sys.executable, "effects_prepare.py", tmp_path / "game", "--out", tmp_path / "noise"]
+    options = {"cwd": RECIPES / "DNS3", "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+    assert "1.6 minutes" in subprocess.run(run, check=True, stdout=subprocess.PIPE, **options).stdout
+    durations = {path.name: soundfile.info(path).duration for path in (tmp_path / "noise" / "game").iterdir()}
+    assert durations == {"000_wind.flac": 60, "001_wind.flac": pytest.approx(5, abs=0.1), "002_effects.flac": 30}
+    before = sorted((tmp_path / "noise").rglob("*"))
+    assert "stays as it is" in subprocess.run(run, check=True, stdout=subprocess.PIPE, **options).stdout
+    assert sorted((tmp_path / "noise").rglob("*")) == before

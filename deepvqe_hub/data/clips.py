@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +83,12 @@ class Clip:
         return audio.T[:, :frames].astype(np.float32)
 
 
+def audio_files(folder: Path) -> Iterator[Path]:
+    """Audio files at any depth, through links to folders as well: corpora are often put together from such links."""
+    for where, _, names in os.walk(folder, followlinks=True):
+        yield from (Path(where, name) for name in names if name.lower().endswith(AUDIO_SUFFIXES))
+
+
 def find_clips(folder: str | Path, *, threads: int = 8) -> list[Clip]:
     """All audio files below a folder, sorted by path, with their durations.
 
@@ -91,7 +98,7 @@ def find_clips(folder: str | Path, *, threads: int = 8) -> list[Clip]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"no such folder: {folder}")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    paths = sorted(audio_files(folder))
     clips = [Clip(str(path), 0.0, path.parent.relative_to(folder).as_posix()) for path in paths]
     with ThreadPoolExecutor(threads) as workers:
         return list(workers.map(Clip.measured, clips))

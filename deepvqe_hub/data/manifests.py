@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from .clips import AUDIO_SUFFIXES, Clip, find_clips
+from .clips import AUDIO_SUFFIXES, Clip, audio_files, find_clips
 from .pools import AudioPool
 from .rooms import RoomPool
 from .shards import write_shards
@@ -128,12 +128,7 @@ def read_pools(folder: str | Path, split: str, *, balance: float = 1.0, **option
 def _files(data_folder: Path, kind: str) -> list[str]:
     """Relative paths of all audio files of a kind; listing names is quick, opening a million files is not."""
     folder = data_folder / KINDS[kind]
-    paths = [
-        Path(where, name).relative_to(data_folder).as_posix()
-        for where, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(AUDIO_SUFFIXES)
-    ]
+    paths = [path.relative_to(data_folder).as_posix() for path in audio_files(folder)]
     if paths:
         return paths
     if kind == "rooms":

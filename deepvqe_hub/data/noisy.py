@@ -44,6 +44,8 @@ class NoisySpeech(Dataset):
         speed: range of playback speed of the speech, log-uniform: pitch and formants move together, so
             that a few speakers become many. Off at `(1.0, 1.0)`; `(0.9, 1.12)` sounds natural.
         noise_speed: the same for each noise, where a wider range does no harm.
+        babble_p: chance that a noise is babble instead: talkers of the speech pool, all at once.
+        babble_talkers: least and greatest number of them.
         codec_p: chance that the mixture is coded as MP3 or Opus and decoded again; slow (25 to 100 ms for
             4 s, on the CPU) and off by default.
         sample_rate: in Hz; that of the pools.
@@ -79,6 +81,8 @@ class NoisySpeech(Dataset):
         clean_only_p: float = 0.03,
         speed: Range = (1.0, 1.0),
         noise_speed: Range = (1.0, 1.0),
+        babble_p: float = 0.0,
+        babble_talkers: tuple[int, int] = (3, 8),
         codec_p: float = 0.0,
         sample_rate: int = 16000,
     ):
@@ -102,6 +106,7 @@ class NoisySpeech(Dataset):
         self.mute_p, self.mute_seconds = mute_p, mute_seconds
         self.noise_only_p, self.clean_only_p = noise_only_p, clean_only_p
         self.speed, self.noise_speed, self.codec_p = speed, noise_speed, codec_p
+        self.babble_p, self.babble_talkers = babble_p, babble_talkers
         # Shared memory: workers that stay alive over epochs see set_epoch, too.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
@@ -133,8 +138,18 @@ class NoisySpeech(Dataset):
         return self._at_speed(rng, self.speed, lambda samples: self.speech.speech(rng, samples, **options))
 
     def draw_noise(self, rng: np.random.Generator) -> np.ndarray:
-        """One noise at a random speed, `(time,)`."""
+        """One noise at a random speed, or babble, `(time,)`."""
+        if self.babble_p and rng.random() < self.babble_p:
+            return self.draw_babble(rng)
         return self._at_speed(rng, self.noise_speed, lambda samples: self.noise.noise(rng, samples))
+
+    def draw_babble(self, rng: np.random.Generator) -> np.ndarray:
+        """Several talkers at once, none more than 6 dB louder than another, `(time,)`."""
+        babble = np.zeros(self.samples, np.float32)
+        for _ in range(rng.integers(self.babble_talkers[0], self.babble_talkers[1], endpoint=True)):
+            talker = self.draw_speech(rng)
+            babble += talker * np.float32(10 ** (rng.uniform(-6, 0) / 20) / (np.sqrt(np.mean(talker**2)) + 1e-6))
+        return babble / 10  # about the level of speech
 
     def _at_speed(self, rng: np.random.Generator, speeds: Range, read: Callable[[int], np.ndarray]) -> np.ndarray:
         speed = float(np.exp(rng.uniform(*np.log(speeds)))) if speeds[0] < speeds[1] else speeds[0]
