@@ -103,7 +103,24 @@ def pesq_loss(sample_rate: int = 16000) -> nn.Module:
         from torch_pesq import PesqLoss
     except ImportError as error:
         raise ImportError('pesq_weight needs the package "torch-pesq": pip install torch-pesq') from error
-    return PesqLoss(1.0, sample_rate=sample_rate)
+    loss = PesqLoss(1.0, sample_rate=sample_rate)
+    loss.to_spec = Power(loss.to_spec)
+    return loss
+
+
+class Power(nn.Module):
+    """|X|² of a ``torchaudio.transforms.Spectrogram``, not by way of |X|, which has no gradient for subnormal numbers.
+
+    PESQ's recursive filters leave such numbers behind where speech ends in digital silence.
+    """
+
+    def __init__(self, spectrogram: nn.Module):
+        super().__init__()
+        self.spectrogram = spectrogram
+        self.spectrogram.power = None
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        return torch.view_as_real(self.spectrogram(wave)).square().sum(-1)
 
 
 def si_sdr(estimate: torch.Tensor, target: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:

@@ -81,6 +81,14 @@ def test_pesq_term_orders_as_pesq_does_and_skips_silence():
     assert loss(estimate, torch.zeros(2, 32000)) == 0
 
 
+def test_pesq_term_has_a_gradient_where_speech_ends_in_silence():
+    pytest.importorskip("torch_pesq")
+    speech, noise = waves(samples=32000) * (torch.arange(32000) < 16000)
+    estimate = (speech + 0.1 * noise)[None].requires_grad_()
+    SpeechLoss(**QUIET, pesq_weight=1.0)(estimate, speech[None]).backward()
+    assert estimate.grad.isfinite().all() and estimate.grad.any()
+
+
 def test_pesq_term_names_the_package_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_pesq", None)
     with pytest.raises(ImportError, match="pip install torch-pesq"):

@@ -106,7 +106,7 @@ class TonesBrain(EnhancementBrain):
             raise Killed
 
 
-def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0):
+def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss=None, **options):
     """Losses of a run on tones, and its brain; ``stop`` raises an error after so many batches."""
     folder.mkdir(exist_ok=True)
     model, counter = tiny(3), EpochCounter(epochs)
@@ -114,7 +114,7 @@ def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0):
         {"model": model},
         lambda parameters: torch.optim.AdamW(parameters, 1e-3),
         {
-            "loss": SpeechLoss(),
+            "loss": loss or SpeechLoss(),
             "lr_schedule": WarmupCosine(1e-2, 2),
             "ema_decay": 0.9,
             "valid_metrics": ["si_sdr"],
@@ -128,13 +128,14 @@ def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0):
             "noprogressbar": True,
             "ckpt_interval_steps": interval,
             "grad_accumulation_factor": accumulation,
+            **options,
         },
         SafeCheckpointer(folder / "save", {"model": model, "counter": counter}),
     )
     brain.losses, brain.stop = [], stop
-    options = {"batch_size": 2, "num_workers": workers}
+    loader = {"batch_size": 2, "num_workers": workers}
     try:
-        brain.fit(counter, Tones(), Tones(), train_loader_kwargs=options, valid_loader_kwargs=options)
+        brain.fit(counter, Tones(), Tones(), train_loader_kwargs=loader, valid_loader_kwargs=loader)
     except Killed:
         assert stop
     return brain
@@ -162,6 +163,23 @@ def test_accumulation_saves_only_whole_steps(tmp_path):
     assert whole.optimizer_step == 6
     fit(tmp_path / "killed", accumulation=2, interval=3, stop=5)
     assert fit(tmp_path / "killed", accumulation=2, interval=3).losses == whole.losses[4:]
+
+
+def test_a_gradient_of_nan_costs_its_step_only(tmp_path):
+    """As the recipes set it; without the option everything after the third batch is NaN."""
+
+    class Poisoned(SpeechLoss):
+        calls = 0
+
+        def forward(self, estimate, target):
+            self.calls += 1
+            if self.calls == 3:
+                estimate.register_hook(lambda gradient: gradient * torch.nan)
+            return super().forward(estimate, target)
+
+    brain = fit(tmp_path, loss=Poisoned(), skip_nonfinite_grads=True)
+    assert len(brain.losses) == 12 and torch.tensor(brain.losses).isfinite().all()
+    assert all(value.isfinite().all() for value in brain.average.state_dict().values())
 
 
 def test_killed_while_writing_a_checkpoint(tmp_path, whole, monkeypatch):
