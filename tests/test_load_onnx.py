@@ -25,6 +25,9 @@ TINY = {
 }
 
 
+ECHO = {**TINY, "options": {**TINY["options"], "farend_channels": [2, 3], "align_hidden": 2, "dmax": 8}}
+
+
 def test_onnx_backend(tmp_path):
     model = deepvqe_hub.EnhancementModel.from_config(TINY).eval()
     model.save_pretrained(tmp_path / "tiny")
@@ -36,6 +39,18 @@ def test_onnx_backend(tmp_path):
     assert stream(noisy[0].numpy()).shape[0] + stream.flush().shape[0] == 5000
     with pytest.raises(ValueError, match="backend"):
         deepvqe_hub.load(tmp_path / "tiny", backend="tensorflow")
+
+
+def test_lengths_of_a_padded_batch(tmp_path):
+    model = deepvqe_hub.EnhancementModel.from_config(ECHO).eval()
+    graph = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "model.onnx"))
+    (noisy, farend), lengths = torch.randn(2, 2, 5000) * 0.1, torch.tensor([1.0, 0.5])
+    with torch.no_grad():
+        wanted = model(noisy, farend, lengths)
+    assert not wanted[1, 2500:].any() and torch.allclose(graph(noisy, farend, lengths), wanted, atol=1e-5)
+    for wrong in ([1.0], [0.0, 1.0], [1.0, 1.1]):
+        with pytest.raises(ValueError, match="lengths"):
+            graph(noisy, lengths=wrong)
 
 
 def test_framing_without_padding(tmp_path):
@@ -96,8 +111,7 @@ def test_a_graph_runs_on_the_processor(tmp_path):
 
 
 def test_several_channels_with_a_far_end(tmp_path):
-    options = {**TINY["options"], "farend_channels": [2, 3], "align_hidden": 2, "dmax": 8}
-    model = deepvqe_hub.EnhancementModel.from_config({**TINY, "options": options}).eval()
+    model = deepvqe_hub.EnhancementModel.from_config(ECHO).eval()
     graph = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "model.onnx"))
     mic, far = np.random.default_rng(0).standard_normal((2, 30000, 2)).astype("f4") * 0.1
     wanted = deepvqe_hub.enhance(model, mic, 16000, far)

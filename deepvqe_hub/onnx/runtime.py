@@ -251,8 +251,14 @@ class OnnxModel:
     def __reduce__(self):  # for other processes: a session cannot be copied, its file can be opened again
         return functools.partial(OnnxModel, **self._options), ()
 
-    def __call__(self, noisy, farend=None):
+    def __call__(self, noisy, farend=None, lengths=None):
         """Enhance whole signals, (..., time) -> (..., time); arrays give arrays, torch tensors give tensors.
+
+        Args:
+            noisy: microphone signals, floating point, nominally within ±1, at ``sample_rate``.
+            farend: loudspeaker signals of the same shape for echo-cancelling graphs; None is silence.
+            lengths: for a padded batch (batch, time), relative lengths in 0..1, as in SpeechBrain; what lies beyond is
+                ignored and comes out as zeros.
 
         Raises:
             ValueError: for integers, NaN or Inf, or shapes that do not fit.
@@ -261,12 +267,14 @@ class OnnxModel:
             import torch
 
             far = None if farend is None else farend.detach().cpu().numpy()
-            return torch.from_numpy(self(noisy.detach().cpu().numpy(), far)).to(noisy)
+            return torch.from_numpy(self(noisy.detach().cpu().numpy(), far, lengths)).to(noisy)
         noisy = np.asarray(noisy)
         if noisy.ndim == 0:
             raise ValueError("noisy is a single number; its last dimension must be time")
         if farend is not None and np.shape(farend) != noisy.shape:
             raise ValueError(f"farend {np.shape(farend)} and noisy {noisy.shape} differ in shape")
+        if lengths is not None:
+            return self._padded(noisy, farend, np.asarray(lengths))
         if noisy.size == 0:
             return noisy.astype(np.float32)
         # Signals that do not fill the graph's batch are joined by silence.
@@ -278,6 +286,18 @@ class OnnxModel:
             rows = slice(start, start + size)
             enhanced[rows] = self._enhance(flat[rows], None if far is None else far[rows])
         return enhanced.reshape(noisy.shape)
+
+    def _padded(self, noisy: np.ndarray, farend, lengths: np.ndarray) -> np.ndarray:
+        """A batch of signals of different lengths, each as if it were alone."""
+        if noisy.ndim != 2 or lengths.shape != noisy.shape[:1]:
+            raise ValueError(f"lengths {lengths.shape} needs noisy of shape (batch, time), not {noisy.shape}")
+        if not ((lengths > 0) & (lengths <= 1)).all():
+            raise ValueError("lengths are relative: greater than 0, at most 1")
+        enhanced = np.zeros(noisy.shape, np.float32)
+        for row, length in enumerate(lengths.tolist()):
+            part = (row, slice(round(length * noisy.shape[1])))
+            enhanced[part] = self(noisy[part], None if farend is None else np.asarray(farend)[part])
+        return enhanced
 
     def _enhance(self, noisy: np.ndarray, farend: np.ndarray | None) -> np.ndarray:
         stream, count = self._stream, len(noisy)
