@@ -9,7 +9,7 @@ help:
 	@echo "make demo   enhance examples/noisy.wav with the weights inside the package"
 	@echo "make test   run the tests"
 	@echo "make lint   check the style"
-	@echo "make docs   build the documentation into site/"
+	@echo "make docs   build the documentation into build/docs/"
 
 # The stamps depend on pyproject.toml, so a change of dependencies is installed and nothing else is repeated.
 $(VENV)/.base: pyproject.toml
@@ -37,4 +37,4 @@ docs: $(VENV)/.base
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) enhanced results build dist *.egg-info
+	rm -rf $(VENV) enhanced build dist *.egg-info

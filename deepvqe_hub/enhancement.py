@@ -189,7 +189,7 @@ class EnhancementModel(
             enhanced = Stream(self, self.network).step(wave, far, last=True)
         else:
             enhanced = self._in_blocks(wave, far)
-        return enhanced.reshape(noisy.shape)
+        return enhanced.reshape(noisy.shape).to(noisy.dtype)
 
     def _padded(self, noisy: torch.Tensor, farend: torch.Tensor | None, lengths: torch.Tensor) -> torch.Tensor:
         """A batch of signals of different lengths, each as if it were alone."""
@@ -259,6 +259,8 @@ class EnhancementModel(
             raise ValueError(f"{name} is a single number; its last dimension must be time")
         if not torch.isfinite(wave).all():
             raise ValueError(f"{name} contains NaN or Inf; repair the recording, for example with torch.nan_to_num")
+        if wave.dtype == torch.float64 and next(self.parameters()).dtype != torch.float64:
+            wave = wave.float()  # what soundfile reads unless told otherwise
         return wave[None] if wave.dim() == 1 else wave.flatten(0, -2)
 
     def _ends(self, noisy: torch.Tensor, lengths: torch.Tensor) -> list[int]:

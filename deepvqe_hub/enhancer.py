@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -172,7 +171,8 @@ class Enhancer(Pretrained):
         stream: Stream | None = None
         device = next(self.mods.parameters()).device
         batched = False
-        for chunk, far in zip(chunks, repeat(None) if farend is None else farend):
+        pairs = ((chunk, None) for chunk in chunks) if farend is None else zip(chunks, farend, strict=True)
+        for chunk, far in pairs:
             if stream is None:
                 batched = chunk.dim() == 2
                 stream = self.model.stream(chunk.shape[0] if batched else 1)

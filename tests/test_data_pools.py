@@ -11,9 +11,9 @@ from deepvqe_hub.data import AudioPool, NoisySpeech, RoomPool, read_manifest, sc
 RATE = 16000
 
 
-def write(path, audio, rate=RATE):
+def write(path, audio, rate=RATE, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, audio, rate)
+    soundfile.write(path, audio, rate, **options)
     return path
 
 
@@ -37,6 +37,19 @@ def test_links_to_folders_are_followed(speech_folder, tmp_path):
     (tmp_path / "joined").mkdir()
     (tmp_path / "joined" / "clara").symlink_to(speech_folder / "anna", target_is_directory=True)
     assert AudioPool.from_folder(tmp_path / "joined").speakers == ["clara"]
+
+
+def test_links_in_circles_end_and_nothing_comes_twice(speech_folder):
+    (speech_folder / "anna" / "up").symlink_to(speech_folder, target_is_directory=True)
+    (speech_folder / "anna-again").symlink_to(speech_folder / "anna", target_is_directory=True)
+    assert len(AudioPool.from_folder(speech_folder)) == 6
+
+
+def test_a_speaker_without_a_readable_file_is_given_up(speech_folder):
+    write(speech_folder / "clara" / "0.wav", np.full(RATE, np.nan), subtype="FLOAT")
+    pool = AudioPool.from_folder(speech_folder)
+    with pytest.warns(UserWarning, match="clara"):
+        assert pool.speech(np.random.default_rng(0), RATE, speaker="clara").any()
 
 
 def test_cache_and_disk_give_the_same(speech_folder):

@@ -266,3 +266,13 @@ def test_config_from_a_file(tmp_path):
 def test_absurd_configs(config, message):
     with pytest.raises(ValueError, match=message):
         EnhancementModel.from_config(config)
+
+
+def test_double_precision_is_computed_in_single():
+    """What soundfile reads by default."""
+    model = EnhancementModel.from_config("deepvqe-s").eval()
+    noisy = torch.randn(2000, dtype=torch.float64) * 0.1
+    with torch.no_grad():
+        enhanced = model(noisy)
+        assert enhanced.dtype == torch.float64 and torch.equal(enhanced.float(), model(noisy.float()))
+    assert model.stream()(noisy).dtype == torch.float32

@@ -355,3 +355,18 @@ def test_effects_become_noise_without_speech(tmp_path):
     before = sorted((tmp_path / "noise").rglob("*"))
     assert "stays as it is" in subprocess.run(run, check=True, stdout=subprocess.PIPE, **options).stdout
     assert sorted((tmp_path / "noise").rglob("*")) == before
+
+
+def test_sample_rate_must_be_the_model_s(corpus, tmp_path):
+    arguments, options = command(
+        "DNS3",
+        "hparams/deepvqe_s_mini.yaml",
+        "--data_folder",
+        corpus,
+        "--output_folder",
+        tmp_path,
+        "--sample_rate",
+        8000,
+    )
+    run = subprocess.run(arguments, **options)
+    assert run.returncode and "sample_rate is 8000 Hz and the preset's 16000 Hz" in run.stdout

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     try:
         return args.run(args) or 0
-    except (CommandError, FileNotFoundError, FileExistsError, ValueError, ImportError) as error:
+    except (CommandError, OSError, ValueError, ImportError) as error:
         print(f"deepvqe: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

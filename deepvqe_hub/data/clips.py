@@ -85,7 +85,13 @@ class Clip:
 
 def audio_files(folder: Path) -> Iterator[Path]:
     """Audio files at any depth, through links to folders as well: corpora are often put together from such links."""
-    for where, _, names in os.walk(folder, followlinks=True):
+    seen = set()
+    for where, below, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:  # a second way to the same folder, or a link to a folder above
+            below.clear()
+            continue
+        seen.add(real)
         yield from (Path(where, name) for name in names if name.lower().endswith(AUDIO_SUFFIXES))
 
 

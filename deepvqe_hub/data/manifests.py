@@ -71,6 +71,7 @@ def write_manifests(
     if _up_to_date(save_folder, record):
         return save_folder
     save_folder.mkdir(parents=True, exist_ok=True)
+    (save_folder / RECORD).unlink(missing_ok=True)  # until all is written again nothing vouches for what is here
     for split in SPLITS:
         for kind in KINDS:
             (save_folder / f"{split}_{kind}.json").unlink(missing_ok=True)

@@ -145,8 +145,10 @@ class AudioPool(Pool):
 
         Inside means anywhere that leaves `samples`, or in the first half of a clip that is too short.
         """
-        for _ in range(ATTEMPTS):
-            name = speaker if speaker is not None else self.draw_speaker(rng)
+        for attempt in range(ATTEMPTS):
+            # A speaker whose files all fail is given up, or one bad file would end a run, and each resumption of it.
+            given = speaker is not None and attempt < ATTEMPTS // 2
+            name = speaker if given else self.draw_speaker(rng)
             index = int(self._by_speaker[name][_weighted(rng, self._within[name])])
             length = int(self.clips[index].duration * self.sample_rate)
             last = length - samples if length > samples else (length // 2 if inside < 1 else 0)
@@ -154,10 +156,7 @@ class AudioPool(Pool):
             audio = self.read(index, start, samples)
             if audio is not None and len(audio):
                 return audio
-        raise ValueError(
-            f"{ATTEMPTS} files in a row could not be read"
-            f"{'' if speaker is None else f' of speaker {speaker!r}'}; the warnings name them"
-        )
+        raise ValueError(f"{ATTEMPTS} files in a row could not be read; the warnings name them")
 
     def speech(
         self,

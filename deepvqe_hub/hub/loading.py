@@ -183,5 +183,5 @@ def _no_weights(name: str) -> str:
 
 def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name, registry.ENTRIES, 1)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = f"; did you mean {close[0]}?" if close else "."
     return f"{name!r} is neither a file, a folder nor a known model{hint} Known: {', '.join(registry.ENTRIES)}"

@@ -88,7 +88,7 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
     from deepvqe_hub.onnx.frontend import analyse, synthesise
     from deepvqe_hub.onnx.network import Step
 
-    network, stft = model.network.folded(), dataclasses.asdict(model.stft)
+    network, stft = model.network.folded().cpu().float(), dataclasses.asdict(model.stft)
     if not Step.covers(network):
         from deepvqe_hub.onnx.tracing import trace
 

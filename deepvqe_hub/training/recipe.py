@@ -49,6 +49,11 @@ def train(
     hparams["tensorboard"] = tensorboard(hparams) if hparams["tensorboard"] and if_main_process() else None
 
     model = hparams["modules"]["model"]
+    if model.sample_rate != hparams["sample_rate"]:
+        raise ValueError(
+            f"sample_rate is {hparams['sample_rate']} Hz and the preset's {model.sample_rate} Hz; "
+            "to train at another rate, write a preset for it"
+        )
     if hparams["init_from"] and hparams["checkpointer"].find_checkpoint() is None:
         init_from(model, hparams["init_from"])
     if hparams["channels_last"]:
@@ -74,7 +79,7 @@ def train(
         train_loader_kwargs=hparams["train_loader"],
         valid_loader_kwargs=hparams["valid_loader"],
     )
-    if if_main_process():
+    if if_main_process() and not (brain.debug or brain.test_only):
         publish(brain, hparams["model_folder"], hparams["card"])
     ddp_barrier()
 
@@ -88,6 +93,9 @@ def make_data(hparams: dict, folder: Path, split: str, kind: type[NoisySpeech], 
         cache=hparams["cache"],
         balance=hparams["speaker_balance"],
     )
+    if hparams["cache"] and hparams["num_workers"]:  # once, before the loaders fork, and not in each of them
+        for pool in filter(None, pools):
+            pool.preload()
     return kind(*pools, **hparams["mixing"], **options)
 
 

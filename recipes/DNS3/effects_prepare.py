@@ -120,10 +120,15 @@ def main() -> None:
     parser.add_argument("--exclude", default=EXCLUDE, help="regular expression on paths (default: music and speech)")
     parser.add_argument("--minutes", type=float, default=20, help="of long sounds, for each folder (default: 20)")
     args = parser.parse_args()
-    for folder in args.sounds:
+    names = [folder.resolve().name for folder in args.sounds]
+    for folder, name in zip(args.sounds, names):
+        if names.count(name) > 1:
+            parser.error(
+                f"{names.count(name)} folders are called {name}, and so would be their noise; link them by other names"
+            )
         if not folder.is_dir():
             parser.error(f"no folder {folder}")
-        out = args.out / folder.resolve().name
+        out = args.out / name
         if out.exists():
             print(f"{out} is there already and stays as it is")
         else:
