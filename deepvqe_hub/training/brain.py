@@ -40,6 +40,8 @@ class EnhancementBrain(sb.Brain):
                     f"{options['batch_size']} x grad_accumulation_factor {self.grad_accumulation_factor} x "
                     f"{world()[1]} processes; raise items_per_epoch"
                 )
+        if not train and not len(sampler):
+            raise ValueError(f"{len(dataset)} valid_items do not give each of {world()[1]} processes one; raise them")
         options = {"pin_memory": self.device_type == "cuda", **options, "sampler": sampler}
         loader = sb.dataio.dataloader.make_dataloader(dataset, **options)
         if train and self.checkpointer is not None:
@@ -89,9 +91,10 @@ class EnhancementBrain(sb.Brain):
     def score(self, predictions, loss: float) -> None:
         """Measure a validation batch with the same code as ``deepvqe evaluate``."""
         enhanced = predictions["enhanced"].float()
+        inputs = {name: predictions[name] for name in ("noisy", "farend") if name in predictions}
         self.scores.setdefault("loss", []).extend([loss] * len(enhanced))
         scores = evaluate_tensors(
-            enhanced, predictions["clean"], self.hparams.sample_rate, metrics=self.hparams.valid_metrics
+            enhanced, predictions["clean"], self.hparams.sample_rate, metrics=self.hparams.valid_metrics, **inputs
         )
         for name, values in scores.items():
             self.scores.setdefault(name, []).extend(float(value) for value in values)
