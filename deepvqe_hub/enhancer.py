@@ -86,7 +86,7 @@ class Enhancer(Pretrained):
         else:
             from deepvqe_hub.hub import load
 
-            model = load(source, **options)
+            model = load(source, backend="torch", **options)
         return cls(
             modules={"enhance_model": SpeechBrainModel(model)},
             hparams={

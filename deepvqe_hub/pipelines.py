@@ -159,7 +159,7 @@ class Enhance(nn.Module):
         super().__init__()
         if sample_rate is not None and not (isinstance(sample_rate, int) and sample_rate > 0):
             raise ValueError(f"sample_rate must be a positive whole number of Hz, not {sample_rate!r}")
-        self.model = (model if isinstance(model, EnhancementModel) else load(model)).eval()
+        self.model = (model if isinstance(model, EnhancementModel) else load(model, backend="torch")).eval()
         self.sample_rate = sample_rate or self.model.sample_rate
         if self.sample_rate != self.model.sample_rate:
             _resample()  # a broken torchaudio is better known now than at the first waveform
