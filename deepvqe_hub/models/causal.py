@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from deepvqe_hub.models import winograd
+
 State = dict[str, torch.Tensor]
 
 
@@ -40,6 +42,8 @@ class Stateful(nn.Module):
 
 class CausalConv2d(nn.Conv2d, Stateful):
     """Convolution over (frames, bins): causal along frames, zero-padded by half a kernel along bins.
+
+    Many frames at once, as in recordings, take the shorter way of :mod:`deepvqe_hub.models.winograd`.
 
     Args:
         in_channels, out_channels: channels.
@@ -78,7 +82,8 @@ class CausalConv2d(nn.Conv2d, Stateful):
         x = self.with_past(x, state)
         if self.margins is not None:
             x = F.pad(x, self.margins)
-        x = F.conv2d(x, weight, bias, self.stride, self.padding)
+        convolve = winograd.conv2d if winograd.pays(x, weight) else F.conv2d
+        x = convolve(x, weight, bias, self.stride, self.padding)
         return x if fold or norm is None else norm(x)
 
 
