@@ -16,7 +16,7 @@ from deepvqe_hub.presets import PRESETS
 from deepvqe_hub.stft import STFT, Analysis, Synthesis
 
 FORMAT_VERSION = 1
-BLOCK_SECONDS = 4  # of a long signal in memory as features at a time; longer blocks fall out of the caches
+BLOCK_SECONDS = 3  # of a long signal in memory as features at a time; longer blocks fall out of the caches
 MAX_PARAMETERS = 1 << 28
 
 
