@@ -97,19 +97,21 @@ class EnhancementModel(
         map_location: str | torch.device = "cpu",
         **hub_options,
     ) -> EnhancementModel:
-        """A model from a checkpoint folder or a Hugging Face Hub repository, strictly, in evaluation mode.
-
-        Reads ``config.json`` and ``model.safetensors`` only. :func:`deepvqe_hub.load` takes other formats as well.
+        """A model with trained weights, strictly, in evaluation mode: :func:`deepvqe_hub.load` for this class.
 
         Args:
-            pretrained_model_name_or_path: a folder, a Hub repository "owner/name", or the name of a model that ships.
-            revision: branch, tag or commit.
+            pretrained_model_name_or_path: a folder, a Hub repository "owner/name", the name of a model that ships, or
+                whatever else :func:`deepvqe_hub.load` takes.
+            revision: branch, tag or commit of a Hub repository.
             map_location: device for the model.
             **hub_options: ``token``, ``cache_dir``, ``local_files_only``, ``force_download``.
-        """
-        from deepvqe_hub.hub.loading import load_pretrained
 
-        return load_pretrained(cls, pretrained_model_name_or_path, revision, **hub_options).to(map_location)
+        Raises:
+            FileNotFoundError, ValueError: as :func:`deepvqe_hub.load`.
+        """
+        from deepvqe_hub.hub.loading import load_as
+
+        return load_as(cls, pretrained_model_name_or_path, revision, hub_options).to(map_location)
 
     def save_pretrained(
         self,

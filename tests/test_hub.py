@@ -199,6 +199,23 @@ def test_names(monkeypatch, model, tmp_path):
         load("deepvqe-s", colour="red")
 
 
+def test_names_mean_the_same_to_from_pretrained(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="revision is for repositories"):
+        EnhancementModel.from_pretrained("deepvqe-s", revision="v1")
+    with pytest.raises(WeightsMissingError, match="no weights for dpcrn"):
+        EnhancementModel.from_pretrained("dpcrn")
+    with pytest.raises(ValueError, match="did you mean deepvqe-s"):
+        EnhancementModel.from_pretrained("deepvqes")
+    model.save_pretrained("dpcrn")
+    for look in (load, EnhancementModel.from_pretrained):
+        with pytest.raises(WeightsMissingError, match=r'load the folder of that name: "\./dpcrn"'):
+            look("dpcrn")
+        assert same(model, look("./dpcrn"))
+    with pytest.raises(ValueError, match="the folder dpcrn"):
+        EnhancementModel.from_pretrained("./dpcrn", revision="v1")
+
+
 def test_list_models():
     rows = {row.name: row for row in list_models()}
     assert rows["deepvqe"].parameters == 7_509_996

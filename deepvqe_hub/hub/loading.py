@@ -70,22 +70,14 @@ def load(
         return _load_onnx(name_or_path, revision, options)
     if backend != "torch":
         raise ValueError(f'backend must be "torch" or "onnx", not {backend!r}')
-    model = _load(name_or_path, revision, options, EnhancementModel)
+    model = load_as(EnhancementModel, name_or_path, revision, options)
     return model if device is None else model.to(device)
 
 
-def load_pretrained(cls: type[EnhancementModel], source: str | os.PathLike, revision: str | None, **options):
-    """What :meth:`EnhancementModel.from_pretrained` does: our own format only, a name, a folder or a Hub repository."""
-    entry = registry.ENTRIES.get(str(source))
-    if entry is not None and entry.embedded:
-        return read_folder(entry.folder, f"the model {entry.name}", cls)
-    if Path(source).is_dir():
-        return read_folder(source, cls=cls)
-    repository = Repository(str(source), revision, **options)
-    return read_folder(repository.folder(CONFIG, WEIGHTS), str(repository), cls)
-
-
-def _load(source: str | os.PathLike, revision: str | None, options: dict, cls: type[EnhancementModel]):
+def load_as(
+    cls: type[EnhancementModel], source: str | os.PathLike, revision: str | None, options: dict
+) -> EnhancementModel:
+    """:func:`load` for a subclass: what :meth:`EnhancementModel.from_pretrained` does."""
     name = os.fspath(source)
     entry = registry.find(name) if isinstance(source, str) else None
     if entry is not None and entry.repo_id is None:
@@ -117,7 +109,7 @@ def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
             return OnnxModel(source, threads=threads)
         except ValueError as error:
             raise CheckpointError(str(error)) from error
-    model = _load(source, revision, options, EnhancementModel)
+    model = load_as(EnhancementModel, source, revision, options)
     folder = tempfile.TemporaryDirectory(prefix="deepvqe-")
     graph = OnnxModel(export(model, Path(folder.name) / "model.onnx", quantize=quantize), threads=threads)
     weakref.finalize(graph, folder.cleanup)  # each new stream of the model reads the file again
@@ -175,9 +167,10 @@ def _names_a_file(source: str | os.PathLike) -> bool:
 
 def _no_weights(name: str) -> str:
     have = [entry.name for entry in registry.ENTRIES.values() if entry.embedded or entry.repo_id]
+    own = f'the folder of that name: "./{name}"' if Path(name).is_dir() else "a folder, file or Hub repository"
     return (
         f"no weights for {name} ship with this release; there are some for: {', '.join(have) or 'none'}. "
-        f'Random ones: EnhancementModel.from_config("{name}"); your own: load a folder, file or Hub repository'
+        f'Random ones: EnhancementModel.from_config("{name}"); your own: load {own}'
     )
 
 
