@@ -216,6 +216,15 @@ def test_names_mean_the_same_to_from_pretrained(model, tmp_path, monkeypatch):
         EnhancementModel.from_pretrained("./dpcrn", revision="v1")
 
 
+def test_a_revision_in_the_name(model, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="revision is for repositories of the Hub; the model deepvqe-s"):
+        load("deepvqe-s@v1")
+    monkeypatch.chdir(tmp_path)
+    model.save_pretrained("mine@home")
+    model.save_pretrained("other/mine@home")
+    assert same(model, load("mine@home")) and same(model, load("other/mine@home"))  # what is there goes first
+
+
 def test_list_models():
     rows = {row.name: row for row in list_models()}
     assert rows["deepvqe"].parameters == 7_509_996

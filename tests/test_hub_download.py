@@ -139,6 +139,12 @@ def test_revisions(client, offline, server, published):
     for revision in ("v1", first):
         assert client(f"result = load({name!r}, revision={revision!r}).sample_rate")["result"] == 16000
     assert offline(f"result = load({name!r}, revision='v1').sample_rate")["result"] == 16000
+    repo.refs["refs/pr/1"] = first
+    for at in ("v1", "refs/pr/1"):
+        assert client(f"result = load('{name}@{at}').sample_rate")["result"] == 16000
+    assert client(f"result = EnhancementModel.from_pretrained('{name}@v1').sample_rate")["result"] == 16000
+    answer = client(f"load('{name}@v1', revision='v2')")
+    assert answer["error"] == "ValueError" and "another" in answer["message"]
     answer = client(f"load({name!r}, revision='v9')")
     assert answer["error"] == "RevisionMissingError" and "v9" in answer["message"]
 

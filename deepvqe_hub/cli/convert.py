@@ -20,7 +20,7 @@ from deepvqe_hub.cli import CommandError
 
 
 def configure(parser) -> None:
-    parser.add_argument("input", metavar="IN", help="checkpoint file or folder, model name or Hub repository")
+    parser.add_argument("input", metavar="IN", help="checkpoint file or folder, model name, Hub repository[@revision]")
     parser.add_argument("output", metavar="OUT", help="folder, or file ending in .tar, .gguf or .onnx")
     parser.add_argument("--window", help="for a .tar: window it was trained with (default: sqrt_hann)")
     parser.add_argument("--padding", help="for a .tar: zeros or reflect, what stands around a signal")

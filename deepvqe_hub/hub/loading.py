@@ -36,7 +36,8 @@ def load(
 
             * a name of :func:`list_models`, such as ``"deepvqe-s"``;
             * a checkpoint folder (``"./deepvqe-s"`` if it is called like a model);
-            * a repository of the Hugging Face Hub, ``"owner/name"`` (a folder of that name goes first);
+            * a repository of the Hugging Face Hub, ``"owner/name"`` (a folder of that name goes first), or
+              ``"owner/name@revision"``, which is the way to say it on the command line;
             * a ``.tar`` of the reference implementation, github.com/Xiaobin-Rong/deepvqe;
             * a ``.gguf`` of github.com/richiejp/deepvqe-ggml;
             * a ``.onnx`` written by :func:`deepvqe_hub.onnx.export`.
@@ -78,6 +79,8 @@ def load_as(
     cls: type[EnhancementModel], source: str | os.PathLike, revision: str | None, options: dict
 ) -> EnhancementModel:
     """:func:`load` for a subclass: what :meth:`EnhancementModel.from_pretrained` does."""
+    if isinstance(source, str):
+        source, revision = _at_revision(source, revision)
     name = os.fspath(source)
     entry = registry.find(name) if isinstance(source, str) else None
     if entry is not None and entry.repo_id is None:
@@ -144,6 +147,17 @@ def _foreign_file(repository: Repository, error: Exception) -> str:
     if names:
         raise CheckpointError(f"{repository} has several checkpoints, choose one with file=: {', '.join(names)}")
     raise error
+
+
+def _at_revision(source: str, revision: str | None) -> tuple[str, str | None]:
+    """``"owner/name@v1"``, or a known name so, as two; a path is left as it is, whatever stands in it."""
+    name, at, tail = source.partition("@")
+    known = registry.find(name) is not None or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
+    if not (at and tail and known) or Path(source).exists() or Path(tail).suffix.lower() in formats.SUFFIXES:
+        return source, revision
+    if revision not in (None, tail):
+        raise ValueError(f"{source} names one revision, revision={revision!r} another; give one of them")
+    return name, tail
 
 
 def _refuse(options: dict, revision: str | None, where: str) -> None:
