@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -129,28 +130,38 @@ class EnhancementModel(
         Args:
             save_directory: the folder.
             model_card_kwargs: what the card says, see :func:`deepvqe_hub.hub.card.model_card`.
-            repo_id, push_to_hub, push_to_hub_kwargs: also upload it, see :meth:`push_to_hub`.
+            push_to_hub: also upload the folder as it then is.
+            repo_id: where to, by default the folder's name; with push_to_hub_kwargs, see :meth:`push_to_hub`.
             half: store matrices in half precision.
             config: taken for the mixin's sake; the config is always the model's own.
+
+        Returns:
+            The URL of the commit, if there is one.
         """
         from deepvqe_hub.hub.folder import save_folder
+        from deepvqe_hub.hub.upload import upload
 
-        save_folder(self, save_directory, model_card_kwargs, half=half, force=True, keep_card=True)
-        if not push_to_hub:
-            return None
-        kwargs = {"model_card_kwargs": model_card_kwargs, **push_to_hub_kwargs}
-        return self.push_to_hub(repo_id or Path(save_directory).name, **kwargs)
+        card = dict(model_card_kwargs or {})
+        if push_to_hub:
+            repo_id = repo_id or Path(save_directory).name
+            card = {"repo_id": repo_id, **card}
+        save_folder(self, save_directory, card, half=half, force=True, keep_card=True)
+        return upload(save_directory, repo_id, **push_to_hub_kwargs) if push_to_hub else None
 
-    def push_to_hub(self, repo_id: str, *, model_card_kwargs: Mapping | None = None, **kwargs) -> str:
+    def push_to_hub(
+        self, repo_id: str, *, model_card_kwargs: Mapping | None = None, half: bool = False, **kwargs
+    ) -> str:
         """Upload the checkpoint folder to "owner/name", which is made if need be; returns the URL of the commit.
 
         Args:
             repo_id: the repository.
             model_card_kwargs: what the card says, see :func:`deepvqe_hub.hub.card.model_card`.
+            half: store matrices in half precision.
             **kwargs: ``commit_message``, ``private``, ``token``, ``branch``, ``create_pr``, as in ``huggingface_hub``.
         """
-        card = {"repo_id": repo_id, **(model_card_kwargs or {})}
-        return super().push_to_hub(repo_id, model_card_kwargs=card, **kwargs)
+        with tempfile.TemporaryDirectory() as folder:
+            options = {"model_card_kwargs": model_card_kwargs, "half": half, **kwargs}
+            return self.save_pretrained(Path(folder) / "model", push_to_hub=True, repo_id=repo_id, **options)
 
     @property
     def latency(self) -> float:

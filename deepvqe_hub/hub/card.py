@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from string import Template
 
@@ -148,6 +149,14 @@ def model_card(model: EnhancementModel, card: Mapping | None = None) -> str:
         limits=f"\n## Limits\n\n{card['limits']}\n" if card.get("limits") else "",
     )
     return f"---\n{_metadata(name, model, card).to_yaml()}\n---\n{body}"
+
+
+_SOURCE = re.compile(r'((?:deepvqe_hub\.load|from_pretrained)\(|source=|checkpoint=)"[^"/\n]+"')
+
+
+def usage_of(text: str, repo_id: str) -> str:
+    """A model card's text in which usage examples that name a folder or model, but no repository, name this one."""
+    return _SOURCE.sub(rf'\g<1>"{repo_id}"', text)
 
 
 def _metadata(name: str, model: EnhancementModel, card: Mapping) -> ModelCardData:
