@@ -39,7 +39,13 @@ class EnhancementModel(
         stft: keyword arguments of :class:`deepvqe_hub.stft.STFT`.
         sample_rate: of input and output, in Hz.
         format_version: of the config, to tell checkpoints of a later release.
+
+    Attributes:
+        licence: of the weights, for the model card: "apache-2.0" for a model made here; for a loaded one what came with
+            the weights, or "unknown".
     """
+
+    licence = "apache-2.0"
 
     def __init__(
         self,

@@ -89,6 +89,21 @@ def test_model_card(folder):
         deepvqe_hub.hub.save_folder(EnhancementModel.from_config(TINY), folder, {"licence": "mit"}, force=True)
 
 
+def test_the_licence_is_that_of_the_weights(folder, model, tmp_path):
+    def stated(folder):
+        return re.search(r"^license: (.+)$", (folder / "README.md").read_text(), re.M)[1]
+
+    theirs = save_folder(model, tmp_path / "theirs", {"license": "cc-by-nc-4.0"})
+    assert load(theirs).licence == "cc-by-nc-4.0"
+    assert stated(save_folder(load(theirs), tmp_path / "a")) == "cc-by-nc-4.0"
+    assert stated(save_folder(load(theirs), tmp_path / "b", {"license": "mit"})) == "mit"
+    assert model.licence == load(folder).licence == load("deepvqe-s").licence == "apache-2.0"
+    (theirs / "README.md").write_text("# No metadata\nlicense: mit\n")
+    assert load(theirs).licence == "unknown" and stated(save_folder(load(theirs), tmp_path / "c")) == "unknown"
+    (theirs / "README.md").unlink()
+    assert load(theirs).licence == "unknown"
+
+
 def spoil_config(folder, **changes):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({k: v for k, v in (config | changes).items() if v is not None}))
@@ -412,6 +427,7 @@ def test_convert(seed_weights, tmp_path, capsys):
     torch.save({"model": streaming_names(seed_weights), "epoch": 3}, tmp_path / "x.tar")
     assert main(["convert", str(tmp_path / "x.tar"), str(tmp_path / "ours"), "--window", "hann"]) == 0
     report = capsys.readouterr().out
+    assert "--license" in report and "license: unknown" in (tmp_path / "ours" / "README.md").read_text()
     assert "156 tensors mapped, 40 of them renamed" in report and "left out: epoch" in report and "'hann'" in report
     assert main(["convert", str(tmp_path / "x.tar"), str(tmp_path / "ours")]) == 2
     assert "--force" in capsys.readouterr().err

@@ -29,14 +29,14 @@ def configure(parser) -> None:
     )
     parser.add_argument("--half", action="store_true", help="for a folder: store matrices in half precision")
     parser.add_argument("--name", help="for a folder: title of the model card")
-    parser.add_argument("--license", help="for a folder: licence of the weights, as the Hub calls it")
+    parser.add_argument("--license", help="for a folder: licence of the weights, as the Hub calls it (default: IN's)")
     parser.add_argument("--force", action="store_true", help="replace an existing OUT")
     parser.add_argument("--verbose", action="store_true", help="report every tensor")
 
 
 def run(args) -> int:
     from deepvqe_hub.hub import load, save_folder
-    from deepvqe_hub.hub.checkpoint import build
+    from deepvqe_hub.hub.checkpoint import UNKNOWN_LICENCE, build
     from deepvqe_hub.hub.formats import read_file
     from deepvqe_hub.hub.writers import WRITERS
 
@@ -59,6 +59,8 @@ def run(args) -> int:
     if write is None:
         card = {"name": args.name or output.name} | ({"license": args.license} if args.license else {})
         save_folder(model, output, card, half=args.half, force=args.force)
+        if not args.license and model.licence == UNKNOWN_LICENCE:
+            print("  licence of the weights: unknown; state it with --license")
     else:
         write(model, output)
     print(f"{output}: written")

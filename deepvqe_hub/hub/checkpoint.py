@@ -15,6 +15,8 @@ from deepvqe_hub.hub.errors import CheckpointError, FormatVersionError
 MAX_BYTES = 4 * MAX_PARAMETERS + (1 << 20)
 """Size of the largest weights file that is read: the largest model in float32, and a header."""
 
+UNKNOWN_LICENCE = "unknown"  # as the Hub calls it; readers that know better say so
+
 _CONFIG_KEYS = {"network": str, "options": dict, "stft": dict, "sample_rate": int, "format_version": int}
 _MAX_INTEGER = 1 << 16  # no size in a config comes near it, and none is refused that fits MAX_PARAMETERS
 _MAX_ENTRIES = 64
@@ -40,7 +42,7 @@ class Checkpoint:
 
 
 def build(checkpoint: Checkpoint, where: str, cls: type[EnhancementModel] = EnhancementModel) -> EnhancementModel:
-    """The model of a checkpoint, in evaluation mode, on the CPU, in float32.
+    """The model of a checkpoint, in evaluation mode, on the CPU, in float32, its licence unknown.
 
     Everything is checked before memory is taken for the model: names, shapes and types must be exactly those that the
     config asks for, and all numbers finite.
@@ -69,6 +71,7 @@ def build(checkpoint: Checkpoint, where: str, cls: type[EnhancementModel] = Enha
     check_tensors(blank.state_dict(), tensors, where)
     model = cls(**config)
     model.load_state_dict(tensors, strict=True)  # copies, and converts half precision to float32
+    model.licence = UNKNOWN_LICENCE
     return model.eval()
 
 

@@ -1,6 +1,6 @@
 """Checkpoint folders, the package's own format.
 
-``config.json`` and ``model.safetensors`` are read, and nothing else; ``hyperparams.yaml`` is for SpeechBrain and
+``config.json`` and ``model.safetensors`` make the model, and nothing else; ``hyperparams.yaml`` is for SpeechBrain and
 ``README.md`` for people.
 """
 
@@ -25,6 +25,7 @@ from deepvqe_hub.hub.errors import CheckpointError
 CONFIG, WEIGHTS, YAML, README = "config.json", "model.safetensors", "hyperparams.yaml", "README.md"
 FILES = (CONFIG, WEIGHTS, YAML, README)
 _MAX_CONFIG_BYTES = 1 << 16
+_MAX_CARD = 1 << 16  # characters of a model card that are searched for the licence
 
 
 def read_folder(
@@ -33,7 +34,7 @@ def read_folder(
     """The model in a checkpoint folder, in evaluation mode; see :func:`deepvqe_hub.hub.checkpoint.build`.
 
     Args:
-        folder: holds ``config.json`` and ``model.safetensors``; other files are not looked at.
+        folder: holds ``config.json`` and ``model.safetensors``; of a ``README.md`` the licence is noted.
         where: what messages call it, by default the path.
         cls: subclass of :class:`EnhancementModel` to build.
     """
@@ -47,7 +48,11 @@ def read_folder(
         raise CheckpointError(f"{where}: config.json is larger than {_MAX_CONFIG_BYTES:,} bytes")
     config = parse_config(config_file.read_text(encoding="utf-8", errors="replace"), where)
     tensors = read_weights(folder / WEIGHTS, where)
-    return build(Checkpoint(config, tensors, "checkpoint folder"), where, cls)
+    model = build(Checkpoint(config, tensors, "checkpoint folder"), where, cls)
+    if (folder / README).is_file():
+        with open(folder / README, encoding="utf-8", errors="replace") as card:
+            model.licence = cards.licence_of(card.read(_MAX_CARD)) or model.licence
+    return model
 
 
 def read_weights(path: str | Path, where: str | None = None) -> dict[str, torch.Tensor]:

@@ -131,7 +131,9 @@ def _from_hub(entry: registry.Entry | None, name: str, revision: str | None, opt
         else:
             _refuse(options, None, str(repository))
             return read_folder(repository.folder(CONFIG, WEIGHTS), str(repository), cls)
-    return build(formats.read_file(repository.file(file), **options), f"{repository.repo_id}/{file}", cls)
+    model = build(formats.read_file(repository.file(file), **options), f"{repository.repo_id}/{file}", cls)
+    model.licence = entry.licence.lower() if entry else model.licence
+    return model
 
 
 def _foreign_file(repository: Repository, error: Exception) -> str:
