@@ -12,6 +12,7 @@ import deepvqe_hub
 from deepvqe_hub import EnhancementModel, load
 from deepvqe_hub.hub import CheckpointError, FormatVersionError, WeightsMissingError, list_models, registry, save_folder
 from deepvqe_hub.models import DeepVQE
+from deepvqe_hub.presets import PRESETS
 
 
 @pytest.fixture
@@ -347,6 +348,29 @@ def test_gguf_round_trip_and_unfolded_files(parity, tmp_path, error):
         load(tmp_path / "x.gguf")
 
 
+@pytest.mark.parametrize(
+    ("ending", "change", "words"),
+    [
+        (".tar", {"stft": {"window": "sine"}}, r"window \(sine, not sqrt_hann\)"),
+        (".tar", {"stft": {"padding": "none"}}, r"padding \(none, not zeros\)"),
+        (".tar", {"stft": {"scale": 2.0}}, "scale"),
+        (".tar", {"sample_rate": 48000}, "sample_rate"),
+        (".gguf", {"stft": {"window": "hann", "padding": "reflect"}}, r"window \(hann, not sqrt_hann\), padding"),
+        (".gguf", {"stft": {"scale": 2.0}}, "scale"),
+    ],
+)
+def test_a_front_end_that_the_format_cannot_say_is_refused(ending, change, words, tmp_path):
+    from deepvqe_hub.hub.writers import WRITERS
+
+    preset, options = ("deepvqe", {}) if ending == ".tar" else ("deepvqe-aec", {"upsampling": "concat"})
+    config = PRESETS[preset] | {"options": PRESETS[preset]["options"] | options} | change
+    with torch.device("meta"):
+        model = EnhancementModel.from_config(config)
+    with pytest.raises(ValueError, match=words):
+        WRITERS[ending](model, tmp_path / f"x{ending}")
+    assert list(tmp_path.iterdir()) == []
+
+
 # Malicious and mistaken files
 
 
@@ -433,6 +457,7 @@ def test_convert(seed_weights, tmp_path, capsys):
     assert "--force" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "back.tar")]) == 0
     assert same(load(tmp_path / "ours"), load(tmp_path / "back.tar"))
+    assert "read it with --window hann --padding reflect" in capsys.readouterr().out
     assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "x.gguf")]) == 2
     assert "cannot be written" in capsys.readouterr().err
     torch.save({"model": {"foreign.key": torch.zeros(1)}}, tmp_path / "z.tar")

@@ -62,7 +62,8 @@ def run(args) -> int:
         if not args.license and model.licence == UNKNOWN_LICENCE:
             print("  licence of the weights: unknown; state it with --license")
     else:
-        write(model, output)
+        for note in write(model, output):
+            print(f"  {note}")
     print(f"{output}: written")
     return 0
 
