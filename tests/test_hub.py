@@ -77,6 +77,29 @@ def test_a_failed_save_leaves_nothing(model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_on_another_disk_than_its_parent(model, tmp_path, monkeypatch):
+    import errno
+    import os
+
+    disk = (tmp_path / "disk").resolve()
+    disk.mkdir()
+    (tmp_path / "link").symlink_to(disk)
+    replace = os.replace
+
+    def within_a_disk(source, target):
+        if not source.resolve().is_relative_to(disk):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", within_a_disk)
+    assert same(model, load(save_folder(model, tmp_path / "link")))
+    assert len(list(disk.iterdir())) == 4 and sorted(p.name for p in tmp_path.iterdir()) == ["disk", "link"]
+    for name, target in {"file": tmp_path / "link" / "README.md", "nothing": tmp_path / "gone"}.items():
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(FileExistsError, match="a checkpoint is a folder"):
+            save_folder(model, tmp_path / name)
+
+
 def test_model_card(folder):
     text = (folder / "README.md").read_text()
     from huggingface_hub import ModelCard

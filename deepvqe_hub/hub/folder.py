@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,7 +87,7 @@ def save_folder(
 ) -> Path:
     """Write a checkpoint folder that ``deepvqe_hub.load``, the Hugging Face Hub and SpeechBrain understand.
 
-    The files are written beside their destination first and moved there when all of them are complete.
+    The files are written on the disk of their destination first and moved there when all of them are complete.
 
     Args:
         model: any :class:`EnhancementModel`, on any device.
@@ -103,21 +102,23 @@ def save_folder(
         The folder.
 
     Raises:
-        FileExistsError: without ``force``, for a folder that holds any of the files.
+        FileExistsError: without ``force``, for a folder that holds any of the files; for a file of that name.
         ValueError: the weights are not finite, or not within float16 for ``half``.
     """
     folder = Path(folder)
     present = [name for name in FILES if (folder / name).exists()]
     if present and not force:
         raise FileExistsError(f"{folder} already has {', '.join(present)}; pass force=True (--force) to replace them")
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; a checkpoint is a folder")
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file, or a link to nothing; a checkpoint is a folder")
     config = check_config(json.loads(json.dumps(model.config)), str(folder))
     tensors = {name: _storable(tensor, half) for name, tensor in model.state_dict().items()}
     check_tensors(model.state_dict(), tensors, "the model to save")
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as parent:
+    # A folder that is there may lie on another disk than its parent, or in one that is not ours to write to.
+    beside = folder if folder.exists() else folder.parent
+    with tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as parent:
         draft = Path(parent) / "draft"
         draft.mkdir()
         (draft / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file: private to its owner
@@ -129,7 +130,7 @@ def save_folder(
                 if not (keep_card and name == README and name in present):
                     os.replace(draft / name, folder / name)
         else:
-            shutil.move(draft, folder)
+            os.rename(draft, folder)
     return folder
 
 
