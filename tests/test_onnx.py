@@ -115,6 +115,14 @@ def test_eight_bits(tmp_path):
     assert 0 < error < 0.05**2
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("variant", ["echo", "traced"])
+def test_weights_of_another_precision(tmp_path, variant, precision):
+    model = small_model(VARIANTS[variant]).to(precision)
+    graph, waves = OnnxModel(export(model, tmp_path / "m.onnx")), signals(model, 20)
+    np.testing.assert_allclose(graph(*waves), offline(model.float(), waves), atol=1e-5)
+
+
 def test_description_suffices_for_plain_onnxruntime(tmp_path):
     model = small_model(VARIANTS["echo"])
     path = export(model, tmp_path / "m.onnx")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -36,7 +37,7 @@ def export(
     run the graph.
 
     Args:
-        model: a model whose network streams.
+        model: a model whose network streams, in any precision; the graph is float32.
         path: the file to write; it appears whole or not at all.
         frames: frames a call <T>, 1 to 64. More of them run faster each and wait for one another.
         quantize: 8-bit weights and activations in the matrix products; activations are scaled in each call, so no
@@ -68,6 +69,8 @@ def export(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
 
+    if next(model.parameters()).dtype != torch.float32:
+        model = copy.deepcopy(model).float()  # the graph computes in float32, whatever the weights are kept in
     graph = build(model, frames=frames, quantize=quantize, waveform=waveform, batch_size=batch_size)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     draft = Path(draft)
@@ -83,12 +86,12 @@ def export(
 
 
 def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, batch_size=1):
-    """The graph as an ``onnx.ModelProto``; arguments as for :func:`export`."""
+    """The graph as an ``onnx.ModelProto``; arguments as for :func:`export`, but the model is float32."""
     from deepvqe_hub.onnx.builder import Graph
     from deepvqe_hub.onnx.frontend import analyse, synthesise
     from deepvqe_hub.onnx.network import Step
 
-    network, stft = model.network.folded().cpu().float(), dataclasses.asdict(model.stft)
+    network, stft = model.network.folded().cpu(), dataclasses.asdict(model.stft)
     if not Step.covers(network):
         from deepvqe_hub.onnx.tracing import trace
 
