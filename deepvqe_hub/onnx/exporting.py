@@ -100,7 +100,7 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
                 f"this {type(network).__name__} is exported by tracing, in float32 and from spectrum to spectrum; "
                 "leave out quantize and waveform"
             )
-        graph, states = trace(model, network, frames, batch_size), None
+        graph = trace(model, network, frames, batch_size)
     else:
         graph = Graph()
         step = Step(graph, network, batch_size, frames, quantize)
@@ -113,7 +113,6 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
         y = step.write(*inputs)
         y = synthesise(graph, y, stft, batch_size, frames) if waveform else step.spectrum(y, bins)
         graph.output(y, "enhanced", shape)
-        states = graph.states
     description = {
         "format_version": FORMAT_VERSION,
         "input": "waveform" if waveform else "spectrum",
@@ -123,7 +122,7 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
         "farend": network.farend,
         "sample_rate": model.sample_rate,
         "stft": stft,
-        "states": [dataclasses.asdict(state) for state in (states or graph.states)],
+        "states": [dataclasses.asdict(state) for state in graph.states],
         "config": model.config,
     }
     return graph.model(type(network).__name__, __version__, {"deepvqe_hub": json.dumps(description)})

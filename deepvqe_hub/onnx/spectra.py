@@ -29,11 +29,10 @@ class Framer:
     """
 
     def __init__(self, stft: dict, batch_size: int, frames: int):
-        self.hop, self.overlap = stft["hop_length"], stft["win_length"] - stft["hop_length"]
+        self.overlap = stft["win_length"] - stft["hop_length"]
         self.reflect = stft["padding"] == "reflect"
-        self.size = frames * self.hop
-        # One block and its overlap, then room for what does not yet make another block.
-        self.waiting = np.zeros((batch_size, 0), np.float32)
+        self.size = frames * stft["hop_length"]
+        self.waiting = np.zeros((batch_size, 0), np.float32)  # what the next block begins with
         self.recent = self.waiting
         self.started = stft["padding"] == "none"
 
@@ -47,10 +46,8 @@ class Framer:
             self.started = True
         if last:
             end = self._edge(self.recent[:, ::-1])[:, ::-1]
-            missing = (self.overlap - waiting.shape[1]) % self.hop
             waiting = np.concatenate([waiting, end], 1)
-            missing = max(missing, 0) + (-(waiting.shape[1] + missing - self.overlap)) % self.size
-            waiting = np.pad(waiting, ((0, 0), (0, missing)))
+            waiting = np.pad(waiting, ((0, 0), (0, (self.overlap - waiting.shape[1]) % self.size)))
         start = 0
         if self.started:
             while start + self.overlap + self.size <= waiting.shape[1]:
