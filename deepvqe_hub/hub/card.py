@@ -12,11 +12,12 @@ from huggingface_hub import EvalResult, ModelCardData
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub.checkpoint import UNKNOWN_LICENCE
 
-_PAPERS = {
+PAPERS = {
     "DeepVQE": ("DeepVQE (Indenbom et al., Interspeech 2023)", "https://arxiv.org/abs/2306.03177"),
     "DPCRN": ("DPCRN (Le et al., Interspeech 2021)", "https://arxiv.org/abs/2107.05429"),
     "TFGridNet": ("TF-GridNet (Wang et al., 2023)", "https://arxiv.org/abs/2211.12433"),
 }
+"""Title and address of the paper of each network."""
 
 _KEYS = (
     *("name", "repo_id", "license", "description", "training", "results", "limits"),
@@ -131,7 +132,7 @@ def model_card(model: EnhancementModel, card: Mapping | None = None) -> str:
     network = model.config["network"]
     name = card.get("name") or str(card.get("repo_id") or network).rsplit("/")[-1]
     task = "echo cancellation, noise suppression and dereverberation" if model.farend else "noise suppression"
-    paper, paper_url = _PAPERS.get(network, (network, "https://github.com/OWNER/deepvqe-hub"))
+    paper, paper_url = PAPERS.get(network, (network, "https://github.com/OWNER/deepvqe-hub"))
     causal = getattr(model.network, "streams", False)
     body = _BODY.substitute(
         name=name,
