@@ -39,7 +39,8 @@ def load(
             * a repository of the Hugging Face Hub, ``"owner/name"`` (a folder of that name goes first), or
               ``"owner/name@revision"``, which is the way to say it on the command line;
             * a ``.tar`` of the reference implementation, github.com/Xiaobin-Rong/deepvqe;
-            * a ``.gguf`` of github.com/richiejp/deepvqe-ggml;
+            * a ``.gguf`` of github.com/richiejp/deepvqe-ggml (needs the extra ``gguf``);
+            * an ``.h5`` of github.com/Le-Xiaohuai-speech/DPCRN_DNS3 (needs h5py);
             * a ``.onnx`` written by :func:`deepvqe_hub.onnx.export`.
         revision: branch, tag or commit of a Hub repository; pin one where results must not change.
         device: where to put the model, by default the CPU.
@@ -58,6 +59,7 @@ def load(
             :class:`deepvqe_hub.hub.WeightsMissingError`.
         ValueError: an unknown name or option; :class:`deepvqe_hub.hub.CheckpointError` for a damaged or foreign
             file.
+        ImportError: what reads the format is not installed.
 
     Example:
         >>> model = deepvqe_hub.load("deepvqe-s")  # doctest: +SKIP
