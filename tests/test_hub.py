@@ -151,6 +151,11 @@ def spoil_config(folder, **changes):
         ({"options": {"hidden": -5}}, "config"),
         ({"stft": {"win_length": 60_000, "hop_length": 1}}, "config"),
         ({"stft": {"window": "hamming"}}, "hamming"),
+        ({"stft": {"win_length": 64.0, "hop_length": 32}}, "whole number"),
+        ({"stft": {"scale": 1e300}}, "out of range"),
+        ({"options": {"compression": None}}, "config"),
+        ({"options": {"compression": -1.0}}, "compression"),
+        ({"network": "TFGridNet", "options": {"blocks": 60_000}}, "60000 blocks"),
     ],
 )
 def test_absurd_configs_are_refused(folder, changes, words):

@@ -18,8 +18,8 @@ MAX_BYTES = 4 * MAX_PARAMETERS + (1 << 20)
 UNKNOWN_LICENCE = "unknown"  # as the Hub calls it; readers that know better say so
 
 _CONFIG_KEYS = {"network": str, "options": dict, "stft": dict, "sample_rate": int, "format_version": int}
-_MAX_INTEGER = 1 << 16  # no size in a config comes near it, and none is refused that fits MAX_PARAMETERS
-_MAX_ENTRIES = 64
+_MAX_NUMBER = 1 << 16  # no size in a config comes near it, and none is refused that fits MAX_PARAMETERS
+_MAX_ENTRIES = 64  # of a list, and blocks of a network: thousands would take hours to build before they are counted
 
 
 @dataclass
@@ -119,7 +119,10 @@ def check_config(config: Any, where: str) -> dict[str, Any]:
         raise CheckpointError(f"{where}: format_version {version} does not exist")
     if not 1000 <= config.get("sample_rate", 16000) <= 384_000:
         raise CheckpointError(f"{where}: sample_rate {config['sample_rate']} is out of range, 1000 to 384000 Hz")
-    _check_values({"options": config.get("options", {}), "stft": config.get("stft", {})}, where)
+    options = config.get("options", {})
+    if isinstance(options.get("blocks"), int) and options["blocks"] > _MAX_ENTRIES:
+        raise CheckpointError(f"{where}: {options['blocks']} blocks in the config, the limit is {_MAX_ENTRIES}")
+    _check_values({"options": options, "stft": config.get("stft", {})}, where)
     return config
 
 
@@ -131,8 +134,8 @@ def _check_values(value: Any, where: str) -> None:
             )
         for item in value.values() if isinstance(value, dict) else value:
             _check_values(item, where)
-    elif isinstance(value, int) and abs(value) > _MAX_INTEGER:
-        raise CheckpointError(f"{where}: {value} in the config is out of range, the limit is {_MAX_INTEGER}")
+    elif isinstance(value, (int, float)) and not abs(value) <= _MAX_NUMBER:
+        raise CheckpointError(f"{where}: {value} in the config is out of range, the limit is {_MAX_NUMBER}")
 
 
 def check_tensors(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], where: str) -> None:
