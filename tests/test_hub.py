@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from hub_server import TINY
@@ -308,8 +309,6 @@ def streaming_names(weights):
 
 @pytest.mark.parametrize("naming", [dict, streaming_names])
 def test_reference_checkpoint(naming, seed_weights, tmp_path, parity, error):
-    import numpy as np
-
     weights = naming(seed_weights)
     assert len(weights) == 156 and any("Conv2d" in name for name in weights) == (naming is streaming_names)
     torch.save({"model": weights, "epoch": 3}, tmp_path / "x.tar")
@@ -344,8 +343,6 @@ def test_reference_checkpoints_are_strict(seed_weights, tmp_path):
 
 def test_gguf(parity, error):
     pytest.importorskip("gguf")
-    import numpy as np
-
     numbers = {name: torch.from_numpy(value) for name, value in np.load(parity("deepvqe_rand_io.npz")).items()}
     model = load(parity("deepvqe_rand_q8.gguf"))
     with torch.no_grad():
@@ -441,6 +438,50 @@ def test_tensors_that_only_look_huge(seed_weights, tmp_path):
     torch.save({"model": weights}, tmp_path / "x.tar")
     with pytest.raises(CheckpointError, match=r"network.bottle.fc.bias \(1099511627776,\)"):
         load(tmp_path / "x.tar")
+
+
+def test_tensors_of_other_kinds(folder, seed_weights, tmp_path):
+    name, weight = "bottle.fc.weight", seed_weights["bottle.fc.weight"]
+    for odd, words in (
+        (torch.empty_like(weight, device="meta"), "no plain tensors"),
+        (weight.to_sparse(), "no plain tensors"),
+        (torch.nested.nested_tensor([torch.zeros(3), torch.zeros(4)]), "no plain tensors"),
+        (weight.to(torch.float8_e5m2), "types"),
+    ):
+        torch.save({"model": {**seed_weights, name: odd}}, tmp_path / "x.tar")
+        with pytest.raises(CheckpointError, match=f"{words}: network.{name}"):
+            load(tmp_path / "x.tar")
+    torch.save({"model": {(1, 2): weight}}, tmp_path / "x.tar")
+    with pytest.raises(CheckpointError, match="no state dict"):
+        load(tmp_path / "x.tar")
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {f"network.{name}": weight.to(torch.float8_e4m3fn)}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=name):
+        load(folder)
+
+
+def test_odd_arrays_and_metadata(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("nothing", data=h5py.Empty("f4"))
+    with pytest.raises(CheckpointError, match=r"x\.h5"):
+        load(tmp_path / "x.h5")
+    gguf = pytest.importorskip("gguf")
+    from deepvqe_hub.hub.gguf_file import CUBE_ROOTS
+
+    for roots, words in ((CUBE_ROOTS, "mic_channels.count must be of type int"), ({"ccm.v_real": [1.0]}, "constant")):
+        writer = gguf.GGUFWriter(tmp_path / "x.gguf", "deepvqe")
+        writer.add_uint32("deepvqe.version", 1)
+        writer.add_bool("deepvqe.bn_folded", True)
+        writer.add_string("deepvqe.mic_channels.count", "many")
+        for name, value in roots.items():
+            writer.add_tensor(name, np.array(value, np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        with pytest.raises(CheckpointError, match=words):
+            load(tmp_path / "x.gguf")
 
 
 def test_other_files(tmp_path, folder):

@@ -18,6 +18,8 @@ MAX_BYTES = 4 * MAX_PARAMETERS + (1 << 20)
 UNKNOWN_LICENCE = "unknown"  # as the Hub calls it; readers that know better say so
 
 _CONFIG_KEYS = {"network": str, "options": dict, "stft": dict, "sample_rate": int, "format_version": int}
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _MAX_NUMBER = 1 << 16  # no size in a config comes near it, and none is refused that fits MAX_PARAMETERS
 _MAX_ENTRIES = 64  # of a list, and blocks of a network: thousands would take hours to build before they are counted
 
@@ -149,7 +151,9 @@ def check_tensors(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.
     unknown = [name for name in found if name not in wanted]
     faults += [f"missing: {_some(missing)}"] if missing else []
     faults += [f"unknown: {_some(unknown)}"] if unknown else []
-    common = [name for name in wanted if name in found]
+    odd = [name for name, t in found.items() if t.is_nested or t.is_meta or t.layout != torch.strided]
+    faults += [f"no plain tensors: {_some(odd)}"] if odd else []
+    common = [name for name in wanted if name in found and name not in odd]
     shapes = [
         f"{name} {tuple(found[name].shape)} instead of {tuple(wanted[name].shape)}"
         for name in common
@@ -159,9 +163,7 @@ def check_tensors(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.
     kinds = [
         f"{name} {found[name].dtype}"
         for name in common
-        if found[name].is_complex()
-        or found[name].layout != torch.strided
-        or found[name].is_floating_point() != wanted[name].is_floating_point()
+        if found[name].dtype not in (_FLOATS if wanted[name].is_floating_point() else _INTEGERS)
     ]
     faults += [f"types: {_some(kinds)}"] if kinds else []
     if faults:
