@@ -144,6 +144,36 @@ def test_description_suffices_for_plain_onnxruntime(tmp_path):
     assert {s["name"] for s in info["states"]} >= set(model.network.initial_state())
 
 
+def test_descriptions_that_lie(tmp_path):
+    model = onnx.load(export(small_model(), tmp_path / "m.onnx"))
+    entry = model.metadata_props[0]
+    info = json.loads(entry.value)
+    stft, states = info["stft"], info["states"]
+    for changed, words in (
+        ("{", "description"),
+        ("[]", "description"),
+        ("{}", "format_version"),
+        (info | {"format_version": 2}, "upgrade"),
+        (info | {"format_version": "1"}, "description"),
+        (info | {"frames": 0}, "frames 0"),
+        (info | {"frames": 2}, "inputs noisy"),
+        (info | {"batch_size": 3}, "inputs noisy"),
+        (info | {"farend": True}, "farend"),
+        (info | {"sample_rate": 0}, "sample_rate 0"),
+        (info | {"input": "waveform"}, r"noisy\.past"),
+        (info | {"stft": stft | {"hop_length": 0}}, "hop_length"),
+        (info | {"stft": stft | {"win_length": 10**9}}, "win_length"),
+        (info | {"stft": stft | {"scale": 0}}, "settings"),
+        (info | {"states": states[1:]}, f"inputs {states[0]['name']}"),
+        (info | {"states": [states[0] | {"shape": [10**12]}, *states[1:]]}, "inputs"),
+        (info | {"states": [states[0] | {"output": "nowhere"}, *states[1:]]}, "outputs"),
+    ):
+        entry.value = changed if isinstance(changed, str) else json.dumps(changed)
+        onnx.save(model, tmp_path / "m.onnx")
+        with pytest.raises(ValueError, match=rf"m\.onnx.*{words}"):
+            OnnxStream(tmp_path / "m.onnx")
+
+
 def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
     from deepvqe_hub.onnx import exporting
 

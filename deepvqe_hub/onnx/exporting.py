@@ -14,8 +14,8 @@ import torch
 
 from deepvqe_hub._version import __version__
 from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.onnx.description import FORMAT_VERSION, MAX_BATCH_SIZE, MAX_FRAMES
 
-FORMAT_VERSION = 1
 TOLERANCE = 1e-4  # RMS difference from PyTorch that export accepts in float32, relative to the signal
 TOLERANCE_8BIT = 0.1  # on random numbers; a coarse check that the graph is the network
 
@@ -61,7 +61,7 @@ def export(
             f"{type(model.network).__name__} looks at the whole signal and cannot be exported as a stream; "
             "export a causal model, such as deepvqe-s"
         )
-    for name, value, most in (("frames", frames, 64), ("batch_size", batch_size, 4096)):
+    for name, value, most in (("frames", frames, MAX_FRAMES), ("batch_size", batch_size, MAX_BATCH_SIZE)):
         if not (isinstance(value, int) and 1 <= value <= most):
             raise ValueError(f"{name} must be a whole number from 1 to {most}, not {value!r}")
     if path.exists() and not force:

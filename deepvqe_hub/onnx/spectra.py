@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 
+WINDOWS = {
+    "hann": lambda size: 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size),
+    "sqrt_hann": lambda size: np.sqrt(WINDOWS["hann"](size)),
+    "sine": lambda size: np.sin((np.arange(size) + 0.5) * np.pi / size),
+}
+
 
 def windows(stft: dict) -> tuple[np.ndarray, np.ndarray]:
     """Analysis and synthesis window of the settings of a :class:`deepvqe_hub.stft.STFT`, in float64."""
     size, hop = stft["win_length"], stft["hop_length"]
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
-    window = {
-        "hann": lambda: hann,
-        "sqrt_hann": lambda: np.sqrt(hann),
-        "sine": lambda: np.sin((np.arange(size) + 0.5) * np.pi / size),
-    }[stft["window"]]()
+    window = WINDOWS[stft["window"]](size)
     power = np.tile(np.square(window).reshape(-1, hop).sum(0), size // hop)
     return window * stft["scale"], window / (power * stft["scale"])
 
