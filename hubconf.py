@@ -48,7 +48,8 @@ def deepvqe(pretrained=True, checkpoint=None, device=None, **options):
     """DeepVQE: noise suppression and dereverberation, 7.5 M parameters, 16 kHz, streams.
 
     Args:
-        pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
+        pretrained (bool): no weights ship with this release, so give False, for random ones ready to train, or
+            ``checkpoint``.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file, such as
             ``deepvqe_trained_on_DNS3.tar`` of github.com/Xiaobin-Rong/deepvqe.
         device (str): where to put the model, by default the CPU.
@@ -92,7 +93,8 @@ def deepvqe_aec(pretrained=True, checkpoint=None, device=None, **options):
     """DeepVQE with a far end: cancels echo, noise and reverberation at once, 8.0 M parameters, 16 kHz, streams.
 
     Args:
-        pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
+        pretrained (bool): no weights ship with this release, so give False, for random ones ready to train, or
+            ``checkpoint``.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file, such as
             ``deepvqe.gguf`` of github.com/richiejp/deepvqe-ggml ("richiejp/deepvqe-aec-gguf" on the Hub).
         device (str): where to put the model, by default the CPU.
@@ -117,7 +119,8 @@ def dpcrn(pretrained=True, checkpoint=None, device=None, **options):
     """DPCRN: noise suppression with a dual-path convolutional recurrent network, 0.8 M parameters, 16 kHz, streams.
 
     Args:
-        pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
+        pretrained (bool): no weights ship with this release, so give False, for random ones ready to train, or
+            ``checkpoint``.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
         device (str): where to put the model, by default the CPU.
         **options: of ``deepvqe_hub.load``, such as ``revision`` for a Hub repository.
@@ -138,7 +141,8 @@ def tf_gridnet(pretrained=True, checkpoint=None, device=None, **options):
     """TF-GridNet: noise suppression of whole recordings, 1.6 M parameters, 16 kHz; it cannot stream.
 
     Args:
-        pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
+        pretrained (bool): no weights ship with this release, so give False, for random ones ready to train, or
+            ``checkpoint``.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
         device (str): where to put the model, by default the CPU.
         **options: of ``deepvqe_hub.load``, such as ``revision`` for a Hub repository.

@@ -8,8 +8,32 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 from deepvqe_hub._version import __version__
+
+if TYPE_CHECKING:  # the same names, where editors and type checkers find them
+    from deepvqe_hub import data as data
+    from deepvqe_hub import demo as demo
+    from deepvqe_hub import files as files
+    from deepvqe_hub import hub as hub
+    from deepvqe_hub import losses as losses
+    from deepvqe_hub import metrics as metrics
+    from deepvqe_hub import models as models
+    from deepvqe_hub import onnx as onnx
+    from deepvqe_hub import optim as optim
+    from deepvqe_hub import pipelines as pipelines
+    from deepvqe_hub import plots as plots
+    from deepvqe_hub import stft as stft
+    from deepvqe_hub import training as training
+    from deepvqe_hub.enhancement import EnhancementModel as EnhancementModel
+    from deepvqe_hub.enhancement import Stream as Stream
+    from deepvqe_hub.enhancer import Enhancer as Enhancer
+    from deepvqe_hub.files import enhance as enhance
+    from deepvqe_hub.files import enhance_file as enhance_file
+    from deepvqe_hub.hub import list_models as list_models
+    from deepvqe_hub.hub import load as load
+    from deepvqe_hub.stft import STFT as STFT
 
 # Public names and the modules they come from, imported on first use: asking for the version costs nothing.
 _EXPORTS = {
@@ -22,7 +46,10 @@ _EXPORTS = {
     "enhance_file": "deepvqe_hub.files",
     "Enhancer": "deepvqe_hub.enhancer",
 }
-_SUBMODULES = ("data", "hub", "losses", "metrics", "models", "onnx", "pipelines", "stft")
+_SUBMODULES = (
+    *("data", "demo", "files", "hub", "losses", "metrics", "models"),
+    *("onnx", "optim", "pipelines", "plots", "stft", "training"),
+)
 
 __all__ = [*_EXPORTS, *_SUBMODULES, "__version__"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,7 +39,13 @@ class EnhancementModel(
         stft: keyword arguments of :class:`deepvqe_hub.stft.STFT`.
         sample_rate: of input and output, in Hz.
         format_version: of the config, to tell checkpoints of a later release.
+
+    Attributes:
+        licence: of the weights, for the model card: "apache-2.0" for a model made here; for a loaded one what came with
+            the weights, or "unknown".
     """
+
+    licence = "apache-2.0"
 
     def __init__(
         self,
@@ -97,19 +104,21 @@ class EnhancementModel(
         map_location: str | torch.device = "cpu",
         **hub_options,
     ) -> EnhancementModel:
-        """A model from a checkpoint folder or a Hugging Face Hub repository, strictly, in evaluation mode.
-
-        Reads ``config.json`` and ``model.safetensors`` only. :func:`deepvqe_hub.load` takes other formats as well.
+        """A model with trained weights, strictly, in evaluation mode: :func:`deepvqe_hub.load` for this class.
 
         Args:
-            pretrained_model_name_or_path: a folder, a Hub repository "owner/name", or the name of a model that ships.
-            revision: branch, tag or commit.
+            pretrained_model_name_or_path: a folder, a Hub repository "owner/name", the name of a model that ships, or
+                whatever else :func:`deepvqe_hub.load` takes.
+            revision: branch, tag or commit of a Hub repository.
             map_location: device for the model.
             **hub_options: ``token``, ``cache_dir``, ``local_files_only``, ``force_download``.
-        """
-        from deepvqe_hub.hub.loading import load_pretrained
 
-        return load_pretrained(cls, pretrained_model_name_or_path, revision, **hub_options).to(map_location)
+        Raises:
+            FileNotFoundError, ValueError: as :func:`deepvqe_hub.load`.
+        """
+        from deepvqe_hub.hub.loading import load_as
+
+        return load_as(cls, pretrained_model_name_or_path, revision, hub_options).to(map_location)
 
     def save_pretrained(
         self,
@@ -127,28 +136,38 @@ class EnhancementModel(
         Args:
             save_directory: the folder.
             model_card_kwargs: what the card says, see :func:`deepvqe_hub.hub.card.model_card`.
-            repo_id, push_to_hub, push_to_hub_kwargs: also upload it, see :meth:`push_to_hub`.
+            push_to_hub: also upload the folder as it then is.
+            repo_id: where to, by default the folder's name; with push_to_hub_kwargs, see :meth:`push_to_hub`.
             half: store matrices in half precision.
             config: taken for the mixin's sake; the config is always the model's own.
+
+        Returns:
+            The URL of the commit, if there is one.
         """
         from deepvqe_hub.hub.folder import save_folder
+        from deepvqe_hub.hub.upload import upload
 
-        save_folder(self, save_directory, model_card_kwargs, half=half, force=True, keep_card=True)
-        if not push_to_hub:
-            return None
-        kwargs = {"model_card_kwargs": model_card_kwargs, **push_to_hub_kwargs}
-        return self.push_to_hub(repo_id or Path(save_directory).name, **kwargs)
+        card = dict(model_card_kwargs or {})
+        if push_to_hub:
+            repo_id = repo_id or Path(save_directory).name
+            card = {"repo_id": repo_id, **card}
+        save_folder(self, save_directory, card, half=half, force=True, keep_card=True)
+        return upload(save_directory, repo_id, **push_to_hub_kwargs) if push_to_hub else None
 
-    def push_to_hub(self, repo_id: str, *, model_card_kwargs: Mapping | None = None, **kwargs) -> str:
+    def push_to_hub(
+        self, repo_id: str, *, model_card_kwargs: Mapping | None = None, half: bool = False, **kwargs
+    ) -> str:
         """Upload the checkpoint folder to "owner/name", which is made if need be; returns the URL of the commit.
 
         Args:
             repo_id: the repository.
             model_card_kwargs: what the card says, see :func:`deepvqe_hub.hub.card.model_card`.
+            half: store matrices in half precision.
             **kwargs: ``commit_message``, ``private``, ``token``, ``branch``, ``create_pr``, as in ``huggingface_hub``.
         """
-        card = {"repo_id": repo_id, **(model_card_kwargs or {})}
-        return super().push_to_hub(repo_id, model_card_kwargs=card, **kwargs)
+        with tempfile.TemporaryDirectory() as folder:
+            options = {"model_card_kwargs": model_card_kwargs, "half": half, **kwargs}
+            return self.save_pretrained(Path(folder) / "model", push_to_hub=True, repo_id=repo_id, **options)
 
     @property
     def latency(self) -> float:

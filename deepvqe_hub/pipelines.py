@@ -18,6 +18,7 @@ from torch import nn
 
 from deepvqe_hub.enhancement import EnhancementModel, Stream
 from deepvqe_hub.hub import ModelInfo, list_models, load, registry
+from deepvqe_hub.hub.card import PAPERS
 
 __all__ = [
     "DEEPVQE",
@@ -31,12 +32,6 @@ __all__ = [
     "Enhance",
     "EnhancementBundle",
 ]
-
-_PAPERS = {
-    "DeepVQE": "DeepVQE, Indenbom et al., Interspeech 2023, https://arxiv.org/abs/2306.03177",
-    "DPCRN": "DPCRN, Le et al., Interspeech 2021, https://arxiv.org/abs/2107.05429",
-    "TFGridNet": "TF-GridNet, Wang et al., 2023, https://arxiv.org/abs/2211.12433",
-}
 
 
 class EnhancementBundle:
@@ -59,7 +54,7 @@ class EnhancementBundle:
         self.__doc__ = (
             f"{name}: {self._entry.description}.\n\n"
             f"Training data: {self.training_data}\n\n"
-            f"Paper: {_PAPERS[self._config['network']]}.\n\n"
+            f"Paper: {', '.join(PAPERS[self._config['network']])}.\n\n"
             f"Weights: {self._entry.weights}, by {self._entry.source}. Licence: {self._entry.licence}."
         )
 

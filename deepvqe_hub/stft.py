@@ -44,6 +44,9 @@ class STFT:
     scale: float = 1.0
 
     def __post_init__(self):
+        for name in ("win_length", "hop_length"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} must be a whole number of samples, not {getattr(self, name)!r}")
         if not (0 < self.hop_length < self.win_length <= 1 << 16) or self.win_length % self.hop_length:
             raise ValueError(
                 f"win_length {self.win_length} must be a multiple, two or more, of hop_length {self.hop_length}"

@@ -253,7 +253,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 _REPO = r"([\w.-]+/[\w.-]+)"
 _ROUTES = (
-    (("GET", "HEAD"), rf"/{_REPO}/resolve/([^/]+)/(.+)", _Handler._resolve),
+    (("GET", "HEAD"), rf"/{_REPO}/resolve/(refs/pr/\d+|[^/]+)/(.+)", _Handler._resolve),
     (("GET",), rf"/api/models/{_REPO}", _Handler._info),
     (("GET",), rf"/api/models/{_REPO}/revision/(.+)", _Handler._info),
     (("POST",), r"/api/repos/create", _Handler._create),

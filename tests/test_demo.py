@@ -92,8 +92,12 @@ def test_wrong_requests_are_explained(studio, files, arguments, words):
     assert str(files) not in str(caught.value).replace(str(files / "echo"), "")  # folders of uploads are not shown
 
 
-def test_studio_offers_what_there_is():
-    assert Studio().models == [row.name for row in deepvqe_hub.list_models() if row.available]
+def test_studio_offers_what_there_is(monkeypatch):
+    names = [row.name for row in deepvqe_hub.list_models() if row.available]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert Studio().models == names
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else name)
+    assert Studio().models == [name for name in names if "gguf" not in name] != names
     with pytest.raises(ValueError, match="max_seconds"):
         Studio(max_seconds=0)
 

@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from hub_server import TINY
@@ -12,6 +13,7 @@ import deepvqe_hub
 from deepvqe_hub import EnhancementModel, load
 from deepvqe_hub.hub import CheckpointError, FormatVersionError, WeightsMissingError, list_models, registry, save_folder
 from deepvqe_hub.models import DeepVQE
+from deepvqe_hub.presets import PRESETS
 
 
 @pytest.fixture
@@ -76,6 +78,29 @@ def test_a_failed_save_leaves_nothing(model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_on_another_disk_than_its_parent(model, tmp_path, monkeypatch):
+    import errno
+    import os
+
+    disk = (tmp_path / "disk").resolve()
+    disk.mkdir()
+    (tmp_path / "link").symlink_to(disk)
+    replace = os.replace
+
+    def within_a_disk(source, target):
+        if not source.resolve().is_relative_to(disk):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", within_a_disk)
+    assert same(model, load(save_folder(model, tmp_path / "link")))
+    assert len(list(disk.iterdir())) == 4 and sorted(p.name for p in tmp_path.iterdir()) == ["disk", "link"]
+    for name, target in {"file": tmp_path / "link" / "README.md", "nothing": tmp_path / "gone"}.items():
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(FileExistsError, match="a checkpoint is a folder"):
+            save_folder(model, tmp_path / name)
+
+
 def test_model_card(folder):
     text = (folder / "README.md").read_text()
     from huggingface_hub import ModelCard
@@ -87,6 +112,21 @@ def test_model_card(folder):
         assert way in text
     with pytest.raises(ValueError, match="licence"):
         deepvqe_hub.hub.save_folder(EnhancementModel.from_config(TINY), folder, {"licence": "mit"}, force=True)
+
+
+def test_the_licence_is_that_of_the_weights(folder, model, tmp_path):
+    def stated(folder):
+        return re.search(r"^license: (.+)$", (folder / "README.md").read_text(), re.M)[1]
+
+    theirs = save_folder(model, tmp_path / "theirs", {"license": "cc-by-nc-4.0"})
+    assert load(theirs).licence == "cc-by-nc-4.0"
+    assert stated(save_folder(load(theirs), tmp_path / "a")) == "cc-by-nc-4.0"
+    assert stated(save_folder(load(theirs), tmp_path / "b", {"license": "mit"})) == "mit"
+    assert model.licence == load(folder).licence == load("deepvqe-s").licence == "apache-2.0"
+    (theirs / "README.md").write_text("# No metadata\nlicense: mit\n")
+    assert load(theirs).licence == "unknown" and stated(save_folder(load(theirs), tmp_path / "c")) == "unknown"
+    (theirs / "README.md").unlink()
+    assert load(theirs).licence == "unknown"
 
 
 def spoil_config(folder, **changes):
@@ -112,6 +152,11 @@ def spoil_config(folder, **changes):
         ({"options": {"hidden": -5}}, "config"),
         ({"stft": {"win_length": 60_000, "hop_length": 1}}, "config"),
         ({"stft": {"window": "hamming"}}, "hamming"),
+        ({"stft": {"win_length": 64.0, "hop_length": 32}}, "whole number"),
+        ({"stft": {"scale": 1e300}}, "out of range"),
+        ({"options": {"compression": None}}, "config"),
+        ({"options": {"compression": -1.0}}, "compression"),
+        ({"network": "TFGridNet", "options": {"blocks": 60_000}}, "60000 blocks"),
     ],
 )
 def test_absurd_configs_are_refused(folder, changes, words):
@@ -199,6 +244,32 @@ def test_names(monkeypatch, model, tmp_path):
         load("deepvqe-s", colour="red")
 
 
+def test_names_mean_the_same_to_from_pretrained(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="revision is for repositories"):
+        EnhancementModel.from_pretrained("deepvqe-s", revision="v1")
+    with pytest.raises(WeightsMissingError, match="no weights for dpcrn"):
+        EnhancementModel.from_pretrained("dpcrn")
+    with pytest.raises(ValueError, match="did you mean deepvqe-s"):
+        EnhancementModel.from_pretrained("deepvqes")
+    model.save_pretrained("dpcrn")
+    for look in (load, EnhancementModel.from_pretrained):
+        with pytest.raises(WeightsMissingError, match=r'load the folder of that name: "\./dpcrn"'):
+            look("dpcrn")
+        assert same(model, look("./dpcrn"))
+    with pytest.raises(ValueError, match="the folder dpcrn"):
+        EnhancementModel.from_pretrained("./dpcrn", revision="v1")
+
+
+def test_a_revision_in_the_name(model, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="revision is for repositories of the Hub; the model deepvqe-s"):
+        load("deepvqe-s@v1")
+    monkeypatch.chdir(tmp_path)
+    model.save_pretrained("mine@home")
+    model.save_pretrained("other/mine@home")
+    assert same(model, load("mine@home")) and same(model, load("other/mine@home"))  # what is there goes first
+
+
 def test_list_models():
     rows = {row.name: row for row in list_models()}
     assert rows["deepvqe"].parameters == 7_509_996
@@ -238,8 +309,6 @@ def streaming_names(weights):
 
 @pytest.mark.parametrize("naming", [dict, streaming_names])
 def test_reference_checkpoint(naming, seed_weights, tmp_path, parity, error):
-    import numpy as np
-
     weights = naming(seed_weights)
     assert len(weights) == 156 and any("Conv2d" in name for name in weights) == (naming is streaming_names)
     torch.save({"model": weights, "epoch": 3}, tmp_path / "x.tar")
@@ -274,8 +343,6 @@ def test_reference_checkpoints_are_strict(seed_weights, tmp_path):
 
 def test_gguf(parity, error):
     pytest.importorskip("gguf")
-    import numpy as np
-
     numbers = {name: torch.from_numpy(value) for name, value in np.load(parity("deepvqe_rand_io.npz")).items()}
     model = load(parity("deepvqe_rand_q8.gguf"))
     with torch.no_grad():
@@ -304,6 +371,29 @@ def test_gguf_round_trip_and_unfolded_files(parity, tmp_path, error):
     reader.data.flush()
     with pytest.raises(CheckpointError, match="statistics"):
         load(tmp_path / "x.gguf")
+
+
+@pytest.mark.parametrize(
+    ("ending", "change", "words"),
+    [
+        (".tar", {"stft": {"window": "sine"}}, r"window \(sine, not sqrt_hann\)"),
+        (".tar", {"stft": {"padding": "none"}}, r"padding \(none, not zeros\)"),
+        (".tar", {"stft": {"scale": 2.0}}, "scale"),
+        (".tar", {"sample_rate": 48000}, "sample_rate"),
+        (".gguf", {"stft": {"window": "hann", "padding": "reflect"}}, r"window \(hann, not sqrt_hann\), padding"),
+        (".gguf", {"stft": {"scale": 2.0}}, "scale"),
+    ],
+)
+def test_a_front_end_that_the_format_cannot_say_is_refused(ending, change, words, tmp_path):
+    from deepvqe_hub.hub.writers import WRITERS
+
+    preset, options = ("deepvqe", {}) if ending == ".tar" else ("deepvqe-aec", {"upsampling": "concat"})
+    config = PRESETS[preset] | {"options": PRESETS[preset]["options"] | options} | change
+    with torch.device("meta"):
+        model = EnhancementModel.from_config(config)
+    with pytest.raises(ValueError, match=words):
+        WRITERS[ending](model, tmp_path / f"x{ending}")
+    assert list(tmp_path.iterdir()) == []
 
 
 # Malicious and mistaken files
@@ -350,6 +440,50 @@ def test_tensors_that_only_look_huge(seed_weights, tmp_path):
         load(tmp_path / "x.tar")
 
 
+def test_tensors_of_other_kinds(folder, seed_weights, tmp_path):
+    name, weight = "bottle.fc.weight", seed_weights["bottle.fc.weight"]
+    for odd, words in (
+        (torch.empty_like(weight, device="meta"), "no plain tensors"),
+        (weight.to_sparse(), "no plain tensors"),
+        (torch.nested.nested_tensor([torch.zeros(3), torch.zeros(4)]), "no plain tensors"),
+        (weight.to(torch.float8_e5m2), "types"),
+    ):
+        torch.save({"model": {**seed_weights, name: odd}}, tmp_path / "x.tar")
+        with pytest.raises(CheckpointError, match=f"{words}: network.{name}"):
+            load(tmp_path / "x.tar")
+    torch.save({"model": {(1, 2): weight}}, tmp_path / "x.tar")
+    with pytest.raises(CheckpointError, match="no state dict"):
+        load(tmp_path / "x.tar")
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {f"network.{name}": weight.to(torch.float8_e4m3fn)}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=name):
+        load(folder)
+
+
+def test_odd_arrays_and_metadata(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("nothing", data=h5py.Empty("f4"))
+    with pytest.raises(CheckpointError, match=r"x\.h5"):
+        load(tmp_path / "x.h5")
+    gguf = pytest.importorskip("gguf")
+    from deepvqe_hub.hub.gguf_file import CUBE_ROOTS
+
+    for roots, words in ((CUBE_ROOTS, "mic_channels.count must be of type int"), ({"ccm.v_real": [1.0]}, "constant")):
+        writer = gguf.GGUFWriter(tmp_path / "x.gguf", "deepvqe")
+        writer.add_uint32("deepvqe.version", 1)
+        writer.add_bool("deepvqe.bn_folded", True)
+        writer.add_string("deepvqe.mic_channels.count", "many")
+        for name, value in roots.items():
+            writer.add_tensor(name, np.array(value, np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        with pytest.raises(CheckpointError, match=words):
+            load(tmp_path / "x.gguf")
+
+
 def test_other_files(tmp_path, folder):
     import tarfile
 
@@ -386,11 +520,13 @@ def test_convert(seed_weights, tmp_path, capsys):
     torch.save({"model": streaming_names(seed_weights), "epoch": 3}, tmp_path / "x.tar")
     assert main(["convert", str(tmp_path / "x.tar"), str(tmp_path / "ours"), "--window", "hann"]) == 0
     report = capsys.readouterr().out
+    assert "--license" in report and "license: unknown" in (tmp_path / "ours" / "README.md").read_text()
     assert "156 tensors mapped, 40 of them renamed" in report and "left out: epoch" in report and "'hann'" in report
     assert main(["convert", str(tmp_path / "x.tar"), str(tmp_path / "ours")]) == 2
     assert "--force" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "back.tar")]) == 0
     assert same(load(tmp_path / "ours"), load(tmp_path / "back.tar"))
+    assert "read it with --window hann --padding reflect" in capsys.readouterr().out
     assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "x.gguf")]) == 2
     assert "cannot be written" in capsys.readouterr().err
     torch.save({"model": {"foreign.key": torch.zeros(1)}}, tmp_path / "z.tar")

@@ -139,6 +139,12 @@ def test_revisions(client, offline, server, published):
     for revision in ("v1", first):
         assert client(f"result = load({name!r}, revision={revision!r}).sample_rate")["result"] == 16000
     assert offline(f"result = load({name!r}, revision='v1').sample_rate")["result"] == 16000
+    repo.refs["refs/pr/1"] = first
+    for at in ("v1", "refs/pr/1"):
+        assert client(f"result = load('{name}@{at}').sample_rate")["result"] == 16000
+    assert client(f"result = EnhancementModel.from_pretrained('{name}@v1').sample_rate")["result"] == 16000
+    answer = client(f"load('{name}@v1', revision='v2')")
+    assert answer["error"] == "ValueError" and "another" in answer["message"]
     answer = client(f"load({name!r}, revision='v9')")
     assert answer["error"] == "RevisionMissingError" and "v9" in answer["message"]
 
@@ -234,8 +240,29 @@ def test_push(client, server, tmp_path):
     assert {"config.json", "model.safetensors", "hyperparams.yaml", "README.md"} <= set(files)
     assert b'load("me/mine")' in files["README.md"]
     assert client("result = total(load('me/mine'))")["result"] == pytest.approx(total(model))
+    with open(tmp_path / "mine" / "README.md", "a") as card:
+        card.write('Edited; see deepvqe_hub.load("someone/else") as well.\n')
+    (tmp_path / "mine" / "diary.txt").write_text("private")
     code = f"from deepvqe_hub.cli import main; result = main(['push', {str(tmp_path / 'mine')!r}, 'me/other'])"
     assert client(code)["result"] == 0
+    files = server.repos["me/other"].commits[server.repos["me/other"].refs["main"]]
+    text = files["README.md"].decode()
+    assert text.count('"me/other"') == 4 and '("someone/else")' in text and "diary.txt" not in files
     assert client("result = total(load('me/other'))")["result"] == pytest.approx(total(model))
     (tmp_path / "mine" / "model.safetensors").write_bytes(b"broken")
     assert client(code)["result"] == 2
+
+
+def test_half_precision_is_pushed_as_asked(client, server, tmp_path):
+    model = EnhancementModel.from_config(TINY)
+    folder = str(save_folder(model, tmp_path / "mine"))
+    size = len((tmp_path / "mine" / "model.safetensors").read_bytes())
+    load = f"model = EnhancementModel.from_pretrained({folder!r})"
+    for repo, push in {
+        "me/half": "model.push_to_hub('me/half', half=True)",
+        "me/saved": f"model.save_pretrained({folder!r}, half=True, push_to_hub=True, repo_id='me/saved')",
+    }.items():
+        assert "error" not in (answer := client(f"{load}\n{push}")), answer
+        files = server.repos[repo].commits[server.repos[repo].refs["main"]]
+        assert len(files["model.safetensors"]) < 0.8 * size
+        assert f'load("{repo}")'.encode() in files["README.md"]

@@ -1,5 +1,6 @@
 """torch.hub: entry points from a clone that is not on Python's path, and from an archive as GitHub serves it."""
 
+import ast
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from hub_server import TINY
 
 from deepvqe_hub import EnhancementModel
-from deepvqe_hub.hub import save_folder
+from deepvqe_hub.hub import registry, save_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 ENTRIES = {"deepvqe", "deepvqe_s", "deepvqe_aec", "deepvqe_aec_s", "dpcrn", "tf_gridnet", "enhancer"}
@@ -92,6 +93,13 @@ def test_every_entry_is_documented(answers):
     for name, text in answers["help"].items():
         for part in ("Args:", "Returns:", "Example:", "torch.hub.load", f'"{name}"'):
             assert part in text, (name, part)
+
+
+def test_entries_promise_the_weights_there_are():
+    tree = ast.parse((ROOT / "hubconf.py").read_text(encoding="utf-8"))
+    for function in (node for node in tree.body if getattr(node, "name", "enhancer") in ENTRIES - {"enhancer"}):
+        entry = registry.ENTRIES[function.name.replace("_", "-")]
+        assert ("no weights ship" in ast.get_docstring(function)) == (not entry.embedded), entry.name
 
 
 def test_errors(answers):

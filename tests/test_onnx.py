@@ -115,6 +115,14 @@ def test_eight_bits(tmp_path):
     assert 0 < error < 0.05**2
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("variant", ["echo", "traced"])
+def test_weights_of_another_precision(tmp_path, variant, precision):
+    model = small_model(VARIANTS[variant]).to(precision)
+    graph, waves = OnnxModel(export(model, tmp_path / "m.onnx")), signals(model, 20)
+    np.testing.assert_allclose(graph(*waves), offline(model.float(), waves), atol=1e-5)
+
+
 def test_description_suffices_for_plain_onnxruntime(tmp_path):
     model = small_model(VARIANTS["echo"])
     path = export(model, tmp_path / "m.onnx")
@@ -134,6 +142,36 @@ def test_description_suffices_for_plain_onnxruntime(tmp_path):
         wanted, _ = model.network(spec, far)
     np.testing.assert_allclose(np.concatenate(got, 2), wanted, atol=1e-4)
     assert {s["name"] for s in info["states"]} >= set(model.network.initial_state())
+
+
+def test_descriptions_that_lie(tmp_path):
+    model = onnx.load(export(small_model(), tmp_path / "m.onnx"))
+    entry = model.metadata_props[0]
+    info = json.loads(entry.value)
+    stft, states = info["stft"], info["states"]
+    for changed, words in (
+        ("{", "description"),
+        ("[]", "description"),
+        ("{}", "format_version"),
+        (info | {"format_version": 2}, "upgrade"),
+        (info | {"format_version": "1"}, "description"),
+        (info | {"frames": 0}, "frames 0"),
+        (info | {"frames": 2}, "inputs noisy"),
+        (info | {"batch_size": 3}, "inputs noisy"),
+        (info | {"farend": True}, "farend"),
+        (info | {"sample_rate": 0}, "sample_rate 0"),
+        (info | {"input": "waveform"}, r"noisy\.past"),
+        (info | {"stft": stft | {"hop_length": 0}}, "hop_length"),
+        (info | {"stft": stft | {"win_length": 10**9}}, "win_length"),
+        (info | {"stft": stft | {"scale": 0}}, "settings"),
+        (info | {"states": states[1:]}, f"inputs {states[0]['name']}"),
+        (info | {"states": [states[0] | {"shape": [10**12]}, *states[1:]]}, "inputs"),
+        (info | {"states": [states[0] | {"output": "nowhere"}, *states[1:]]}, "outputs"),
+    ):
+        entry.value = changed if isinstance(changed, str) else json.dumps(changed)
+        onnx.save(model, tmp_path / "m.onnx")
+        with pytest.raises(ValueError, match=rf"m\.onnx.*{words}"):
+            OnnxStream(tmp_path / "m.onnx")
 
 
 def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -175,7 +213,8 @@ def test_runs_without_torch(tmp_path):
     path = export(small_model(VARIANTS["echo"]), tmp_path / "m.onnx")
     code = f"""
 import sys
-sys.modules["torch"] = None  # any import of it now fails
+for name in ("torch", "onnx", "safetensors", "huggingface_hub", "soundfile", "soxr", "tqdm"):
+    sys.modules[name] = None  # any import of it now fails
 import numpy as np
 from deepvqe_hub.onnx import OnnxModel, OnnxStream
 stream = OnnxStream({str(path)!r})

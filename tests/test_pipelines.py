@@ -1,6 +1,7 @@
 """Bundles, the transform among torchaudio's, and torch.export."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,14 @@ def test_a_broken_torchaudio_is_explained_where_it_is_needed(tmp_path):
     assert run.returncode == 0, run.stderr
     for words in ("libc10_cuda.so", "torch>=2.11,<2.15", "deepvqe_hub.enhance", torch.__version__):
         assert words in run.stdout
+
+
+def test_the_pair_that_is_advised_is_the_one_that_is_required():
+    pair = re.findall(r'"(torch(?:audio)?>=[^"]+)"', (ROOT / "pyproject.toml").read_text())
+    assert len(pair) == 2
+    for place in ("deepvqe_hub/pipelines.py", "deepvqe_hub/enhancer.py", "docs/troubleshooting.md"):
+        text = (ROOT / place).read_text(encoding="utf-8")
+        assert all(package in text for package in pair), place
 
 
 def test_public_name():

@@ -32,7 +32,7 @@ UNPROCESSED = "(unprocessed)"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("models", nargs="+", metavar="[LABEL=]MODEL", help="a name, folder, file or Hub repository")
+    add("models", nargs="+", metavar="[LABEL=]MODEL", help="a name, folder, file or Hub repository[@revision]")
     add("--noisy", metavar="DIR", type=Path, help="recordings to enhance and score")
     add("--reference", metavar="DIR", type=Path, help="their clean references")
     add("--farend", metavar="DIR", type=Path, help="their far-end signals, for models that take one")

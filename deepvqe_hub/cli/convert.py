@@ -20,7 +20,7 @@ from deepvqe_hub.cli import CommandError
 
 
 def configure(parser) -> None:
-    parser.add_argument("input", metavar="IN", help="checkpoint file or folder, model name or Hub repository")
+    parser.add_argument("input", metavar="IN", help="checkpoint file or folder, model name, Hub repository[@revision]")
     parser.add_argument("output", metavar="OUT", help="folder, or file ending in .tar, .gguf or .onnx")
     parser.add_argument("--window", help="for a .tar: window it was trained with (default: sqrt_hann)")
     parser.add_argument("--padding", help="for a .tar: zeros or reflect, what stands around a signal")
@@ -29,14 +29,14 @@ def configure(parser) -> None:
     )
     parser.add_argument("--half", action="store_true", help="for a folder: store matrices in half precision")
     parser.add_argument("--name", help="for a folder: title of the model card")
-    parser.add_argument("--license", help="for a folder: licence of the weights, as the Hub calls it")
+    parser.add_argument("--license", help="for a folder: licence of the weights, as the Hub calls it (default: IN's)")
     parser.add_argument("--force", action="store_true", help="replace an existing OUT")
     parser.add_argument("--verbose", action="store_true", help="report every tensor")
 
 
 def run(args) -> int:
     from deepvqe_hub.hub import load, save_folder
-    from deepvqe_hub.hub.checkpoint import build
+    from deepvqe_hub.hub.checkpoint import UNKNOWN_LICENCE, build
     from deepvqe_hub.hub.formats import read_file
     from deepvqe_hub.hub.writers import WRITERS
 
@@ -59,8 +59,11 @@ def run(args) -> int:
     if write is None:
         card = {"name": args.name or output.name} | ({"license": args.license} if args.license else {})
         save_folder(model, output, card, half=args.half, force=args.force)
+        if not args.license and model.licence == UNKNOWN_LICENCE:
+            print("  licence of the weights: unknown; state it with --license")
     else:
-        write(model, output)
+        for note in write(model, output):
+            print(f"  {note}")
     print(f"{output}: written")
     return 0
 

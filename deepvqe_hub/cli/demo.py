@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--model",
         action="append",
         default=[],
-        help="name, folder, file or Hub repository to choose from; may be repeated (default: all with weights)",
+        help="name, folder, file or Hub repository[@revision]; may be repeated (default: all with weights)",
     )
     add("--device", help="such as cpu, cuda or cuda:1")
     add("--max-seconds", type=float, default=120, metavar="S", help="longest recording to accept (default: 120)")

@@ -27,7 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="files, folders, patterns such as '*.wav', or - for standard input")
     add("-o", "--output", metavar="OUT", help="file, or folder for several inputs, or - for standard output as WAV")
-    add("--model", help="name, folder, file or Hub repository (default: deepvqe-s, with a far end deepvqe-aec-s)")
+    names = "name, folder, file or Hub repository[@revision]"
+    add("--model", help=f"{names} (default: deepvqe-s, with a far end deepvqe-aec-s)")
     add("--farend", metavar="FILE|DIR", help="what the loudspeaker played; in a folder, files of the same name")
     add(
         "--farend-pattern",

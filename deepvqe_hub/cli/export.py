@@ -15,9 +15,9 @@ import argparse
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", metavar="MODEL", help="name, folder, file or Hub repository")
+    add("model", metavar="MODEL", help="name, folder, file or Hub repository[@revision]")
     add("output", metavar="OUT.onnx", help="file to write")
-    add("--revision", help="branch, tag or commit of a Hub repository")
+    add("--revision", help="branch, tag or commit, another way to say MODEL@revision")
     add("--frames", type=int, default=1, metavar="N", help="frames a call: faster each, later all (default: 1)")
     add("--batch-size", type=int, default=1, metavar="N", help="streams side by side (default: 1)")
     add("--quantize", action="store_true", help="8-bit weights and activations")

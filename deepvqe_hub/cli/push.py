@@ -1,7 +1,7 @@
 """Upload a checkpoint folder to the Hugging Face Hub.
 
-The folder is loaded first, as strictly as its users will load it; a broken one is not uploaded. The token comes from
-`hf auth login` or the variable HF_TOKEN.
+The folder is loaded first, as strictly as its users will load it; a broken one is not uploaded. Where the model card's
+examples name the folder, the uploaded one names REPO_ID. The token comes from `hf auth login` or the variable HF_TOKEN.
 
   deepvqe push my-model someone/my-model
   deepvqe push my-model someone/my-model --private --message "After 200 epochs"
@@ -22,20 +22,17 @@ def configure(parser) -> None:
 
 
 def run(args) -> int:
-    from huggingface_hub import HfApi
-
-    from deepvqe_hub.hub.folder import FILES, read_folder
+    from deepvqe_hub.hub.folder import read_folder
+    from deepvqe_hub.hub.upload import upload
 
     read_folder(args.folder)  # raises for anything that does not load
     try:
-        api = HfApi()
-        repo_id = api.create_repo(args.repo_id, private=args.private or None, exist_ok=True).repo_id
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=args.folder,
-            allow_patterns=list(FILES),
+        commit = upload(
+            args.folder,
+            args.repo_id,
             commit_message=args.message,
-            revision=args.branch,
+            private=args.private or None,
+            branch=args.branch,
             create_pr=args.create_pr,
         )
     except Exception as error:  # the Hub's client raises whatever its HTTP library does

@@ -22,7 +22,7 @@ from deepvqe_hub.cli import CommandError
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", default="deepvqe-s", help="name, folder, file or Hub repository, or an exported .onnx file")
+    add("--model", default="deepvqe-s", help="name, folder, file, Hub repository[@revision] or exported .onnx file")
     add("--rate", type=int, metavar="HZ", help="sample rate of input and output (default: the model's)")
     add("--format", choices=("s16le", "f32le"), default="s16le", help="of raw PCM (default: s16le)")
     add("--channels", type=int, choices=(1, 2), default=1, help="of the input; the second is the far end (default: 1)")

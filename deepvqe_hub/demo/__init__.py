@@ -7,6 +7,13 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names, where editors and type checkers find them
+    from deepvqe_hub.demo.page import LAUNCH as LAUNCH
+    from deepvqe_hub.demo.page import build as build
+    from deepvqe_hub.demo.studio import Studio as Studio
+    from deepvqe_hub.demo.studio import Take as Take
 
 # The work needs no Gradio, so that it can be used and tested without.
 _EXPORTS = {

@@ -47,7 +47,8 @@ class Studio:
 
     Args:
         models: names, folders, files or Hub repositories as :func:`deepvqe_hub.load` takes them, the default first; by
-            default all known models whose weights ship with the package or stand on the Hub.
+            default all known models whose weights ship with the package or stand on the Hub, in a format that can be
+            read here.
         device: where models run, by default the CPU.
         max_seconds: longest recording that is accepted.
         scores: whether to report DNSMOS, if it is installed.
@@ -69,7 +70,7 @@ class Studio:
 
         if not max_seconds > 0:
             raise ValueError(f"max_seconds must be positive, not {max_seconds}")
-        self.models = list(models) or [e.name for e in registry.ENTRIES.values() if e.embedded or e.repo_id]
+        self.models = list(models) or [entry.name for entry in registry.ENTRIES.values() if _at_hand(entry)]
         if not self.models:
             raise ValueError("no weights ship with this release; name a model, such as a checkpoint folder")
         self.device, self.max_seconds, self.scores = device, max_seconds, scores
@@ -146,6 +147,13 @@ class Studio:
             if farend and str(farend) in text:  # such as how it was made to fit
                 lines.append(text.replace(str(farend), farend.name).replace(str(noisy), noisy.name) + ".")
         return Take(rate, audio, image, "\n\n".join([*lines, scores]).strip())
+
+
+def _at_hand(entry: registry.Entry) -> bool:
+    """Whether there are weights, and what reads them is installed."""
+    if entry.file is not None and entry.file.endswith(".gguf") and importlib.util.find_spec("gguf") is None:
+        return False
+    return entry.embedded or entry.repo_id is not None
 
 
 def _scores(noisy: Path, enhanced: Path) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from string import Template
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.hub.checkpoint import UNKNOWN_LICENCE
 
-_PAPERS = {
+PAPERS = {
     "DeepVQE": ("DeepVQE (Indenbom et al., Interspeech 2023)", "https://arxiv.org/abs/2306.03177"),
     "DPCRN": ("DPCRN (Le et al., Interspeech 2021)", "https://arxiv.org/abs/2107.05429"),
     "TFGridNet": ("TF-GridNet (Wang et al., 2023)", "https://arxiv.org/abs/2211.12433"),
 }
+"""Title and address of the paper of each network."""
 
 _KEYS = (
     *("name", "repo_id", "license", "description", "training", "results", "limits"),
@@ -111,7 +114,7 @@ def model_card(model: EnhancementModel, card: Mapping | None = None) -> str:
 
             * ``name``: title, such as "deepvqe-s";
             * ``repo_id``: where it will stand on the Hub, for the usage examples; by default the name;
-            * ``license``: of the weights, an identifier of the Hub, by default "apache-2.0";
+            * ``license``: of the weights, an identifier of the Hub, by default ``model.licence``;
             * ``description``: a paragraph;
             * ``training``: a paragraph on data, losses and hardware;
             * ``datasets``, ``language``, ``base_model``, ``tags``: as on the Hub;
@@ -122,13 +125,14 @@ def model_card(model: EnhancementModel, card: Mapping | None = None) -> str:
         ValueError: for a key that is none of these.
     """
     card = dict(card or {})
+    card["license"] = card.get("license") or model.licence
     unknown = sorted(set(card) - set(_KEYS))
     if unknown:
         raise ValueError(f"a model card has no {', '.join(unknown)}; it has {', '.join(_KEYS)}")
     network = model.config["network"]
     name = card.get("name") or str(card.get("repo_id") or network).rsplit("/")[-1]
     task = "echo cancellation, noise suppression and dereverberation" if model.farend else "noise suppression"
-    paper, paper_url = _PAPERS.get(network, (network, "https://github.com/OWNER/deepvqe-hub"))
+    paper, paper_url = PAPERS.get(network, (network, "https://github.com/OWNER/deepvqe-hub"))
     causal = getattr(model.network, "streams", False)
     body = _BODY.substitute(
         name=name,
@@ -139,7 +143,7 @@ def model_card(model: EnhancementModel, card: Mapping | None = None) -> str:
         parameters=f"{sum(p.numel() for p in model.parameters()):,}",
         rate=model.sample_rate,
         latency=f"{1000 * model.latency:g} ms, streams" if causal else "the whole signal",
-        licence=card.get("license", "apache-2.0"),
+        licence=card["license"] if card["license"] != UNKNOWN_LICENCE else "unknown: see where they came from",
         training=f"\n## Training\n\n{card['training']}\n" if card.get("training") else "",
         results=_results_table(card.get("results") or {}),
         source=card.get("repo_id") or name,
@@ -148,6 +152,21 @@ def model_card(model: EnhancementModel, card: Mapping | None = None) -> str:
         limits=f"\n## Limits\n\n{card['limits']}\n" if card.get("limits") else "",
     )
     return f"---\n{_metadata(name, model, card).to_yaml()}\n---\n{body}"
+
+
+_SOURCE = re.compile(r'((?:deepvqe_hub\.load|from_pretrained)\(|source=|checkpoint=)"[^"/\n]+"')
+
+
+def usage_of(text: str, repo_id: str) -> str:
+    """A model card's text in which usage examples that name a folder or model, but no repository, name this one."""
+    return _SOURCE.sub(rf'\g<1>"{repo_id}"', text)
+
+
+def licence_of(text: str) -> str | None:
+    """The licence that the metadata of a model card states, if they do."""
+    head = re.match(r"\s*---\n(.*?)\n---", text, re.DOTALL)
+    found = head and re.search(r"^license:[ \t]*[\"']?([\w.+-]+)", head[1], re.MULTILINE)
+    return found[1] if found else None
 
 
 def _metadata(name: str, model: EnhancementModel, card: Mapping) -> ModelCardData:
@@ -169,7 +188,7 @@ def _metadata(name: str, model: EnhancementModel, card: Mapping) -> ModelCardDat
     ]
     metrics = list(dict.fromkeys(result.metric_type for result in results))
     return ModelCardData(
-        license=card.get("license", "apache-2.0"),
+        license=card["license"],
         library_name="deepvqe-hub",
         pipeline_tag="audio-to-audio",
         tags=list(dict.fromkeys([*tags, *card.get("tags", [])])),

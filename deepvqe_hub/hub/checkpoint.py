@@ -15,9 +15,13 @@ from deepvqe_hub.hub.errors import CheckpointError, FormatVersionError
 MAX_BYTES = 4 * MAX_PARAMETERS + (1 << 20)
 """Size of the largest weights file that is read: the largest model in float32, and a header."""
 
+UNKNOWN_LICENCE = "unknown"  # as the Hub calls it; readers that know better say so
+
 _CONFIG_KEYS = {"network": str, "options": dict, "stft": dict, "sample_rate": int, "format_version": int}
-_MAX_INTEGER = 1 << 16  # no size in a config comes near it, and none is refused that fits MAX_PARAMETERS
-_MAX_ENTRIES = 64
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+_MAX_NUMBER = 1 << 16  # no size in a config comes near it, and none is refused that fits MAX_PARAMETERS
+_MAX_ENTRIES = 64  # of a list, and blocks of a network: thousands would take hours to build before they are counted
 
 
 @dataclass
@@ -40,7 +44,7 @@ class Checkpoint:
 
 
 def build(checkpoint: Checkpoint, where: str, cls: type[EnhancementModel] = EnhancementModel) -> EnhancementModel:
-    """The model of a checkpoint, in evaluation mode, on the CPU, in float32.
+    """The model of a checkpoint, in evaluation mode, on the CPU, in float32, its licence unknown.
 
     Everything is checked before memory is taken for the model: names, shapes and types must be exactly those that the
     config asks for, and all numbers finite.
@@ -69,6 +73,7 @@ def build(checkpoint: Checkpoint, where: str, cls: type[EnhancementModel] = Enha
     check_tensors(blank.state_dict(), tensors, where)
     model = cls(**config)
     model.load_state_dict(tensors, strict=True)  # copies, and converts half precision to float32
+    model.licence = UNKNOWN_LICENCE
     return model.eval()
 
 
@@ -116,7 +121,10 @@ def check_config(config: Any, where: str) -> dict[str, Any]:
         raise CheckpointError(f"{where}: format_version {version} does not exist")
     if not 1000 <= config.get("sample_rate", 16000) <= 384_000:
         raise CheckpointError(f"{where}: sample_rate {config['sample_rate']} is out of range, 1000 to 384000 Hz")
-    _check_values({"options": config.get("options", {}), "stft": config.get("stft", {})}, where)
+    options = config.get("options", {})
+    if isinstance(options.get("blocks"), int) and options["blocks"] > _MAX_ENTRIES:
+        raise CheckpointError(f"{where}: {options['blocks']} blocks in the config, the limit is {_MAX_ENTRIES}")
+    _check_values({"options": options, "stft": config.get("stft", {})}, where)
     return config
 
 
@@ -128,8 +136,8 @@ def _check_values(value: Any, where: str) -> None:
             )
         for item in value.values() if isinstance(value, dict) else value:
             _check_values(item, where)
-    elif isinstance(value, int) and abs(value) > _MAX_INTEGER:
-        raise CheckpointError(f"{where}: {value} in the config is out of range, the limit is {_MAX_INTEGER}")
+    elif isinstance(value, (int, float)) and not abs(value) <= _MAX_NUMBER:
+        raise CheckpointError(f"{where}: {value} in the config is out of range, the limit is {_MAX_NUMBER}")
 
 
 def check_tensors(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], where: str) -> None:
@@ -143,7 +151,9 @@ def check_tensors(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.
     unknown = [name for name in found if name not in wanted]
     faults += [f"missing: {_some(missing)}"] if missing else []
     faults += [f"unknown: {_some(unknown)}"] if unknown else []
-    common = [name for name in wanted if name in found]
+    odd = [name for name, t in found.items() if t.is_nested or t.is_meta or t.layout != torch.strided]
+    faults += [f"no plain tensors: {_some(odd)}"] if odd else []
+    common = [name for name in wanted if name in found and name not in odd]
     shapes = [
         f"{name} {tuple(found[name].shape)} instead of {tuple(wanted[name].shape)}"
         for name in common
@@ -153,9 +163,7 @@ def check_tensors(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.
     kinds = [
         f"{name} {found[name].dtype}"
         for name in common
-        if found[name].is_complex()
-        or found[name].layout != torch.strided
-        or found[name].is_floating_point() != wanted[name].is_floating_point()
+        if found[name].dtype not in (_FLOATS if wanted[name].is_floating_point() else _INTEGERS)
     ]
     faults += [f"types: {_some(kinds)}"] if kinds else []
     if faults:

@@ -63,7 +63,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
-    except (OSError, RuntimeError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # h5py reports a damaged or odd file in many ways
         raise CheckpointError(f"{path} is not a readable HDF5 file: {error}") from error
     return arrays
 

@@ -1,6 +1,6 @@
 """Checkpoint folders, the package's own format.
 
-``config.json`` and ``model.safetensors`` are read, and nothing else; ``hyperparams.yaml`` is for SpeechBrain and
+``config.json`` and ``model.safetensors`` make the model, and nothing else; ``hyperparams.yaml`` is for SpeechBrain and
 ``README.md`` for people.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from deepvqe_hub.hub.errors import CheckpointError
 CONFIG, WEIGHTS, YAML, README = "config.json", "model.safetensors", "hyperparams.yaml", "README.md"
 FILES = (CONFIG, WEIGHTS, YAML, README)
 _MAX_CONFIG_BYTES = 1 << 16
+_MAX_CARD = 1 << 16  # characters of a model card that are searched for the licence
 
 
 def read_folder(
@@ -33,7 +33,7 @@ def read_folder(
     """The model in a checkpoint folder, in evaluation mode; see :func:`deepvqe_hub.hub.checkpoint.build`.
 
     Args:
-        folder: holds ``config.json`` and ``model.safetensors``; other files are not looked at.
+        folder: holds ``config.json`` and ``model.safetensors``; of a ``README.md`` the licence is noted.
         where: what messages call it, by default the path.
         cls: subclass of :class:`EnhancementModel` to build.
     """
@@ -47,7 +47,11 @@ def read_folder(
         raise CheckpointError(f"{where}: config.json is larger than {_MAX_CONFIG_BYTES:,} bytes")
     config = parse_config(config_file.read_text(encoding="utf-8", errors="replace"), where)
     tensors = read_weights(folder / WEIGHTS, where)
-    return build(Checkpoint(config, tensors, "checkpoint folder"), where, cls)
+    model = build(Checkpoint(config, tensors, "checkpoint folder"), where, cls)
+    if (folder / README).is_file():
+        with open(folder / README, encoding="utf-8", errors="replace") as card:
+            model.licence = cards.licence_of(card.read(_MAX_CARD)) or model.licence
+    return model
 
 
 def read_weights(path: str | Path, where: str | None = None) -> dict[str, torch.Tensor]:
@@ -83,7 +87,7 @@ def save_folder(
 ) -> Path:
     """Write a checkpoint folder that ``deepvqe_hub.load``, the Hugging Face Hub and SpeechBrain understand.
 
-    The files are written beside their destination first and moved there when all of them are complete.
+    The files are written on the disk of their destination first and moved there when all of them are complete.
 
     Args:
         model: any :class:`EnhancementModel`, on any device.
@@ -98,21 +102,23 @@ def save_folder(
         The folder.
 
     Raises:
-        FileExistsError: without ``force``, for a folder that holds any of the files.
+        FileExistsError: without ``force``, for a folder that holds any of the files; for a file of that name.
         ValueError: the weights are not finite, or not within float16 for ``half``.
     """
     folder = Path(folder)
     present = [name for name in FILES if (folder / name).exists()]
     if present and not force:
         raise FileExistsError(f"{folder} already has {', '.join(present)}; pass force=True (--force) to replace them")
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; a checkpoint is a folder")
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file, or a link to nothing; a checkpoint is a folder")
     config = check_config(json.loads(json.dumps(model.config)), str(folder))
     tensors = {name: _storable(tensor, half) for name, tensor in model.state_dict().items()}
     check_tensors(model.state_dict(), tensors, "the model to save")
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as parent:
+    # A folder that is there may lie on another disk than its parent, or in one that is not ours to write to.
+    beside = folder if folder.exists() else folder.parent
+    with tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as parent:
         draft = Path(parent) / "draft"
         draft.mkdir()
         (draft / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file: private to its owner
@@ -124,7 +130,7 @@ def save_folder(
                 if not (keep_card and name == README and name in present):
                     os.replace(draft / name, folder / name)
         else:
-            shutil.move(draft, folder)
+            os.rename(draft, folder)
     return folder
 
 

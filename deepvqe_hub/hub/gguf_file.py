@@ -52,7 +52,8 @@ def read(path: Path, *, temperature: float = 1.0) -> Checkpoint:
             "export it again without --no-fold-bn"
         )
     for name, value in CUBE_ROOTS.items():
-        if name not in arrays or not np.allclose(arrays.pop(name), value, atol=1e-6):
+        found = arrays.pop(name, None)
+        if found is None or found.shape != (3,) or not np.allclose(found, value, atol=1e-6):
             raise CheckpointError(f"{path}: {name} is not the constant {value}")
 
     names = {_our_name(theirs): theirs for theirs in arrays}
@@ -99,10 +100,11 @@ def _add_norms(tensors: dict[str, torch.Tensor]) -> None:
 
 
 def _config(meta: dict, path: Path) -> dict:
-    def get(key: str):
-        if f"deepvqe.{key}" not in meta:
-            raise CheckpointError(f"{path} lacks the metadata deepvqe.{key}")
-        return meta[f"deepvqe.{key}"]
+    def get(key: str, kind: type = int):
+        value = meta.get(f"deepvqe.{key}")
+        if not isinstance(value, kind):
+            raise CheckpointError(f"{path}: the metadata deepvqe.{key} must be of type {kind.__name__}, not {value!r}")
+        return value
 
     def channels(key: str) -> list[int]:
         return [get(f"{key}.{i}") for i in range(1, min(get(f"{key}.count"), 16))]
@@ -112,7 +114,7 @@ def _config(meta: dict, path: Path) -> dict:
         "farend_channels": channels("far_channels"),
         "align_hidden": get("align_hidden"),
         "dmax": get("dmax"),
-        "compression": round(get("power_law_c"), 6),  # stored in single precision
+        "compression": round(get("power_law_c", float), 6),  # stored in single precision
         "upsampling": "concat",
         "mask_activation": False,
     }

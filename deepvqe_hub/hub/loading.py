@@ -36,9 +36,11 @@ def load(
 
             * a name of :func:`list_models`, such as ``"deepvqe-s"``;
             * a checkpoint folder (``"./deepvqe-s"`` if it is called like a model);
-            * a repository of the Hugging Face Hub, ``"owner/name"`` (a folder of that name goes first);
+            * a repository of the Hugging Face Hub, ``"owner/name"`` (a folder of that name goes first), or
+              ``"owner/name@revision"``, which is the way to say it on the command line;
             * a ``.tar`` of the reference implementation, github.com/Xiaobin-Rong/deepvqe;
-            * a ``.gguf`` of github.com/richiejp/deepvqe-ggml;
+            * a ``.gguf`` of github.com/richiejp/deepvqe-ggml (needs the extra ``gguf``);
+            * an ``.h5`` of github.com/Le-Xiaohuai-speech/DPCRN_DNS3 (needs h5py);
             * a ``.onnx`` written by :func:`deepvqe_hub.onnx.export`.
         revision: branch, tag or commit of a Hub repository; pin one where results must not change.
         device: where to put the model, by default the CPU.
@@ -57,6 +59,7 @@ def load(
             :class:`deepvqe_hub.hub.WeightsMissingError`.
         ValueError: an unknown name or option; :class:`deepvqe_hub.hub.CheckpointError` for a damaged or foreign
             file.
+        ImportError: what reads the format is not installed.
 
     Example:
         >>> model = deepvqe_hub.load("deepvqe-s")  # doctest: +SKIP
@@ -70,22 +73,16 @@ def load(
         return _load_onnx(name_or_path, revision, options)
     if backend != "torch":
         raise ValueError(f'backend must be "torch" or "onnx", not {backend!r}')
-    model = _load(name_or_path, revision, options, EnhancementModel)
+    model = load_as(EnhancementModel, name_or_path, revision, options)
     return model if device is None else model.to(device)
 
 
-def load_pretrained(cls: type[EnhancementModel], source: str | os.PathLike, revision: str | None, **options):
-    """What :meth:`EnhancementModel.from_pretrained` does: our own format only, a name, a folder or a Hub repository."""
-    entry = registry.ENTRIES.get(str(source))
-    if entry is not None and entry.embedded:
-        return read_folder(entry.folder, f"the model {entry.name}", cls)
-    if Path(source).is_dir():
-        return read_folder(source, cls=cls)
-    repository = Repository(str(source), revision, **options)
-    return read_folder(repository.folder(CONFIG, WEIGHTS), str(repository), cls)
-
-
-def _load(source: str | os.PathLike, revision: str | None, options: dict, cls: type[EnhancementModel]):
+def load_as(
+    cls: type[EnhancementModel], source: str | os.PathLike, revision: str | None, options: dict
+) -> EnhancementModel:
+    """:func:`load` for a subclass: what :meth:`EnhancementModel.from_pretrained` does."""
+    if isinstance(source, str):
+        source, revision = _at_revision(source, revision)
     name = os.fspath(source)
     entry = registry.find(name) if isinstance(source, str) else None
     if entry is not None and entry.repo_id is None:
@@ -117,7 +114,7 @@ def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
             return OnnxModel(source, threads=threads)
         except ValueError as error:
             raise CheckpointError(str(error)) from error
-    model = _load(source, revision, options, EnhancementModel)
+    model = load_as(EnhancementModel, source, revision, options)
     folder = tempfile.TemporaryDirectory(prefix="deepvqe-")
     graph = OnnxModel(export(model, Path(folder.name) / "model.onnx", quantize=quantize), threads=threads)
     weakref.finalize(graph, folder.cleanup)  # each new stream of the model reads the file again
@@ -136,7 +133,9 @@ def _from_hub(entry: registry.Entry | None, name: str, revision: str | None, opt
         else:
             _refuse(options, None, str(repository))
             return read_folder(repository.folder(CONFIG, WEIGHTS), str(repository), cls)
-    return build(formats.read_file(repository.file(file), **options), f"{repository.repo_id}/{file}", cls)
+    model = build(formats.read_file(repository.file(file), **options), f"{repository.repo_id}/{file}", cls)
+    model.licence = entry.licence.lower() if entry else model.licence
+    return model
 
 
 def _foreign_file(repository: Repository, error: Exception) -> str:
@@ -152,6 +151,17 @@ def _foreign_file(repository: Repository, error: Exception) -> str:
     if names:
         raise CheckpointError(f"{repository} has several checkpoints, choose one with file=: {', '.join(names)}")
     raise error
+
+
+def _at_revision(source: str, revision: str | None) -> tuple[str, str | None]:
+    """``"owner/name@v1"``, or a known name so, as two; a path is left as it is, whatever stands in it."""
+    name, at, tail = source.partition("@")
+    known = registry.find(name) is not None or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
+    if not (at and tail and known) or Path(source).exists() or Path(tail).suffix.lower() in formats.SUFFIXES:
+        return source, revision
+    if revision not in (None, tail):
+        raise ValueError(f"{source} names one revision, revision={revision!r} another; give one of them")
+    return name, tail
 
 
 def _refuse(options: dict, revision: str | None, where: str) -> None:
@@ -175,9 +185,10 @@ def _names_a_file(source: str | os.PathLike) -> bool:
 
 def _no_weights(name: str) -> str:
     have = [entry.name for entry in registry.ENTRIES.values() if entry.embedded or entry.repo_id]
+    own = f'the folder of that name: "./{name}"' if Path(name).is_dir() else "a folder, file or Hub repository"
     return (
         f"no weights for {name} ship with this release; there are some for: {', '.join(have) or 'none'}. "
-        f'Random ones: EnhancementModel.from_config("{name}"); your own: load a folder, file or Hub repository'
+        f'Random ones: EnhancementModel.from_config("{name}"); your own: load {own}'
     )
 
 

@@ -34,13 +34,15 @@ def read(path: Path, *, window: str = "sqrt_hann", padding: str | None = None) -
     """
     content = load_tensors(path)
     state = content.get("model", content)
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
         raise CheckpointError(
             f'{path} is not a checkpoint of the reference implementation: no state dict under "model", only '
             + (", ".join(map(str, list(content)[:8])) or "nothing")
         )
     left_out = [str(key) for key in content if key != "model"] if "model" in content else []
-    names = {f"network.{name.replace('.Conv2d.', '.')}": str(name) for name in map(str, state)}
+    names = {f"network.{name.replace('.Conv2d.', '.')}": name for name in state}
     if len(names) < len(state):
         raise CheckpointError(f"{path} holds weights both of the plain and of the streaming network")
     config = copy.deepcopy(PRESETS["deepvqe"])

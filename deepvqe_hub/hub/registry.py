@@ -57,7 +57,7 @@ class Entry:
         return "none yet"
 
     def config(self) -> dict:
-        """The configuration: the shipped one, or else the preset's."""
+        """The preset's configuration with :attr:`overrides`, for :meth:`EnhancementModel.from_config`."""
         preset = PRESETS[self.preset]
         return preset | {"options": preset.get("options", {}) | dict(self.overrides)}
 
@@ -82,7 +82,6 @@ ENTRIES: dict[str, Entry] = {
             overrides=(("upsampling", "concat"), ("dmax", 32)),
         ),
     )
-    if entry.preset in PRESETS
 }
 
 

@@ -1,6 +1,7 @@
 """Writes models in other projects' formats; the counterpart of :mod:`reference` and :mod:`gguf_file`.
 
-A writer refuses a model that the other project could not run, and writes its file whole or not at all.
+A writer refuses a model that the other project could not run, and writes its file whole or not at all. It returns what
+the file does not say but a reader must know, in sentences, if there is anything.
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.presets import PRESETS
 
 
-def write_tar(model: EnhancementModel, path: str | Path) -> None:
-    """Write ``{"model": state_dict}`` as the reference implementation saves it.
+def write_tar(model: EnhancementModel, path: str | Path) -> list[str]:
+    """Write ``{"model": state_dict}`` as the reference implementation saves it, without a word on the front end.
 
     Raises:
-        ValueError: the model's shape is not that of preset ``deepvqe``.
+        ValueError: the model's shape is not that of preset ``deepvqe``, or its front end none of that project's.
     """
-    _same_function(model, PRESETS["deepvqe"], path)
+    stft = {key: getattr(model.stft, key) for key in ("window", "padding")}
+    known = stft["window"] in ("sqrt_hann", "hann") and stft["padding"] in ("zeros", "reflect")
+    _same_function(model, PRESETS["deepvqe"] | {"stft": stft if known else {}}, path)
     state = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
     _whole(path, lambda draft: torch.save({"model": state}, draft))
+    if stft == {"window": "sqrt_hann", "padding": "zeros"}:
+        return []
+    return [f"the file does not say it: read it with --window {stft['window']} --padding {stft['padding']}"]
 
 
-def write_gguf(model: EnhancementModel, path: str | Path) -> None:
+def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
     """Write a 32-bit GGUF file as deepvqe-ggml exports it, batch norms folded.
 
     Raises:
@@ -38,7 +44,8 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> None:
     """
     preset = PRESETS["deepvqe-aec"]
     dmax = model.config["options"].get("dmax", 63)
-    _same_function(model, preset | {"options": preset["options"] | {"upsampling": "concat", "dmax": dmax}}, path)
+    options = preset["options"] | {"upsampling": "concat", "dmax": dmax}
+    _same_function(model, preset | {"options": options, "sample_rate": model.sample_rate}, path)
     try:
         import gguf
     except ImportError as error:
@@ -80,16 +87,18 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> None:
         writer.close()
 
     _whole(path, write)
+    return []
 
 
-def write_onnx(model: EnhancementModel, path: str | Path) -> None:
+def write_onnx(model: EnhancementModel, path: str | Path) -> list[str]:
     """Write a streaming graph, see :func:`deepvqe_hub.onnx.export`."""
     from deepvqe_hub.onnx import export
 
     _whole(path, lambda draft: export(model, draft))
+    return []
 
 
-WRITERS: dict[str, Callable[[EnhancementModel, str | Path], None]] = {
+WRITERS: dict[str, Callable[[EnhancementModel, str | Path], list[str]]] = {
     ".tar": write_tar,
     ".gguf": write_gguf,
     ".onnx": write_onnx,
@@ -98,12 +107,14 @@ WRITERS: dict[str, Callable[[EnhancementModel, str | Path], None]] = {
 
 
 def _same_function(model: EnhancementModel, config: dict, path: str | Path) -> None:
-    """Refuse a model that differs from ``config`` in its network's options, or in the length of its frames."""
-    twin = EnhancementModel.from_config(config)
+    """Refuse a model that differs from ``config`` in its network's options, its front end or its sample rate."""
+    with torch.device("meta"):
+        twin = EnhancementModel.from_config(config)
     defaults = {"dmax": 63, "upsampling": "interleave", "compression": 0.3, "mask_activation": False}
     mine, other = ({**defaults, **each.config["options"]} for each in (model, twin))
     differ = sorted(key for key in defaults if mine[key] != other[key])
-    differ += [key for key in ("win_length", "hop_length") if getattr(model.stft, key) != getattr(twin.stft, key)]
+    front, theirs = ({**vars(each.stft), "sample_rate": each.sample_rate} for each in (model, twin))
+    differ += [f"{key} ({front[key]}, not {theirs[key]})" for key in front if front[key] != theirs[key]]
     shapes = [{k: v.shape for k, v in each.state_dict().items()} for each in (model, twin)]
     if not isinstance(model.network, DeepVQE) or shapes[0] != shapes[1]:
         differ.append("the shapes of its weights")

@@ -36,7 +36,7 @@ class DeepVQE(CausalNetwork):
         encoder_residual: whether each encoder block ends in a residual block.
         decoder_residual: the same for the decoder, deepest first.
         hidden: units of the GRU.
-        compression: exponent <c> of the input's power-law compression, |X|^c with the phase kept.
+        compression: exponent <c> of the input's power-law compression, |X|^c with the phase kept; 1 is none.
         upsampling: sub-pixel convolution in the order "interleave" (paper) or "concat" (reference implementation), or
             "transposed": a transposed convolution of the same kernel, which has half the weights.
         mask: "ccm", the complex convolving mask, or "complex", one complex factor for each frame and bin.
@@ -73,6 +73,8 @@ class DeepVQE(CausalNetwork):
         ):
             if len(value) != length:
                 raise ValueError(f"{name} has {len(value)} entries; {depth} encoder blocks need {length}")
+        if not 0 < compression <= 1:
+            raise ValueError(f"compression must lie above 0 and be at most 1, not {compression}")
         if mask not in MASKS:
             raise ValueError(f"mask must be one of {', '.join(MASKS)}, not {mask!r}")
         if farend_channels is not None and (depth < 3 or len(farend_channels) != 2):

@@ -9,6 +9,12 @@
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names, where editors and type checkers find them
+    from deepvqe_hub.onnx.exporting import export as export
+    from deepvqe_hub.onnx.runtime import OnnxModel as OnnxModel
+    from deepvqe_hub.onnx.runtime import OnnxStream as OnnxStream
 
 # Writing a graph needs torch and onnx, running it only numpy and onnxruntime.
 _EXPORTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
@@ -13,8 +14,8 @@ import torch
 
 from deepvqe_hub._version import __version__
 from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.onnx.description import FORMAT_VERSION, MAX_BATCH_SIZE, MAX_FRAMES
 
-FORMAT_VERSION = 1
 TOLERANCE = 1e-4  # RMS difference from PyTorch that export accepts in float32, relative to the signal
 TOLERANCE_8BIT = 0.1  # on random numbers; a coarse check that the graph is the network
 
@@ -36,7 +37,7 @@ def export(
     run the graph.
 
     Args:
-        model: a model whose network streams.
+        model: a model whose network streams, in any precision; the graph is float32.
         path: the file to write; it appears whole or not at all.
         frames: frames a call <T>, 1 to 64. More of them run faster each and wait for one another.
         quantize: 8-bit weights and activations in the matrix products; activations are scaled in each call, so no
@@ -60,7 +61,7 @@ def export(
             f"{type(model.network).__name__} looks at the whole signal and cannot be exported as a stream; "
             "export a causal model, such as deepvqe-s"
         )
-    for name, value, most in (("frames", frames, 64), ("batch_size", batch_size, 4096)):
+    for name, value, most in (("frames", frames, MAX_FRAMES), ("batch_size", batch_size, MAX_BATCH_SIZE)):
         if not (isinstance(value, int) and 1 <= value <= most):
             raise ValueError(f"{name} must be a whole number from 1 to {most}, not {value!r}")
     if path.exists() and not force:
@@ -68,6 +69,8 @@ def export(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
 
+    if next(model.parameters()).dtype != torch.float32:
+        model = copy.deepcopy(model).float()  # the graph computes in float32, whatever the weights are kept in
     graph = build(model, frames=frames, quantize=quantize, waveform=waveform, batch_size=batch_size)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     draft = Path(draft)
@@ -83,12 +86,12 @@ def export(
 
 
 def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, batch_size=1):
-    """The graph as an ``onnx.ModelProto``; arguments as for :func:`export`."""
+    """The graph as an ``onnx.ModelProto``; arguments as for :func:`export`, but the model is float32."""
     from deepvqe_hub.onnx.builder import Graph
     from deepvqe_hub.onnx.frontend import analyse, synthesise
     from deepvqe_hub.onnx.network import Step
 
-    network, stft = model.network.folded().cpu().float(), dataclasses.asdict(model.stft)
+    network, stft = model.network.folded().cpu(), dataclasses.asdict(model.stft)
     if not Step.covers(network):
         from deepvqe_hub.onnx.tracing import trace
 
@@ -97,7 +100,7 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
                 f"this {type(network).__name__} is exported by tracing, in float32 and from spectrum to spectrum; "
                 "leave out quantize and waveform"
             )
-        graph, states = trace(model, network, frames, batch_size), None
+        graph = trace(model, network, frames, batch_size)
     else:
         graph = Graph()
         step = Step(graph, network, batch_size, frames, quantize)
@@ -110,7 +113,6 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
         y = step.write(*inputs)
         y = synthesise(graph, y, stft, batch_size, frames) if waveform else step.spectrum(y, bins)
         graph.output(y, "enhanced", shape)
-        states = graph.states
     description = {
         "format_version": FORMAT_VERSION,
         "input": "waveform" if waveform else "spectrum",
@@ -120,7 +122,7 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
         "farend": network.farend,
         "sample_rate": model.sample_rate,
         "stft": stft,
-        "states": [dataclasses.asdict(state) for state in (states or graph.states)],
+        "states": [dataclasses.asdict(state) for state in graph.states],
         "config": model.config,
     }
     return graph.model(type(network).__name__, __version__, {"deepvqe_hub": json.dumps(description)})

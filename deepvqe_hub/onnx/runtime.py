@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
+from deepvqe_hub.onnx.description import read_info
 from deepvqe_hub.onnx.spectra import Fourier, Framer
 
-FORMAT_VERSION = 1
 BLOCK_SECONDS = 4  # of a long signal in one go
 
 
@@ -80,20 +79,6 @@ class Step:
         """Overwrite what the next call reads as state ``name``."""
         pair = dict(self._states)[name]
         pair[self._turn % len(pair)][...] = value
-
-
-def read_info(session, path) -> dict:
-    """The description that export wrote into the file, or ValueError."""
-    text = session.get_modelmeta().custom_metadata_map.get("deepvqe_hub")
-    if text is None:
-        raise ValueError(f"{path} is an ONNX file, but deepvqe-hub did not write it; make one with: deepvqe export")
-    info = json.loads(text)
-    if info["format_version"] > FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {info['format_version']}, this release reads up to {FORMAT_VERSION}: "
-            "pip install --upgrade deepvqe-hub"
-        )
-    return info
 
 
 class OnnxStream:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 
+WINDOWS = {
+    "hann": lambda size: 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size),
+    "sqrt_hann": lambda size: np.sqrt(WINDOWS["hann"](size)),
+    "sine": lambda size: np.sin((np.arange(size) + 0.5) * np.pi / size),
+}
+
 
 def windows(stft: dict) -> tuple[np.ndarray, np.ndarray]:
     """Analysis and synthesis window of the settings of a :class:`deepvqe_hub.stft.STFT`, in float64."""
     size, hop = stft["win_length"], stft["hop_length"]
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
-    window = {
-        "hann": lambda: hann,
-        "sqrt_hann": lambda: np.sqrt(hann),
-        "sine": lambda: np.sin((np.arange(size) + 0.5) * np.pi / size),
-    }[stft["window"]]()
+    window = WINDOWS[stft["window"]](size)
     power = np.tile(np.square(window).reshape(-1, hop).sum(0), size // hop)
     return window * stft["scale"], window / (power * stft["scale"])
 
@@ -29,11 +30,10 @@ class Framer:
     """
 
     def __init__(self, stft: dict, batch_size: int, frames: int):
-        self.hop, self.overlap = stft["hop_length"], stft["win_length"] - stft["hop_length"]
+        self.overlap = stft["win_length"] - stft["hop_length"]
         self.reflect = stft["padding"] == "reflect"
-        self.size = frames * self.hop
-        # One block and its overlap, then room for what does not yet make another block.
-        self.waiting = np.zeros((batch_size, 0), np.float32)
+        self.size = frames * stft["hop_length"]
+        self.waiting = np.zeros((batch_size, 0), np.float32)  # what the next block begins with
         self.recent = self.waiting
         self.started = stft["padding"] == "none"
 
@@ -47,10 +47,8 @@ class Framer:
             self.started = True
         if last:
             end = self._edge(self.recent[:, ::-1])[:, ::-1]
-            missing = (self.overlap - waiting.shape[1]) % self.hop
             waiting = np.concatenate([waiting, end], 1)
-            missing = max(missing, 0) + (-(waiting.shape[1] + missing - self.overlap)) % self.size
-            waiting = np.pad(waiting, ((0, 0), (0, missing)))
+            waiting = np.pad(waiting, ((0, 0), (0, (self.overlap - waiting.shape[1]) % self.size)))
         start = 0
         if self.started:
             while start + self.overlap + self.size <= waiting.shape[1]:

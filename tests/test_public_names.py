@@ -1,0 +1,26 @@
+"""Names that are imported on first use: they are there, and type checkers are told the same ones."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("package", ["deepvqe_hub", "deepvqe_hub.demo", "deepvqe_hub.onnx"])
+def test_type_checkers_see_what_there_is(package):
+    module = importlib.import_module(package)
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    block = next(n for n in tree.body if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING")
+    told = {alias.asname: f"{line.module}.{alias.name}" for line in block.body for alias in line.names}
+    assert set(told) == set(module.__all__) - {"__version__"}
+    places = getattr(module, "_EXPORTS", {})
+    assert told == {name: f"{places.get(name, package)}.{name}" for name in told}
+
+
+@pytest.mark.parametrize("name", ["data", "demo", "files", "hub", "models", "onnx", "optim", "stft"])
+def test_submodules_need_no_import_of_their_own(name):
+    import deepvqe_hub
+
+    assert name in dir(deepvqe_hub)
+    assert deepvqe_hub.__getattr__(name) is importlib.import_module(f"deepvqe_hub.{name}")
