@@ -214,6 +214,22 @@ def test_options_in_the_readme_are_options(recipe, preset):
             assert (after[setting] if name == "mixing" else getattr(after, setting)) == wanted
 
 
+def test_a_saved_file_is_overridden_like_any_other(tmp_path):
+    """Folders follow the output folder and the optimizer the rate, as in the file that was run."""
+    _, text = load_hparams(
+        RECIPES / "DNS3/hparams/deepvqe_s_laptop.yaml", "data_folder: x\noutput_folder: old\nlr: 0.5"
+    )
+    (tmp_path / "hyperparams.yaml").write_text(text)
+    again, same = load_hparams(tmp_path / "hyperparams.yaml")
+    assert same == text and again["save_folder"] == "old/save" and again["lr_schedule"].peak == 0.5
+    changed, _ = load_hparams(tmp_path / "hyperparams.yaml", "output_folder: new\nlr: 0.25")
+    assert changed["lr_schedule"].peak == 0.25
+    assert changed["opt_class"]([torch.zeros(1, requires_grad=True)]).defaults["lr"] == 0.25
+    folders = [changed[name] for name in ("save_folder", "manifest_folder", "model_folder")]
+    assert folders == ["new/save", "new/manifests", "new/model"]
+    assert "old" not in changed["train_logger"].save_file and "old" not in str(changed["checkpointer"].checkpoints_dir)
+
+
 def test_files_build_on_each_other():
     mini, base = (
         load_hparams(RECIPES / "DNS3/hparams" / name, "data_folder: x")[0]
