@@ -2,7 +2,9 @@
 
 import copy
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from deepvqe_hub import EnhancementModel
@@ -15,8 +17,9 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger
 from tiny import FAREND, OPTIONS
 
+from deepvqe_hub.data.recordings import FOLDERS
 from deepvqe_hub.losses import SpeechLoss
-from deepvqe_hub.training import EnhancementBrain, SafeCheckpointer, WarmupCosine, curve, init_from
+from deepvqe_hub.training import EnhancementBrain, SafeCheckpointer, WarmupCosine, curve, init_from, with_recordings
 from deepvqe_hub.training.brain import MovingAverage
 
 
@@ -209,6 +212,27 @@ def test_validation_uses_the_average_and_leaves_it_as_it_is(tmp_path):
         expected = [float(SpeechLoss()(brain.average.module(x[None]), y[None])) for y, x in zip(*batch.values())]
     # Items count alike, whatever the batches: 13 in batches of 3.
     assert float(torch.tensor(expected).mean()) == pytest.approx(last_meta(tmp_path)["loss"], rel=1e-4)
+
+
+def test_recordings_take_turns_over_the_epochs_and_leave_out_the_test_split(tmp_path):
+    for folder in FOLDERS.values():
+        (tmp_path / folder).mkdir()
+        for number in range(7):
+            soundfile.write(tmp_path / folder / f"x_fileid_{number}.wav", np.full(800, 0.1 * number), 16000)
+    (tmp_path / "meta.csv").write_text(
+        "fileid,split\n" + "".join(f"{k},{'train' if k else 'test'}\n" for k in range(7))
+    )
+    hparams = {"recordings_folder": tmp_path, "recordings_portion": 0.5, "segment_seconds": 0.05, "seed": 1}
+    data = with_recordings({**hparams, "sample_rate": 16000, "cache": False, "batch_size": 2}, Tones())
+
+    def scenes(epoch, indices):
+        data.set_epoch(epoch)
+        return [round(10 * float(data[index]["mic"][0])) for index in indices]
+
+    assert ["mic" in data[index] for index in range(12)] == [False, False, True, True] * 3
+    assert sorted(scenes(1, [2, 3, 6, 7, 10, 11])) == list(range(1, 7))
+    data.portion = 1 / 6  # one batch of two: three epochs hear the six of them
+    assert sorted(scenes(1, [10, 11]) + scenes(2, [10, 11]) + scenes(3, [10, 11])) == list(range(1, 7))
 
 
 def last_meta(folder):
