@@ -109,7 +109,7 @@ class TonesBrain(EnhancementBrain):
             raise Killed
 
 
-def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss=None, **options):
+def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss=None, batch=2, **options):
     """Losses of a run on tones, and its brain; ``stop`` raises an error after so many batches."""
     folder.mkdir(exist_ok=True)
     model, counter = tiny(3), EpochCounter(epochs)
@@ -122,7 +122,7 @@ def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss
             "ema_decay": 0.9,
             "valid_metrics": ["si_sdr"],
             "sample_rate": 16000,
-            "batch_size": 2,
+            "batch_size": batch,
             "segment_seconds": 0.128,
             "train_logger": FileTrainLogger(str(folder / "train_log.txt")),
         },
@@ -136,7 +136,7 @@ def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss
         SafeCheckpointer(folder / "save", {"model": model, "counter": counter}),
     )
     brain.losses, brain.stop = [], stop
-    loader = {"batch_size": 2, "num_workers": workers}
+    loader = {"batch_size": batch, "num_workers": workers}
     try:
         brain.fit(counter, Tones(), Tones(), train_loader_kwargs=loader, valid_loader_kwargs=loader)
     except Killed:
@@ -158,6 +158,24 @@ def test_resumed_run_goes_on_as_if_nothing_had_been(tmp_path, whole, stop, resum
     assert rest.optimizer_step == 12
     for (name, value), other in zip(whole.average.state_dict().items(), rest.average.state_dict().values()):
         assert torch.equal(value, other), name
+
+
+def test_hours_and_rate_go_on_with_another_batch_size(tmp_path):
+    """Two epochs of six batches of two, then one of three of four: 36 items, and the rate of the end of epoch three."""
+    fit(tmp_path)
+    brain = fit(tmp_path, epochs=3, batch=4)
+    assert len(brain.losses) == 3 and brain.optimizer_step == 15
+    assert last_meta(tmp_path)["hours"] == pytest.approx(36 * 0.128 / 3600)
+    # The schedule of nine steps, three an epoch, is at its last one.
+    assert brain.optimizer.param_groups[0]["lr"] == WarmupCosine(1e-2, 2)(8, 9)
+
+
+def test_a_checkpoint_without_hours_is_taken(tmp_path):
+    fit(tmp_path, epochs=1)
+    (saved,) = (tmp_path / "save").glob("*/brain.ckpt")
+    saved.write_text("".join(line for line in saved.open() if "hours" not in line))
+    fit(tmp_path)
+    assert last_meta(tmp_path)["hours"] == pytest.approx(24 * 0.128 / 3600)
 
 
 def test_accumulation_saves_only_whole_steps(tmp_path):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import speechbrain as sb
 import torch
+import yaml
+from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
@@ -12,6 +16,7 @@ from deepvqe_hub.metrics import evaluate_tensors
 from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world
 
 
+@register_checkpoint_hooks
 class EnhancementBrain(sb.Brain):
     """Trains ``modules.model``, an :class:`~deepvqe_hub.EnhancementModel`, on material mixed as it is needed.
 
@@ -22,6 +27,9 @@ class EnhancementBrain(sb.Brain):
     and ``segment_seconds``; ``train_logger``; and optionally ``tensorboard``, a ``SummaryWriter`` on the first process.
     The training set must have ``set_epoch`` and draw its items at random by itself, so that no sampler shuffles.
     """
+
+    hours: float = 0.0
+    """Audio seen so far by all processes, whatever the batches."""
 
     def fit(self, epoch_counter, train_set, *args, **kwargs):
         self.train_data, self.epochs = train_set, epoch_counter.limit
@@ -99,28 +107,45 @@ class EnhancementBrain(sb.Brain):
         for name, values in scores.items():
             self.scores.setdefault(name, []).extend(float(value) for value in values)
 
-    def learning_rate(self) -> float:
-        return self.hparams.lr_schedule(self.optimizer_step, self.steps_per_epoch * self.epochs)
+    def learning_rate(self, batches: int = 0) -> float:
+        """The rate after so many batches of this epoch; epochs count, as batches may change from one to the next."""
+        step = self.steps_per_epoch * self.epochs_done + batches // self.grad_accumulation_factor
+        return self.hparams.lr_schedule(step, self.steps_per_epoch * self.epochs)
 
     def on_fit_batch_start(self, batch, should_step):
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate(self.step - 1)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        self.hours += self.batch_hours
         if should_step:
             self.average.update_parameters(self.model)
         tensorboard = getattr(self.hparams, "tensorboard", None)
         if tensorboard and should_step and self.optimizer_step % 20 == 0:
             tensorboard.add_scalar("loss/step", float(loss), self.optimizer_step)
 
-    def hours_seen(self) -> float:
-        """Audio seen so far by all processes."""
-        batches = self.optimizer_step * self.grad_accumulation_factor * world()[1]
-        return batches * self.hparams.batch_size * self.hparams.segment_seconds / 3600
+    @property
+    def batch_hours(self) -> float:
+        """Audio in a batch of all processes."""
+        return world()[1] * self.hparams.batch_size * self.hparams.segment_seconds / 3600
+
+    @mark_as_saver
+    def _save(self, path):
+        super()._save(path)
+        with Path(path).open("a", encoding="utf-8") as file:  # beside SpeechBrain's own numbers
+            file.write(yaml.dump({"hours": self.hours}))
+
+    @mark_as_loader
+    def _recover(self, path, end_of_epoch):
+        super()._recover(path, end_of_epoch)
+        saved = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        steps = self.optimizer_step * self.grad_accumulation_factor
+        self.hours = saved.get("hours", steps * self.batch_hours)  # the latter of checkpoints before hours were kept
 
     def on_stage_start(self, stage, epoch=None):
         self.scores = {}
         if stage == sb.Stage.TRAIN:
+            self.epochs_done = epoch - 1
             self.train_data.set_epoch(epoch)
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
@@ -133,7 +158,8 @@ class EnhancementBrain(sb.Brain):
         if stage == sb.Stage.TEST:
             self.hparams.train_logger.log_stats({"epoch": "test"}, test_stats=stats)
             return
-        meta = {"epoch": epoch, "lr": self.learning_rate(), "hours": self.hours_seen(), "steps": self.optimizer_step}
+        self.epochs_done = epoch
+        meta = {"epoch": epoch, "lr": self.learning_rate(), "hours": self.hours, "steps": self.optimizer_step}
         self.hparams.train_logger.log_stats(meta, train_stats={"loss": self.train_loss}, valid_stats=stats)
         tensorboard = getattr(self.hparams, "tensorboard", None)
         if tensorboard:
