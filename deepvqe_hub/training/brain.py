@@ -20,16 +20,21 @@ from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world
 class EnhancementBrain(sb.Brain):
     """Trains ``modules.model``, an :class:`~deepvqe_hub.EnhancementModel`, on material mixed as it is needed.
 
-    Validation and the published model use an exponential moving average of the weights.
+    Validation, test and the published model use an exponential moving average of the weights.
 
     ``hparams`` must hold: ``loss(estimate, target)``; ``lr_schedule(step, total_steps)``; ``ema_decay``;
     ``valid_metrics``, names from :data:`deepvqe_hub.metrics.METRICS`; ``sample_rate``; ``batch_size`` (of a process)
-    and ``segment_seconds``; ``train_logger``; and optionally ``tensorboard``, a ``SummaryWriter`` on the first process.
+    and ``segment_seconds``; ``train_logger``; for ``evaluate`` also ``test_metrics`` and ``epoch_counter``; and
+    optionally ``tensorboard``, a ``SummaryWriter`` on the first process.
     The training set must have ``set_epoch`` and draw its items at random by itself, so that no sampler shuffles.
     """
 
+    farend: bool = False
+    """Whether the model must take a far end."""
     hours: float = 0.0
     """Audio seen so far by all processes, whatever the batches."""
+    test_stats: dict[str, float] | None = None
+    """Loss and scores of the last ``evaluate``."""
 
     def fit(self, epoch_counter, train_set, *args, **kwargs):
         self.train_data, self.epochs = train_set, epoch_counter.limit
@@ -49,7 +54,8 @@ class EnhancementBrain(sb.Brain):
                     f"{world()[1]} processes; raise items_per_epoch"
                 )
         if not train and not len(sampler):
-            raise ValueError(f"{len(dataset)} valid_items do not give each of {world()[1]} processes one; raise them")
+            name = f"{stage.name.lower()}_items"
+            raise ValueError(f"{len(dataset)} {name} do not give each of {world()[1]} processes one; raise them")
         options = {"pin_memory": self.device_type == "cuda", **options, "sampler": sampler}
         loader = sb.dataio.dataloader.make_dataloader(dataset, **options)
         if train and self.checkpointer is not None:
@@ -57,6 +63,16 @@ class EnhancementBrain(sb.Brain):
         return loader
 
     def on_fit_start(self):
+        self.make_average()
+        super().on_fit_start()
+
+    def on_evaluate_start(self, max_key=None, min_key=None):
+        if self.test_only:  # nothing was fitted
+            self.make_average()
+        super().on_evaluate_start(max_key, min_key)
+
+    def make_average(self):
+        """Put a moving average beside the model, before either is loaded from a checkpoint."""
         self.model = self.modules.model  # what is wrapped below, for compilation and several processes, is inside this
         # In evaluation mode for good: it is no part of self.modules, whose mode Brain sets.
         self.average = AveragedModel(
@@ -64,7 +80,6 @@ class EnhancementBrain(sb.Brain):
         ).eval()
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("average", self.average)
-        super().on_fit_start()
 
     def _wrap_distributed(self):
         if not (self.distributed_launch and self.device_type == "cpu"):
@@ -97,12 +112,12 @@ class EnhancementBrain(sb.Brain):
         return loss
 
     def score(self, predictions, loss: float) -> None:
-        """Measure a validation batch with the same code as ``deepvqe evaluate``."""
+        """Measure a batch of validation or test with the same code as ``deepvqe evaluate``."""
         enhanced = predictions["enhanced"].float()
         inputs = {name: predictions[name] for name in ("noisy", "farend") if name in predictions}
         self.scores.setdefault("loss", []).extend([loss] * len(enhanced))
         scores = evaluate_tensors(
-            enhanced, predictions["clean"], self.hparams.sample_rate, metrics=self.hparams.valid_metrics, **inputs
+            enhanced, predictions["clean"], self.hparams.sample_rate, metrics=self.metrics, **inputs
         )
         for name, values in scores.items():
             self.scores.setdefault(name, []).extend(float(value) for value in values)
@@ -147,6 +162,8 @@ class EnhancementBrain(sb.Brain):
         if stage == sb.Stage.TRAIN:
             self.epochs_done = epoch - 1
             self.train_data.set_epoch(epoch)
+        else:
+            self.metrics = self.hparams.valid_metrics if stage == sb.Stage.VALID else self.hparams.test_metrics
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         if stage == sb.Stage.TRAIN:
@@ -156,7 +173,9 @@ class EnhancementBrain(sb.Brain):
         # NaN stands for what a measure cannot score, such as a silent target.
         stats = {name: float(torch.tensor(values).nanmean()) for name, values in gather(self.scores).items()}
         if stage == sb.Stage.TEST:
-            self.hparams.train_logger.log_stats({"epoch": "test"}, test_stats=stats)
+            loaded = {"Epoch loaded": self.hparams.epoch_counter.current}
+            self.hparams.train_logger.log_stats(loaded, test_stats=stats)
+            self.test_stats = stats
             return
         self.epochs_done = epoch
         meta = {"epoch": epoch, "lr": self.learning_rate(), "hours": self.hours, "steps": self.optimizer_step}

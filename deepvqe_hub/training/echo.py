@@ -21,8 +21,10 @@ class EchoBrain(EnhancementBrain):
     the enhancement loss alone finds it, too, but late.
     """
 
-    def on_fit_start(self):
-        super().on_fit_start()
+    farend = True
+
+    def make_average(self):
+        super().make_average()
 
         # A function, no method: the averaged network is copied for inference, and a method would bring the brain along.
         def keep(module, inputs, outputs):
