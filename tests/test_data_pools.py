@@ -1,6 +1,8 @@
 """Reading and drawing: pools, broken files, manifests, shards."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import soundfile
 
 from deepvqe_hub.data import AudioPool, NoisySpeech, RoomPool, read_manifest, scan, write_shards
 from deepvqe_hub.data.grouping import group_of
+from deepvqe_hub.data.manifests import read_pools, write_manifests
 
 RATE = 16000
 
@@ -174,6 +177,22 @@ def test_shards_of_others_need_no_json(manifest, tmp_path):
         tar.add(clip.path, "deep/clip.flac")
     pool = AudioPool.from_shards(tmp_path / "x.tar")
     assert pool.clips[0].duration == pytest.approx(clip.duration)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text")
+@pytest.mark.parametrize("shards", [False, True])
+def test_names_may_be_of_any_alphabet_or_none_and_links_may_lead_to_bare_names(tmp_path, shards):
+    stored = write(tmp_path / "store" / "0.wav", np.full(RATE // 4, 0.1)).rename(tmp_path / "store" / "ab12")
+    for folder in ("clean", "noise"):
+        for name in (b"train/\xd0\x90", b"train/\xd0\x91", b"train/\xff", b"train/\xfe", b"valid/x"):
+            path = tmp_path / "data" / folder / os.fsdecode(name) / "0.wav"
+            path.parent.mkdir(parents=True)
+            path.symlink_to(stored)
+    Path(os.fsdecode(bytes(path.parent) + b"/\xfd.wav")).write_bytes(b"nothing")
+    folder = write_manifests(tmp_path / "data", tmp_path / "out", shards=shards)
+    assert (folder / "broken.txt").read_bytes().endswith(b"\xfd.wav\n")
+    for pool in read_pools(folder, "train")[:2]:
+        assert len(pool) == 4 and all(pool.read(index, 0, 100).any() for index in range(4))
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def write_manifests(
     record = {
         "data_folder": str(data_folder.resolve()),
         "files": {kind: len(paths) for kind, paths in tree.items()},
-        "names": hashlib.sha256(names.encode()).hexdigest(),
+        "names": hashlib.sha256(os.fsencode(names)).hexdigest(),
         "shares": [valid_share, test_share],
         "shards": shards,
     }
@@ -92,7 +92,7 @@ def write_manifests(
                 _write(save_folder / f"{split}_{kind}.json", {key: _entry(clip) for key, clip in clips.items()})
     (save_folder / "broken.txt").unlink(missing_ok=True)
     if broken:
-        (save_folder / "broken.txt").write_text("\n".join(broken) + "\n", encoding="utf-8")
+        (save_folder / "broken.txt").write_bytes(os.fsencode("\n".join(broken) + "\n"))
         logger.warning("%d unreadable files left out, listed in %s", len(broken), save_folder / "broken.txt")
     _write(save_folder / RECORD, record)
     return save_folder
@@ -192,12 +192,13 @@ def _split(folder: Path, kind: str, valid_share: float, test_share: float):
 def _add(manifest: dict[str, Clip], path: Path, clip: Clip, speaker: str) -> None:
     key = path.with_suffix("").as_posix()
     key = path.as_posix() if key in manifest else key  # the same name with two suffixes
-    manifest[key] = Clip(str(Path(clip.path).resolve()), round(clip.duration, 4), speaker)
+    # Absolute, but no link followed: what it leads to may have no suffix.
+    manifest[key] = Clip(str(Path(clip.path).absolute()), round(clip.duration, 4), speaker)
 
 
 def _assign(groups, valid_share: float, test_share: float) -> dict[str, str]:
     """The split of each group, by the hash of its name; in a small corpus the nearest ones go to valid and test."""
-    place = {group: int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64 for group in groups}
+    place = {group: int.from_bytes(hashlib.sha256(os.fsencode(group)).digest()[:8], "big") / 2**64 for group in groups}
     order = sorted(place, key=place.get)
     few = min(2, len(order) // 3)  # two talkers are needed for echo
     valid = max(sum(place[group] < valid_share for group in order), few or len(order) // 2)
