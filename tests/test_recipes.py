@@ -401,7 +401,7 @@ def test_effects_become_noise_without_speech(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, 0.1 * rng.standard_normal(round(seconds * rate)), rate)
 
-    write("ambient/wind.wav", 65)
+    write("ambient/buffers/wind.wav", 65)
     write("music/wind.wav", 5)
     write("broken.wav", 0)
     for k in range(4):
