@@ -33,6 +33,7 @@ from deepvqe_hub.training import train as run_recipe
 from deepvqe_hub.training.checkpoints import SafeCheckpointer
 from deepvqe_hub.training.curve import read_log
 from deepvqe_hub.training.hparams import merged
+from deepvqe_hub.training.recipe import make_test_data
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "recipes"
@@ -179,6 +180,7 @@ def test_debug_leaves_a_run_as_it_is(corpus, tiny, tmp_path):
         ("AEC", ["--mixing", "{far_only_p: 0.6, near_only_p: 0.5}"], "--mixing: far_only_p .* must not pass 1"),
         ("DNS3", ["--mixing", "{size: 5}"], "--mixing: NoisySpeech has no setting size"),
         ("DNS3", ["--test_metrics", "[pesk]"], "unknown metric 'pesk'"),
+        ("AEC", ["--recordings_folder", "nowhere"], "--recordings_folder nowhere: no such folder"),
     ],
 )
 def test_wrong_options_are_named_before_the_data_are_prepared(recipe, options, word, tmp_path):
@@ -186,6 +188,16 @@ def test_wrong_options_are_named_before_the_data_are_prepared(recipe, options, w
     file = RECIPES / recipe / "hparams" / {"DNS3": "deepvqe_s_mini.yaml", "AEC": "deepvqe_aec_s_mini.yaml"}[recipe]
     with pytest.raises(ValueError, match=word):
         run_recipe([str(file), "--data_folder", "x", "--output_folder", str(tmp_path), *options], None, brain, data)
+
+
+def test_without_material_there_is_no_test(corpus, tmp_path, caplog):
+    hparams, _ = load_hparams(RECIPES / "DNS3/hparams/deepvqe_s_mini.yaml", "data_folder: x")
+    folder = write_manifests(corpus, tmp_path)
+    assert len(make_test_data(hparams, folder, NoisySpeech)) == 4
+    (folder / "test_noise.json").unlink()
+    assert make_test_data(hparams, folder, NoisySpeech) is None and "no test at the end" in caplog.text
+    hparams["test_items"] = 0
+    assert make_test_data(hparams, folder, NoisySpeech) is None
 
 
 @pytest.mark.slow

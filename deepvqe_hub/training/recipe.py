@@ -68,13 +68,19 @@ def train(
         head = f"# {hparams_file} with all that it extends, and these options: {' '.join(arguments[1:])}\n"
         Path(hparams["output_folder"], "hyperparams.yaml").write_text(head + text, encoding="utf-8")
 
+    model = hparams["modules"]["model"]
+    if hparams["init_from"] and brain.checkpointer.find_checkpoint() is None:
+        init_from(model, hparams["init_from"])
+    if hparams["channels_last"]:
+        model.to(memory_format=torch.channels_last)
+
     folders = [hparams["data_folder"], hparams["manifest_folder"]]
     folder = run_on_main(prepare, folders, {"skip_prep": hparams["skip_prep"]})
     test_data = make_test_data(hparams, folder, data_class)
     if not brain.test_only:
         fit(brain, hparams, folder, data_class, extend)
     elif test_data is None:
-        raise ValueError(f"--test_only: test_items is 0, or {folder} has no speech or noise of the split test")
+        raise ValueError(f"--test_only: test_items is 0, or the split test of {folder} does not do, as a warning says")
     if test_data is not None:
         brain.evaluate(test_data, min_key="loss", test_loader_kwargs=dict(hparams["valid_loader"]))
     if if_main_process() and not (brain.debug or brain.test_only):
@@ -97,6 +103,9 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         raise ValueError(f"--preset {preset} takes no far end, and this recipe has one; try deepvqe-aec-s")
     if model.farend and not brain_class.farend:
         raise ValueError(f"--preset {preset} takes a far end, and this recipe has none; try deepvqe-s, or recipes/AEC")
+    recordings = hparams.get("recordings_folder")
+    if recordings and not Path(recordings).is_dir():
+        raise ValueError(f"--recordings_folder {recordings}: no such folder")
     try:
         check_settings(data_class, hparams["mixing"])
     except ValueError as error:
@@ -105,11 +114,6 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
 
 def fit(brain: EnhancementBrain, hparams: dict, folder: Path, kind: type[NoisySpeech], extend: Callable) -> None:
     """Train on the splits ``train`` and ``valid``, from the last checkpoint or from the beginning."""
-    model = hparams["modules"]["model"]
-    if hparams["init_from"] and brain.checkpointer.find_checkpoint() is None:
-        init_from(model, hparams["init_from"])
-    if hparams["channels_last"]:
-        model.to(memory_format=torch.channels_last)
     train_data, valid_data = (
         make_data(hparams, folder, split, kind, size=hparams[size], seed=hparams["seed"] + offset)
         for split, size, offset in (("train", "items_per_epoch", 0), ("valid", "valid_items", 1))
@@ -144,8 +148,8 @@ def make_test_data(hparams: dict, folder: Path, kind: type[NoisySpeech]) -> Nois
         return None
     try:
         return make_data(hparams, folder, "test", kind, size=hparams["test_items"], seed=hparams["seed"] + 2)
-    except FileNotFoundError:
-        logger.warning("%s has no speech or noise of the split test, so there is no test at the end", folder)
+    except (FileNotFoundError, ValueError) as error:  # nothing there, or one talker where echo takes two
+        logger.warning("no test at the end, for want of material in the split test: %s", error)
         return None
 
 
