@@ -1,12 +1,17 @@
 """Reading and drawing: pools, broken files, manifests, shards."""
 
 import json
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from deepvqe_hub.data import AudioPool, NoisySpeech, RoomPool, read_manifest, scan, write_shards
+from deepvqe_hub.data.grouping import group_of
+from deepvqe_hub.data.manifests import read_pools, write_manifests
 
 RATE = 16000
 
@@ -172,6 +177,52 @@ def test_shards_of_others_need_no_json(manifest, tmp_path):
         tar.add(clip.path, "deep/clip.flac")
     pool = AudioPool.from_shards(tmp_path / "x.tar")
     assert pool.clips[0].duration == pytest.approx(clip.duration)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text")
+@pytest.mark.parametrize("shards", [False, True])
+def test_names_may_be_of_any_alphabet_or_none_and_links_may_lead_to_bare_names(tmp_path, shards):
+    stored = write(tmp_path / "store" / "0.wav", np.full(RATE // 4, 0.1)).rename(tmp_path / "store" / "ab12")
+    for folder in ("clean", "noise"):
+        for name in (b"train/\xd0\x90", b"train/\xd0\x91", b"train/\xff", b"train/\xfe", b"valid/x"):
+            path = tmp_path / "data" / folder / os.fsdecode(name) / "0.wav"
+            path.parent.mkdir(parents=True)
+            path.symlink_to(stored)
+    Path(os.fsdecode(bytes(path.parent) + b"/\xfd.wav")).write_bytes(b"nothing")
+    folder = write_manifests(tmp_path / "data", tmp_path / "out", shards=shards)
+    assert (folder / "broken.txt").read_bytes().endswith(b"\xfd.wav\n")
+    for pool in read_pools(folder, "train")[:2]:
+        assert len(pool) == 4 and all(pool.read(index, 0, 100).any() for index in range(4))
+
+
+@pytest.mark.parametrize(
+    ("kind", "together", "apart"),
+    [
+        ("speech", ["b_1_chp_2_reader_06709_0_seg_1", "x/b_3_reader_06709_7"], "b_1_reader_6_1"),
+        ("speech", ["a/84/121123/84-121123-0000", "a/84/121550/84-121550-0001"], "a/85/121551/85-121551-0001"),
+        ("speech", ["p226_001", "p226_002"], "p227_001"),
+        ("speech", ["anna/x_1", "anna/x_2"], "ben/x_1"),
+        ("noise", ["game/000_wind", "game/001_wind"], "game/002_rain"),
+        ("noise", ["game/003_effects", "game/004_effects"], "other/000_effects"),
+        ("noise", ["fan_Freesound_validated_342_0", "fan_Freesound_validated_342_12"], "fan_Freesound_validated_7_0"),
+        ("noise", ["DKITCHEN/ch01", "DKITCHEN/ch16"], "DLIVING/ch01"),
+        ("rooms", ["SLR26/Room001/Room001-00001", "SLR26/Room001/Room001-00002"], "SLR26/Room002/Room002-00001"),
+        ("rooms", ["a_largeroom1_far_angla", "a_largeroom1_near_angla"], "a_largeroom2_far_angla"),
+        ("rooms", ["real_rirs_isotropic_noises/air_stairway_1_1", "real_rirs_isotropic_noises/rwcp_jr1"], "rir_1"),
+    ],
+)  # fmt: skip
+def test_what_belongs_together_is_known_by_its_name(kind, together, apart):
+    assert len({group_of(Path(name + ".wav"), kind) for name in together}) == 1
+    assert len({group_of(Path(name + ".wav"), kind) for name in (together[0], apart)}) == 2
+
+
+def test_files_whose_names_tell_nothing_are_on_their_own():
+    for kind, names in {
+        "speech": ["utt_001", "utt_002"],
+        "noise": ["door_0", "door_1"],
+        "rooms": ["rir_1", "rir_2"],
+    }.items():
+        assert len({group_of(Path(name + ".wav"), kind) for name in names}) == 2
 
 
 def test_scan_names_what_is_missing(tmp_path):

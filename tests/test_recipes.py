@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,10 +28,12 @@ pytest.importorskip("speechbrain")
 from ruamel.yaml import YAML
 from tiny import CONFIG as TINY
 
-from deepvqe_hub.training import load_hparams
+from deepvqe_hub.training import EchoBrain, EnhancementBrain, load_hparams
+from deepvqe_hub.training import train as run_recipe
 from deepvqe_hub.training.checkpoints import SafeCheckpointer
 from deepvqe_hub.training.curve import read_log
 from deepvqe_hub.training.hparams import merged
+from deepvqe_hub.training.recipe import make_test_data
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "recipes"
@@ -123,12 +126,14 @@ def train_loss(out):
 
 def test_run_from_folder_to_checkpoint(single):
     assert (single / "manifests/broken.txt").read_text().strip().endswith("broken.wav")
-    assert len((single / "train_log.txt").read_text().splitlines()) == 2
+    *epochs, test = (single / "train_log.txt").read_text().splitlines()
+    assert len(epochs) == 2 and re.match(r"Epoch loaded: [12] - test loss: .*, test si_sdr: ", test)
     model = deepvqe_hub.load(single / "model")
     noisy = torch.randn(8000) * 0.1
     assert model(noisy).shape == noisy.shape
     card = (single / "model/README.md").read_text()
     assert "optimiser steps on" in card and "SI-SDR" in card and "Limits" in card
+    assert "| Validation mixtures of the run |" in card and "| Test mixtures of the run |" in card
     saved = torch.load(SafeCheckpointer(single / "save").find_checkpoint(min_key="loss").paramfiles["average"])
     assert torch.equal(saved["module.network.bottle.fc.weight"], model.network.bottle.fc.weight)
     load_hparams(single / "hyperparams.yaml")  # what was run, in one file that can be run
@@ -139,10 +144,60 @@ def test_two_processes_validate_as_one(corpus, tiny, single, tmp_path):
     data = ["--data_folder", corpus, "--output_folder", tmp_path, "--batch_size", 2, "--tensorboard", "True"]
     train("DNS3", *tiny, *data, "--distributed_backend", "gloo", processes=2)
     assert validation(tmp_path) == pytest.approx(validation(single), rel=1e-5)
-    assert len((tmp_path / "train_log.txt").read_text().splitlines()) == 2  # written by one process
+    assert len((tmp_path / "train_log.txt").read_text().splitlines()) == 3  # written by one process
     assert train_loss(tmp_path) == pytest.approx(train_loss(single), rel=1e-3)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
     assert deepvqe_hub.load(tmp_path / "model").sample_rate == 16000
+
+
+def test_a_finished_run_is_tested_again_and_nothing_else(single, tmp_path):
+    """With the saved file and another output folder."""
+    shutil.copytree(single / "save", tmp_path / "save")
+    train("DNS3", single / "hyperparams.yaml", "--output_folder", tmp_path, "--test_only")
+    assert (tmp_path / "train_log.txt").read_text() == (single / "train_log.txt").read_text().splitlines(True)[-1]
+    assert not (tmp_path / "model").exists() and not (tmp_path / "hyperparams.yaml").exists()
+    said = fails("DNS3", single / "hyperparams.yaml", "--output_folder", tmp_path / "none", "--test_only")
+    assert "none/save holds no finished epoch" in said
+
+
+def test_debug_leaves_a_run_as_it_is(corpus, tiny, tmp_path):
+    train("DNS3", *tiny, "--data_folder", corpus, "--output_folder", tmp_path, "--debug")
+    assert {path.name for path in tmp_path.iterdir()} <= {"env.log", "log.txt", "recipe.py", "save", "manifests"}
+    assert not list((tmp_path / "save").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "word"),
+    [
+        ("DNS3", ["--preset", "deepvqe-aec-s"], "--preset deepvqe-aec-s takes a far end.*deepvqe-s"),
+        ("AEC", ["--preset", "deepvqe-s"], "--preset deepvqe-s takes no far end.*deepvqe-aec-s"),
+        ("AEC", ["--mixing", "{serdb: [0, 1]}"], "--mixing: EchoSpeech has no setting serdb; did you mean ser_db"),
+        ("DNS3", ["--mixing", "{snr_db: 5}"], "--mixing: snr_db must be two numbers.*got 5"),
+        ("DNS3", ["--mixing", "{snr_db: [5, 0]}"], "--mixing: snr_db must be two numbers"),
+        ("DNS3", ["--mixing", "{room_p: 50}"], "--mixing: room_p must be a chance"),
+        ("DNS3", ["--mixing", "{noises: many}"], "--mixing: noises must be a whole number"),
+        ("DNS3", ["--mixing", "{speed: [0, 1]}"], "--mixing: speed and noise_speed must be above 0"),
+        ("AEC", ["--mixing", "{far_only_p: 0.6, near_only_p: 0.5}"], "--mixing: far_only_p .* must not pass 1"),
+        ("DNS3", ["--mixing", "{size: 5}"], "--mixing: NoisySpeech has no setting size"),
+        ("DNS3", ["--test_metrics", "[pesk]"], "unknown metric 'pesk'"),
+        ("AEC", ["--recordings_folder", "nowhere"], "--recordings_folder nowhere: no such folder"),
+    ],
+)
+def test_wrong_options_are_named_before_the_data_are_prepared(recipe, options, word, tmp_path):
+    brain, data = {"DNS3": (EnhancementBrain, NoisySpeech), "AEC": (EchoBrain, EchoSpeech)}[recipe]
+    file = RECIPES / recipe / "hparams" / {"DNS3": "deepvqe_s_mini.yaml", "AEC": "deepvqe_aec_s_mini.yaml"}[recipe]
+    with pytest.raises(ValueError, match=word):
+        run_recipe([str(file), "--data_folder", "x", "--output_folder", str(tmp_path), *options], None, brain, data)
+
+
+def test_without_material_there_is_no_test(corpus, tmp_path, caplog):
+    hparams, _ = load_hparams(RECIPES / "DNS3/hparams/deepvqe_s_mini.yaml", "data_folder: x")
+    folder = write_manifests(corpus, tmp_path)
+    assert len(make_test_data(hparams, folder, NoisySpeech)) == 4
+    (folder / "test_noise.json").unlink()
+    assert make_test_data(hparams, folder, NoisySpeech) is None and "no test at the end" in caplog.text
+    hparams["test_items"] = 0
+    assert make_test_data(hparams, folder, NoisySpeech) is None
 
 
 @pytest.mark.slow
@@ -212,6 +267,22 @@ def test_options_in_the_readme_are_options(recipe, preset):
         for setting, wanted in YAML().load(value).items():
             assert setting in inspect.signature(kinds[name]).parameters
             assert (after[setting] if name == "mixing" else getattr(after, setting)) == wanted
+
+
+def test_a_saved_file_is_overridden_like_any_other(tmp_path):
+    """Folders follow the output folder and the optimizer the rate, as in the file that was run."""
+    _, text = load_hparams(
+        RECIPES / "DNS3/hparams/deepvqe_s_laptop.yaml", "data_folder: x\noutput_folder: old\nlr: 0.5"
+    )
+    (tmp_path / "hyperparams.yaml").write_text(text)
+    again, same = load_hparams(tmp_path / "hyperparams.yaml")
+    assert same == text and again["save_folder"] == "old/save" and again["lr_schedule"].peak == 0.5
+    changed, _ = load_hparams(tmp_path / "hyperparams.yaml", "output_folder: new\nlr: 0.25")
+    assert changed["lr_schedule"].peak == 0.25
+    assert changed["opt_class"]([torch.zeros(1, requires_grad=True)]).defaults["lr"] == 0.25
+    folders = [changed[name] for name in ("save_folder", "manifest_folder", "model_folder")]
+    assert folders == ["new/save", "new/manifests", "new/model"]
+    assert "old" not in changed["train_logger"].save_file and "old" not in str(changed["checkpointer"].checkpoints_dir)
 
 
 def test_files_build_on_each_other():
@@ -342,7 +413,7 @@ def test_effects_become_noise_without_speech(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, 0.1 * rng.standard_normal(round(seconds * rate)), rate)
 
-    write("ambient/wind.wav", 65)
+    write("ambient/buffers/wind.wav", 65)
     write("music/wind.wav", 5)
     write("broken.wav", 0)
     for k in range(4):

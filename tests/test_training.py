@@ -2,7 +2,9 @@
 
 import copy
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from deepvqe_hub import EnhancementModel
@@ -15,8 +17,9 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger
 from tiny import FAREND, OPTIONS
 
+from deepvqe_hub.data.recordings import FOLDERS
 from deepvqe_hub.losses import SpeechLoss
-from deepvqe_hub.training import EnhancementBrain, SafeCheckpointer, WarmupCosine, curve, init_from
+from deepvqe_hub.training import EnhancementBrain, SafeCheckpointer, WarmupCosine, curve, init_from, with_recordings
 from deepvqe_hub.training.brain import MovingAverage
 
 
@@ -106,7 +109,7 @@ class TonesBrain(EnhancementBrain):
             raise Killed
 
 
-def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss=None, **options):
+def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss=None, batch=2, **options):
     """Losses of a run on tones, and its brain; ``stop`` raises an error after so many batches."""
     folder.mkdir(exist_ok=True)
     model, counter = tiny(3), EpochCounter(epochs)
@@ -119,7 +122,7 @@ def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss
             "ema_decay": 0.9,
             "valid_metrics": ["si_sdr"],
             "sample_rate": 16000,
-            "batch_size": 2,
+            "batch_size": batch,
             "segment_seconds": 0.128,
             "train_logger": FileTrainLogger(str(folder / "train_log.txt")),
         },
@@ -133,7 +136,7 @@ def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss
         SafeCheckpointer(folder / "save", {"model": model, "counter": counter}),
     )
     brain.losses, brain.stop = [], stop
-    loader = {"batch_size": 2, "num_workers": workers}
+    loader = {"batch_size": batch, "num_workers": workers}
     try:
         brain.fit(counter, Tones(), Tones(), train_loader_kwargs=loader, valid_loader_kwargs=loader)
     except Killed:
@@ -155,6 +158,24 @@ def test_resumed_run_goes_on_as_if_nothing_had_been(tmp_path, whole, stop, resum
     assert rest.optimizer_step == 12
     for (name, value), other in zip(whole.average.state_dict().items(), rest.average.state_dict().values()):
         assert torch.equal(value, other), name
+
+
+def test_hours_and_rate_go_on_with_another_batch_size(tmp_path):
+    """Two epochs of six batches of two, then one of three of four: 36 items, and the rate of the end of epoch three."""
+    fit(tmp_path)
+    brain = fit(tmp_path, epochs=3, batch=4)
+    assert len(brain.losses) == 3 and brain.optimizer_step == 15
+    assert last_meta(tmp_path)["hours"] == pytest.approx(36 * 0.128 / 3600)
+    # The schedule of nine steps, three an epoch, is at its last one.
+    assert brain.optimizer.param_groups[0]["lr"] == WarmupCosine(1e-2, 2)(8, 9)
+
+
+def test_a_checkpoint_without_hours_is_taken(tmp_path):
+    fit(tmp_path, epochs=1)
+    (saved,) = (tmp_path / "save").glob("*/brain.ckpt")
+    saved.write_text("".join(line for line in saved.open() if "hours" not in line))
+    fit(tmp_path)
+    assert last_meta(tmp_path)["hours"] == pytest.approx(24 * 0.128 / 3600)
 
 
 def test_accumulation_saves_only_whole_steps(tmp_path):
@@ -209,6 +230,27 @@ def test_validation_uses_the_average_and_leaves_it_as_it_is(tmp_path):
         expected = [float(SpeechLoss()(brain.average.module(x[None]), y[None])) for y, x in zip(*batch.values())]
     # Items count alike, whatever the batches: 13 in batches of 3.
     assert float(torch.tensor(expected).mean()) == pytest.approx(last_meta(tmp_path)["loss"], rel=1e-4)
+
+
+def test_recordings_take_turns_over_the_epochs_and_leave_out_the_test_split(tmp_path):
+    for folder in FOLDERS.values():
+        (tmp_path / folder).mkdir()
+        for number in range(7):
+            soundfile.write(tmp_path / folder / f"x_fileid_{number}.wav", np.full(800, 0.1 * number), 16000)
+    (tmp_path / "meta.csv").write_text(
+        "fileid,split\n" + "".join(f"{k},{'train' if k else 'test'}\n" for k in range(7))
+    )
+    hparams = {"recordings_folder": tmp_path, "recordings_portion": 0.5, "segment_seconds": 0.05, "seed": 1}
+    data = with_recordings({**hparams, "sample_rate": 16000, "cache": False, "batch_size": 2}, Tones())
+
+    def scenes(epoch, indices):
+        data.set_epoch(epoch)
+        return [round(10 * float(data[index]["mic"][0])) for index in indices]
+
+    assert ["mic" in data[index] for index in range(12)] == [False, False, True, True] * 3
+    assert sorted(scenes(1, [2, 3, 6, 7, 10, 11])) == list(range(1, 7))
+    data.portion = 1 / 6  # one batch of two: three epochs hear the six of them
+    assert sorted(scenes(1, [10, 11]) + scenes(2, [10, 11]) + scenes(3, [10, 11])) == list(range(1, 7))
 
 
 def last_meta(folder):

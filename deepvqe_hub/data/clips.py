@@ -47,7 +47,10 @@ class Clip:
 
     def open(self) -> soundfile.SoundFile:
         """Open the clip for reading; raises one of `READ_ERRORS` when it cannot be."""
-        return soundfile.SoundFile(self.path if self.offset is None else io.BytesIO(self.encoded()))
+        if self.offset is not None:
+            return soundfile.SoundFile(io.BytesIO(self.encoded()))
+        # Names on Linux may be any bytes, and soundfile insists on UTF-8 in a text.
+        return soundfile.SoundFile(self.path if os.name == "nt" else os.fsencode(self.path))
 
     def measured(self) -> Clip:
         """The same clip with its duration read from the audio; 0 where it cannot be opened."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .clips import AUDIO_SUFFIXES, Clip, audio_files, find_clips
+from .grouping import group_of
 from .pools import AudioPool
 from .rooms import RoomPool
 from .shards import write_shards
@@ -64,7 +65,7 @@ def write_manifests(
     record = {
         "data_folder": str(data_folder.resolve()),
         "files": {kind: len(paths) for kind, paths in tree.items()},
-        "names": hashlib.sha256(names.encode()).hexdigest(),
+        "names": hashlib.sha256(os.fsencode(names)).hexdigest(),
         "shares": [valid_share, test_share],
         "shards": shards,
     }
@@ -91,7 +92,7 @@ def write_manifests(
                 _write(save_folder / f"{split}_{kind}.json", {key: _entry(clip) for key, clip in clips.items()})
     (save_folder / "broken.txt").unlink(missing_ok=True)
     if broken:
-        (save_folder / "broken.txt").write_text("\n".join(broken) + "\n", encoding="utf-8")
+        (save_folder / "broken.txt").write_bytes(os.fsencode("\n".join(broken) + "\n"))
         logger.warning("%d unreadable files left out, listed in %s", len(broken), save_folder / "broken.txt")
     _write(save_folder / RECORD, record)
     return save_folder
@@ -165,7 +166,7 @@ def _split(folder: Path, kind: str, valid_share: float, test_share: float):
     for clip in find_clips(folder):
         path = Path(clip.path).relative_to(folder)
         split = path.parts[0] if given else None
-        group = _group(path.relative_to(split) if split in given else path, kind)
+        group = group_of(path.relative_to(split) if split in given else path, kind)
         if clip.duration <= 0:
             broken.append(clip.path)
         elif not given or (split == "train" and "valid" not in given):
@@ -182,7 +183,8 @@ def _split(folder: Path, kind: str, valid_share: float, test_share: float):
         if not splits[split] and kind != "rooms":
             raise ValueError(
                 f"{folder} gives no {split} files: {len(groups)} different speakers or recordings and {len(broken)} "
-                "unreadable files; at least two are needed, one for training and one for validation"
+                "unreadable files; at least two are needed, one for training and one for validation. Give "
+                "each speaker a folder, or make folders train and valid"
             )
     return splits, broken
 
@@ -190,26 +192,13 @@ def _split(folder: Path, kind: str, valid_share: float, test_share: float):
 def _add(manifest: dict[str, Clip], path: Path, clip: Clip, speaker: str) -> None:
     key = path.with_suffix("").as_posix()
     key = path.as_posix() if key in manifest else key  # the same name with two suffixes
-    manifest[key] = Clip(str(Path(clip.path).resolve()), round(clip.duration, 4), speaker)
-
-
-def _group(path: Path, kind: str) -> str:
-    """What must stay in one split: a speaker, a recording, a room."""
-    if kind == "speech":
-        # DNS3 file names hold the reader: book_00000_chp_0009_reader_06709_0.wav
-        _, found, reader = path.stem.partition("reader_")
-        if found:
-            return f"reader_{reader.split('_')[0]}"
-        if len(path.parts) > 1:
-            return path.parent.as_posix()
-    if kind == "rooms" and len(path.parts) > 1 and path.stem.startswith(path.parent.name):
-        return path.parent.as_posix()  # SLR26 has many positions of each room: Room001/Room001-00001.wav
-    return path.with_suffix("").as_posix()
+    # Absolute, but no link followed: what it leads to may have no suffix.
+    manifest[key] = Clip(str(Path(clip.path).absolute()), round(clip.duration, 4), speaker)
 
 
 def _assign(groups, valid_share: float, test_share: float) -> dict[str, str]:
     """The split of each group, by the hash of its name; in a small corpus the nearest ones go to valid and test."""
-    place = {group: int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64 for group in groups}
+    place = {group: int.from_bytes(hashlib.sha256(os.fsencode(group)).digest()[:8], "big") / 2**64 for group in groups}
     order = sorted(place, key=place.get)
     few = min(2, len(order) // 3)  # two talkers are needed for echo
     valid = max(sum(place[group] < valid_share for group in order), few or len(order) // 2)

@@ -94,6 +94,8 @@ class NoisySpeech(Dataset):
                 )
         if segment_seconds < 0.1 or size < 1 or noises < 1:
             raise ValueError("segment_seconds must be at least 0.1, size and noises at least 1")
+        if min(speed[0], noise_speed[0]) <= 0:
+            raise ValueError("speed and noise_speed must be above 0")
         self.speech, self.noise, self.rooms = speech, noise, rooms
         self.samples = round(segment_seconds * sample_rate)
         self.size, self.seed, self.sample_rate, self.noises = size, seed, sample_rate, noises

@@ -77,13 +77,18 @@ class EchoRecordings(Dataset):
         """Draw other stretches from now on."""
         self._epoch.fill_(epoch)
 
+    @property
+    def epoch(self) -> int:
+        """The number given to `set_epoch`, at first 0."""
+        return int(self._epoch)
+
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         if not 0 <= index < len(self):
             raise IndexError(f"item {index} of {len(self)}")
-        rng = np.random.default_rng([self.seed, int(self._epoch), index])
+        rng = np.random.default_rng([self.seed, self.epoch, index])
         for attempt in range(min(ATTEMPTS, len(self))):
             row = (index + attempt) % len(self)
             length = max(int(pool.clips[row].duration * self.sample_rate) for pool in self.pools.values())
@@ -95,6 +100,11 @@ class EchoRecordings(Dataset):
                 padded = {name: np.pad(part, (0, samples - len(part))) for name, part in parts.items()}
                 return {name: torch.from_numpy(part) for name, part in padded.items()}
         raise ValueError(f"{ATTEMPTS} scenes in a row could not be read; the warnings name the files")
+
+
+def splits_of(root: str | Path) -> set[str]:
+    """Values of the column `split` of `root/meta.csv`; none without table or column."""
+    return {row["split"] for row in _read_table(Path(root, "meta.csv")).values() if row.get("split")}
 
 
 def _by_id(folder: Path) -> dict[int, Path]:

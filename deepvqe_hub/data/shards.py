@@ -7,8 +7,10 @@ shards at random by remembering where each member begins.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 import warnings
@@ -48,10 +50,10 @@ def write_shards(
         clip, key = clip.measured(), shard_key(name)
         if not clip.duration:
             warnings.warn(f"leaving unreadable or empty audio file {clip} out of the shards", stacklevel=2)
-        elif key in readable:
-            raise ValueError(f"two clips have the key {key!r}; give them different names in the manifest")
-        else:
-            readable[key] = clip
+            continue
+        if key in readable:  # names that differ in what a key cannot hold
+            key = f"{key[-73:]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+        readable[key] = clip
     if not readable:
         raise ValueError("no clip could be read; the warnings name them")
     shards = []
@@ -62,7 +64,7 @@ def write_shards(
                 suffix = Path(clip.name or clip.path).suffix.lower()
                 note = {"duration": clip.duration, "speaker": clip.speaker}
                 _add(tar, key + suffix, clip.encoded())
-                _add(tar, key + ".json", json.dumps(note, ensure_ascii=False).encode())
+                _add(tar, key + ".json", json.dumps(note).encode())
     return shards
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import speechbrain as sb
 import torch
+import yaml
+from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
@@ -12,16 +16,25 @@ from deepvqe_hub.metrics import evaluate_tensors
 from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world
 
 
+@register_checkpoint_hooks
 class EnhancementBrain(sb.Brain):
     """Trains ``modules.model``, an :class:`~deepvqe_hub.EnhancementModel`, on material mixed as it is needed.
 
-    Validation and the published model use an exponential moving average of the weights.
+    Validation, test and the published model use an exponential moving average of the weights.
 
     ``hparams`` must hold: ``loss(estimate, target)``; ``lr_schedule(step, total_steps)``; ``ema_decay``;
     ``valid_metrics``, names from :data:`deepvqe_hub.metrics.METRICS`; ``sample_rate``; ``batch_size`` (of a process)
-    and ``segment_seconds``; ``train_logger``; and optionally ``tensorboard``, a ``SummaryWriter`` on the first process.
+    and ``segment_seconds``; ``train_logger``; for ``evaluate`` also ``test_metrics`` and ``epoch_counter``; and
+    optionally ``tensorboard``, a ``SummaryWriter`` on the first process.
     The training set must have ``set_epoch`` and draw its items at random by itself, so that no sampler shuffles.
     """
+
+    farend: bool = False
+    """Whether the model must take a far end."""
+    hours: float = 0.0
+    """Audio seen so far by all processes, whatever the batches."""
+    test_stats: dict[str, float] | None = None
+    """Loss and scores of the last ``evaluate``."""
 
     def fit(self, epoch_counter, train_set, *args, **kwargs):
         self.train_data, self.epochs = train_set, epoch_counter.limit
@@ -41,7 +54,8 @@ class EnhancementBrain(sb.Brain):
                     f"{world()[1]} processes; raise items_per_epoch"
                 )
         if not train and not len(sampler):
-            raise ValueError(f"{len(dataset)} valid_items do not give each of {world()[1]} processes one; raise them")
+            name = f"{stage.name.lower()}_items"
+            raise ValueError(f"{len(dataset)} {name} do not give each of {world()[1]} processes one; raise them")
         options = {"pin_memory": self.device_type == "cuda", **options, "sampler": sampler}
         loader = sb.dataio.dataloader.make_dataloader(dataset, **options)
         if train and self.checkpointer is not None:
@@ -49,6 +63,16 @@ class EnhancementBrain(sb.Brain):
         return loader
 
     def on_fit_start(self):
+        self.make_average()
+        super().on_fit_start()
+
+    def on_evaluate_start(self, max_key=None, min_key=None):
+        if self.test_only:  # nothing was fitted
+            self.make_average()
+        super().on_evaluate_start(max_key, min_key)
+
+    def make_average(self):
+        """Put a moving average beside the model, before either is loaded from a checkpoint."""
         self.model = self.modules.model  # what is wrapped below, for compilation and several processes, is inside this
         # In evaluation mode for good: it is no part of self.modules, whose mode Brain sets.
         self.average = AveragedModel(
@@ -56,7 +80,6 @@ class EnhancementBrain(sb.Brain):
         ).eval()
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("average", self.average)
-        super().on_fit_start()
 
     def _wrap_distributed(self):
         if not (self.distributed_launch and self.device_type == "cpu"):
@@ -89,39 +112,58 @@ class EnhancementBrain(sb.Brain):
         return loss
 
     def score(self, predictions, loss: float) -> None:
-        """Measure a validation batch with the same code as ``deepvqe evaluate``."""
+        """Measure a batch of validation or test with the same code as ``deepvqe evaluate``."""
         enhanced = predictions["enhanced"].float()
         inputs = {name: predictions[name] for name in ("noisy", "farend") if name in predictions}
         self.scores.setdefault("loss", []).extend([loss] * len(enhanced))
         scores = evaluate_tensors(
-            enhanced, predictions["clean"], self.hparams.sample_rate, metrics=self.hparams.valid_metrics, **inputs
+            enhanced, predictions["clean"], self.hparams.sample_rate, metrics=self.metrics, **inputs
         )
         for name, values in scores.items():
             self.scores.setdefault(name, []).extend(float(value) for value in values)
 
-    def learning_rate(self) -> float:
-        return self.hparams.lr_schedule(self.optimizer_step, self.steps_per_epoch * self.epochs)
+    def learning_rate(self, batches: int = 0) -> float:
+        """The rate after so many batches of this epoch; epochs count, as batches may change from one to the next."""
+        step = self.steps_per_epoch * self.epochs_done + batches // self.grad_accumulation_factor
+        return self.hparams.lr_schedule(step, self.steps_per_epoch * self.epochs)
 
     def on_fit_batch_start(self, batch, should_step):
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate(self.step - 1)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        self.hours += self.batch_hours
         if should_step:
             self.average.update_parameters(self.model)
         tensorboard = getattr(self.hparams, "tensorboard", None)
         if tensorboard and should_step and self.optimizer_step % 20 == 0:
             tensorboard.add_scalar("loss/step", float(loss), self.optimizer_step)
 
-    def hours_seen(self) -> float:
-        """Audio seen so far by all processes."""
-        batches = self.optimizer_step * self.grad_accumulation_factor * world()[1]
-        return batches * self.hparams.batch_size * self.hparams.segment_seconds / 3600
+    @property
+    def batch_hours(self) -> float:
+        """Audio in a batch of all processes."""
+        return world()[1] * self.hparams.batch_size * self.hparams.segment_seconds / 3600
+
+    @mark_as_saver
+    def _save(self, path):
+        super()._save(path)
+        with Path(path).open("a", encoding="utf-8") as file:  # beside SpeechBrain's own numbers
+            file.write(yaml.dump({"hours": self.hours}))
+
+    @mark_as_loader
+    def _recover(self, path, end_of_epoch):
+        super()._recover(path, end_of_epoch)
+        saved = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        steps = self.optimizer_step * self.grad_accumulation_factor
+        self.hours = saved.get("hours", steps * self.batch_hours)  # the latter of checkpoints before hours were kept
 
     def on_stage_start(self, stage, epoch=None):
         self.scores = {}
         if stage == sb.Stage.TRAIN:
+            self.epochs_done = epoch - 1
             self.train_data.set_epoch(epoch)
+        else:
+            self.metrics = self.hparams.valid_metrics if stage == sb.Stage.VALID else self.hparams.test_metrics
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         if stage == sb.Stage.TRAIN:
@@ -131,9 +173,12 @@ class EnhancementBrain(sb.Brain):
         # NaN stands for what a measure cannot score, such as a silent target.
         stats = {name: float(torch.tensor(values).nanmean()) for name, values in gather(self.scores).items()}
         if stage == sb.Stage.TEST:
-            self.hparams.train_logger.log_stats({"epoch": "test"}, test_stats=stats)
+            loaded = {"Epoch loaded": self.hparams.epoch_counter.current}
+            self.hparams.train_logger.log_stats(loaded, test_stats=stats)
+            self.test_stats = stats
             return
-        meta = {"epoch": epoch, "lr": self.learning_rate(), "hours": self.hours_seen(), "steps": self.optimizer_step}
+        self.epochs_done = epoch
+        meta = {"epoch": epoch, "lr": self.learning_rate(), "hours": self.hours, "steps": self.optimizer_step}
         self.hparams.train_logger.log_stats(meta, train_stats={"loss": self.train_loss}, valid_stats=stats)
         tensorboard = getattr(self.hparams, "tensorboard", None)
         if tensorboard:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import speechbrain as sb
 import torch
 from torch.utils.data import Dataset
 
 from deepvqe_hub.data import EchoRecordings, mix_echo
+from deepvqe_hub.data.recordings import splits_of
 from deepvqe_hub.training.brain import EnhancementBrain
 from deepvqe_hub.training.distributed import world
 
@@ -19,8 +21,10 @@ class EchoBrain(EnhancementBrain):
     the enhancement loss alone finds it, too, but late.
     """
 
-    def on_fit_start(self):
-        super().on_fit_start()
+    farend = True
+
+    def make_average(self):
+        super().make_average()
 
         # A function, no method: the averaged network is copied for inference, and a method would bring the brain along.
         def keep(module, inputs, outputs):
@@ -75,6 +79,8 @@ class EchoBrain(EnhancementBrain):
 class WithRecordings(Dataset):
     """Simulated scenes with some batches of ready-made recordings in between.
 
+    An epoch goes on where the one before it ended in a random order of all recordings, so that each has its turn.
+
     Args:
         simulated, recordings: the two kinds of material.
         batch: consecutive items that are of one kind.
@@ -85,6 +91,7 @@ class WithRecordings(Dataset):
         if not 0 <= portion <= 1:
             raise ValueError(f"recordings_portion must lie in 0...1, got {portion}")
         self.simulated, self.recordings, self.batch, self.portion = simulated, recordings, batch, portion
+        self.order = np.random.default_rng(recordings.seed).permutation(len(recordings))
 
     def set_epoch(self, epoch: int) -> None:
         self.simulated.set_epoch(epoch)
@@ -95,18 +102,29 @@ class WithRecordings(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         number = index // self.batch
-        before = int(number * self.portion)  # batches of recordings so far
-        if int((number + 1) * self.portion) == before:
+        before = self._recorded(number)
+        if self._recorded(number + 1) == before:
             return self.simulated[index]
-        return self.recordings[(before * self.batch + index % self.batch) % len(self.recordings)]
+        before += self.recordings.epoch * self._recorded(len(self) // self.batch)
+        turn = before * self.batch + index % self.batch
+        return self.recordings[int(self.order[turn % len(self.order)])]
+
+    def _recorded(self, batches: int) -> int:
+        """How many of the first ``batches`` of an epoch are recordings."""
+        return int(batches * self.portion)
 
 
 def with_recordings(hparams: dict, data: Dataset) -> Dataset:
-    """Put ``recordings_portion`` of batches from ``recordings_folder``, if there is one, among simulated ones."""
-    if not hparams["recordings_folder"]:
+    """Put ``recordings_portion`` of batches from ``recordings_folder``, if there is one, among simulated ones.
+
+    Where the folder's ``meta.csv`` names splits, as that of the AEC Challenge does, only ``train`` is taken.
+    """
+    folder = hparams["recordings_folder"]
+    if not folder:
         return data
     recordings = EchoRecordings(
-        hparams["recordings_folder"],
+        folder,
+        split="train" if splits_of(folder) else None,
         segment_seconds=hparams["segment_seconds"],
         seed=hparams["seed"],
         sample_rate=hparams["sample_rate"],

@@ -6,7 +6,8 @@ Networks differ in a line or two of a hundred, so a file may name one or several
     number_of_epochs: 3
 
 Files are merged in this order, later values replacing earlier ones key by key, then the command line. What comes out is
-an ordinary HyperPyYAML file; it is saved as ``hyperparams.yaml`` in the output folder and can be run itself.
+an ordinary HyperPyYAML file, in which settings still follow those that they refer to; it is saved as
+``hyperparams.yaml`` in the output folder and can be run, and overridden, like any other.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from hyperpyyaml import load_hyperpyyaml, resolve_references
+from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
 
@@ -44,9 +45,9 @@ def merged(path: str | Path, overrides: str = "") -> str:
 
 
 def load_hparams(path: str | Path, overrides: str = "") -> tuple[dict, str]:
-    """The objects that a hyperparameter file describes, and its text with all references resolved; see `merged`."""
+    """The objects that a hyperparameter file describes, and its text as `merged` gives it, to be saved with a run."""
     text = merged(path, overrides)
-    return load_hyperpyyaml(text), resolve_references(text).getvalue()
+    return load_hyperpyyaml(text), text
 
 
 def _read(path: Path) -> dict:

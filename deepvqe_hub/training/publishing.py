@@ -18,7 +18,7 @@ def publish(brain, folder: str | Path, card: dict | None = None) -> Path:
         brain: an :class:`~deepvqe_hub.training.EnhancementBrain` after ``fit``.
         folder: where to; what a previous run wrote there is replaced.
         card: what the model card says beside what the run knows; see :func:`deepvqe_hub.hub.card.model_card`. Its
-            ``training`` is completed with the facts of the run, its ``results`` with the validation scores.
+            ``training`` is completed with the facts of the run, its ``results`` with the scores of validation and test.
 
     Returns:
         The folder.
@@ -28,7 +28,9 @@ def publish(brain, folder: str | Path, card: dict | None = None) -> Path:
         raise ValueError("no checkpoint has a validation loss yet; train for an epoch at least")
     card = dict(card or {})
     card["training"] = " ".join(filter(None, [card.get("training"), run_facts(brain, best)]))
-    card["results"] = {**card.get("results", {}), "Validation mixtures of the run": validation_scores(best)}
+    card["results"] = {**card.get("results", {}), "Validation mixtures of the run": labelled(best.meta)}
+    if brain.test_stats:
+        card["results"]["Test mixtures of the run"] = labelled(brain.test_stats)
     return save_folder(brain.average.module.eval(), folder, card=card, force=True)
 
 
@@ -46,6 +48,6 @@ def run_facts(brain, best: Checkpoint) -> str:
     )
 
 
-def validation_scores(best: Checkpoint) -> dict[str, float]:
-    """Scores of a checkpoint under the names of the table of measures."""
-    return {METRICS[name].label: round(best.meta[name], METRICS[name].digits) for name in METRICS if name in best.meta}
+def labelled(stats: dict[str, float]) -> dict[str, float]:
+    """The scores among some numbers, under the names of the table of measures."""
+    return {METRICS[name].label: round(stats[name], METRICS[name].digits) for name in METRICS if name in stats}

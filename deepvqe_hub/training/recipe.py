@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +14,15 @@ from torch.utils.data import Dataset
 
 from deepvqe_hub.data import NoisySpeech
 from deepvqe_hub.data.manifests import read_pools
+from deepvqe_hub.data.settings import check_settings
 from deepvqe_hub.metrics import select_metrics
 from deepvqe_hub.metrics.table import check_packages
 from deepvqe_hub.training.brain import EnhancementBrain
 from deepvqe_hub.training.hparams import load_hparams
 from deepvqe_hub.training.publishing import publish
 from deepvqe_hub.training.transfer import init_from
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -27,7 +32,9 @@ def train(
     data_class: type[NoisySpeech] = NoisySpeech,
     extend: Callable[[dict, Dataset], Dataset] = lambda hparams, data: data,
 ) -> None:
-    """Train as the hparams file ``arguments[0]`` says, then write the checkpoint folder ``model_folder``.
+    """Train as the hparams file ``arguments[0]`` says, test, and write the checkpoint folder ``model_folder``.
+
+    ``--test_only`` tests the best checkpoint of the run and ``--debug`` tries all stages; both publish nothing.
 
     Args:
         arguments: of the command line: an hparams file, then overrides and SpeechBrain's run options.
@@ -35,42 +42,81 @@ def train(
             the folder with what :func:`deepvqe_hub.data.manifests.read_pools` reads.
         brain_class, data_class: the training step and its material.
         extend: ``extend(hparams, train_data)`` may put other material beside the simulated one.
+
+    Raises:
+        ValueError: settings that do not fit, before anything is prepared.
     """
     hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
     ddp_init_group(run_opts)
     hparams, text = load_hparams(hparams_file, overrides)
+    check(hparams, brain_class, data_class)
     torch.set_num_threads(hparams["threads"])
     sb.create_experiment_directory(hparams["output_folder"])
-    if if_main_process():
-        head = f"# {hparams_file} with all that it extends, and these options: {' '.join(arguments[1:])}\n"
-        Path(hparams["output_folder"], "hyperparams.yaml").write_text(head + text, encoding="utf-8")
-    hparams["valid_metrics"] = select_metrics(hparams["valid_metrics"])
-    check_packages(hparams["valid_metrics"])  # now, and not after an epoch
     hparams["tensorboard"] = tensorboard(hparams) if hparams["tensorboard"] and if_main_process() else None
-
-    model = hparams["modules"]["model"]
-    if model.sample_rate != hparams["sample_rate"]:
-        raise ValueError(
-            f"sample_rate is {hparams['sample_rate']} Hz and the preset's {model.sample_rate} Hz; "
-            "to train at another rate, write a preset for it"
-        )
-    if hparams["init_from"] and hparams["checkpointer"].find_checkpoint() is None:
-        init_from(model, hparams["init_from"])
-    if hparams["channels_last"]:
-        model.to(memory_format=torch.channels_last)
-
-    folders = [hparams["data_folder"], hparams["manifest_folder"]]
-    folder = run_on_main(prepare, folders, {"skip_prep": hparams["skip_prep"]})
-    train_data, valid_data = (
-        make_data(hparams, folder, split, data_class, size=hparams[size], seed=hparams["seed"] + offset)
-        for split, size, offset in (("train", "items_per_epoch", 0), ("valid", "valid_items", 1))
-    )
     brain = brain_class(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
         hparams=hparams,
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
+    )
+    if brain.test_only and brain.checkpointer.find_checkpoint(min_key="loss") is None:
+        raise ValueError(f"--test_only: {hparams['save_folder']} holds no finished epoch; give the options of the run")
+    if brain.debug:  # the log of the run is none of its business
+        brain.hparams.train_logger.save_file = os.devnull
+    if if_main_process() and not (brain.debug or brain.test_only):
+        head = f"# {hparams_file} with all that it extends, and these options: {' '.join(arguments[1:])}\n"
+        Path(hparams["output_folder"], "hyperparams.yaml").write_text(head + text, encoding="utf-8")
+
+    model = hparams["modules"]["model"]
+    if hparams["init_from"] and brain.checkpointer.find_checkpoint() is None:
+        init_from(model, hparams["init_from"])
+    if hparams["channels_last"]:
+        model.to(memory_format=torch.channels_last)
+
+    folders = [hparams["data_folder"], hparams["manifest_folder"]]
+    folder = run_on_main(prepare, folders, {"skip_prep": hparams["skip_prep"]})
+    test_data = make_test_data(hparams, folder, data_class)
+    if not brain.test_only:
+        fit(brain, hparams, folder, data_class, extend)
+    elif test_data is None:
+        raise ValueError(f"--test_only: test_items is 0, or the split test of {folder} does not do, as a warning says")
+    if test_data is not None:
+        brain.evaluate(test_data, min_key="loss", test_loader_kwargs=dict(hparams["valid_loader"]))
+    if if_main_process() and not (brain.debug or brain.test_only):
+        publish(brain, hparams["model_folder"], hparams["card"])
+    ddp_barrier()
+
+
+def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[NoisySpeech]) -> None:
+    """Find settings that cannot work before the data are prepared, which may take hours."""
+    for name in ("valid_metrics", "test_metrics"):
+        hparams[name] = select_metrics(hparams[name])
+        check_packages(hparams[name])
+    model, preset = hparams["modules"]["model"], hparams["preset"]
+    if model.sample_rate != hparams["sample_rate"]:
+        raise ValueError(
+            f"sample_rate is {hparams['sample_rate']} Hz and the preset's {model.sample_rate} Hz; "
+            "to train at another rate, write a preset for it"
+        )
+    if brain_class.farend and not model.farend:
+        raise ValueError(f"--preset {preset} takes no far end, and this recipe has one; try deepvqe-aec-s")
+    if model.farend and not brain_class.farend:
+        raise ValueError(f"--preset {preset} takes a far end, and this recipe has none; try deepvqe-s, or recipes/AEC")
+    recordings = hparams.get("recordings_folder")
+    if recordings and not Path(recordings).is_dir():
+        raise ValueError(f"--recordings_folder {recordings}: no such folder")
+    try:
+        check_settings(data_class, hparams["mixing"])
+    except ValueError as error:
+        raise ValueError(f"--mixing: {error}") from error
+
+
+def fit(brain: EnhancementBrain, hparams: dict, folder: Path, kind: type[NoisySpeech], extend: Callable) -> None:
+    """Train on the splits ``train`` and ``valid``, from the last checkpoint or from the beginning."""
+    train_data, valid_data = (
+        make_data(hparams, folder, split, kind, size=hparams[size], seed=hparams["seed"] + offset)
+        for split, size, offset in (("train", "items_per_epoch", 0), ("valid", "valid_items", 1))
     )
     brain.fit(
         hparams["epoch_counter"],
@@ -79,9 +125,6 @@ def train(
         train_loader_kwargs=hparams["train_loader"],
         valid_loader_kwargs=hparams["valid_loader"],
     )
-    if if_main_process() and not (brain.debug or brain.test_only):
-        publish(brain, hparams["model_folder"], hparams["card"])
-    ddp_barrier()
 
 
 def make_data(hparams: dict, folder: Path, split: str, kind: type[NoisySpeech], **options) -> NoisySpeech:
@@ -97,6 +140,17 @@ def make_data(hparams: dict, folder: Path, split: str, kind: type[NoisySpeech], 
         for pool in filter(None, pools):
             pool.preload()
     return kind(*pools, **hparams["mixing"], **options)
+
+
+def make_test_data(hparams: dict, folder: Path, kind: type[NoisySpeech]) -> NoisySpeech | None:
+    """The fixed mixtures of the test, if it is wanted and there is material for it."""
+    if not hparams["test_items"]:
+        return None
+    try:
+        return make_data(hparams, folder, "test", kind, size=hparams["test_items"], seed=hparams["seed"] + 2)
+    except (FileNotFoundError, ValueError) as error:  # nothing there, or one talker where echo takes two
+        logger.warning("no test at the end, for want of material in the split test: %s", error)
+        return None
 
 
 def tensorboard(hparams: dict):

@@ -28,10 +28,7 @@ SHORT, PART, STRING = 4 * RATE, 60 * RATE, 30 * RATE
 WINDOW = 9 * RATE  # of DNSMOS
 SPEECH_SIG = 2.6  # DNSMOS SIG above this: somebody speaks
 LEVEL, PEAK = 10 ** (-23 / 20), 10 ** (-3 / 20)
-EXCLUDE = (
-    "music|song|theme|soundtrack|jingle|title|menu|credits|"
-    "voice|speech|talk|dialog|taunt|prompt|alphabet|desc|female|human/death|mk-viii|flarm|buffers"
-)
+EXCLUDE = "music|song|theme|soundtrack|jingle|title|menu|credits|voice|speech|talk|dialog|taunt|prompt|alphabet"
 
 
 def read(path: Path) -> np.ndarray | None:
@@ -117,7 +114,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sounds", nargs="+", type=Path, metavar="SOUNDS", help="folder with audio files")
     parser.add_argument("--out", type=Path, required=True, help="folder for the noise")
-    parser.add_argument("--exclude", default=EXCLUDE, help="regular expression on paths (default: music and speech)")
+    parser.add_argument("--exclude", default=EXCLUDE, help="regular expression on paths (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=20, help="of long sounds, for each folder (default: 20)")
     args = parser.parse_args()
     names = [folder.resolve().name for folder in args.sounds]
