@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +37,22 @@ class AudioFileError(ValueError):
     """A sound file that cannot be read or written; the message names it."""
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What the samples of a sound file are.
+
+    Attributes:
+        sample_rate, channels, frames: of the audio; ``frames`` may be an estimate.
+        container, subtype: the file's format and that of its samples, as libsndfile calls them.
+    """
+
+    sample_rate: int
+    channels: int
+    frames: int
+    container: str
+    subtype: str
+
+
 class Recording:
     """A sound file open for reading.
 
@@ -44,7 +61,8 @@ class Recording:
 
     Attributes:
         name: for messages.
-        sample_rate, channels, frames: of the audio.
+        layout: of the file.
+        sample_rate, channels, frames: of the layout.
 
     Raises:
         FileNotFoundError: for a path that is not there.
@@ -73,6 +91,7 @@ class Recording:
                 "for example with ffmpeg -i IN out.wav"
             ) from error
         self.sample_rate, self.channels, self.frames = self.file.samplerate, self.file.channels, self.file.frames
+        self.layout = Layout(self.sample_rate, self.channels, self.frames, self.file.format, self.file.subtype)
         try:
             self._check_whole()
         except AudioFileError:
@@ -146,23 +165,23 @@ def _size(path: Path) -> int:
         return path.stat().st_size
 
 
-def output_format(path: str | os.PathLike, like: soundfile.SoundFile) -> tuple[str, str]:
+def output_format(path: str | os.PathLike, like: Layout) -> tuple[str, str]:
     """Container and sample format for ``path``: by its extension, otherwise as close to ``like`` as the container can.
 
     Returns:
         libsndfile's names, such as ("WAV", "PCM_24").
     """
     extension = Path(path).suffix[1:].upper()
-    container, subtype = _ALIASES.get(extension, (extension or like.format, None))
+    container, subtype = _ALIASES.get(extension, (extension or like.container, None))
     if container not in soundfile.available_formats() or container == "RAW":
         raise AudioFileError(
             f"{path}: cannot write .{extension.lower()}; use .wav, .flac, .ogg, .opus, .mp3 or another of libsndfile's"
         )
-    if container == "WAV" and like.format in ("WAVEX", "RF64"):  # kinds of WAV that share its extension
-        container = like.format
+    if container == "WAV" and like.container in ("WAVEX", "RF64"):  # kinds of WAV that share its extension
+        container = like.container
     if subtype is None:
         codec = like.subtype not in (*_BITS, *_FLOATING)  # and so bound to its container
-        kept = [] if codec and container != like.format else [like.subtype]
+        kept = [] if codec and container != like.container else [like.subtype]
         precise = ["PCM_24"] if like.subtype in (*_FLOATING, "PCM_24", "PCM_32") else []
         choices = [*kept, *precise, soundfile.default_subtype(container)]
         subtype = next(choice for choice in choices if soundfile.check_format(container, choice))
@@ -173,12 +192,12 @@ def output_format(path: str | os.PathLike, like: soundfile.SoundFile) -> tuple[s
 
 
 @contextmanager
-def written(path: Path, like: Recording, *, overwrite: bool) -> Iterator[Callable[[np.ndarray], None]]:
-    """Write a sound file in the manner of ``like``; gives a function that appends blocks, float (time, channels).
+def written(path: Path, like: Layout, *, overwrite: bool) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write a sound file laid out as ``like``; gives a function that appends blocks, float (time, channels).
 
     Integer formats are rounded and clipped to ±1.
     """
-    container, subtype = output_format(path, like.file)
+    container, subtype = output_format(path, like)
     with whole_or_nothing(path, overwrite=overwrite) as part:
         try:
             file = soundfile.SoundFile(part, "w", like.sample_rate, like.channels, subtype, format=container)
