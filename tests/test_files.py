@@ -282,6 +282,20 @@ def test_wav_of_unknown_length(model, tmp_path):
         assert soundfile.info(tmp_path / "out.wav").frames == RATE
 
 
+def test_flac_of_unknown_length(identity, tmp_path):
+    soundfile.write(tmp_path / "in.flac", noise(9.0), RATE)
+    data = bytearray((tmp_path / "in.flac").read_bytes())
+    data[21] &= 0xF0  # the 36 bits of the number of samples
+    data[22:26] = bytes(4)
+    (tmp_path / "piped.flac").write_bytes(data)
+    for source in (tmp_path / "piped.flac", bytes(data), io.BytesIO(data)):
+        enhance_file(identity, source, tmp_path / "out.wav", mix=0, overwrite=True)
+        assert soundfile.info(tmp_path / "out.wav").format == "WAV"
+        np.testing.assert_array_equal(*(soundfile.read(tmp_path / name)[0] for name in ("out.wav", "in.flac")))
+    with pytest.raises(AudioFileError, match="damaged after"):
+        enhance_file(identity, bytes(data[: len(data) // 2]), tmp_path / "cut.wav")
+
+
 @pytest.mark.parametrize("output", ["out.xyz", "out.raw", "out.opus", "out.mp3"])
 def test_outputs_that_cannot_be(model, tmp_path, output):
     soundfile.write(tmp_path / "in.wav", noise(0.5, 3, 44100), 44100)  # too many channels for mp3, no rate of opus

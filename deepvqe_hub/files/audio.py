@@ -30,6 +30,7 @@ _ALIASES = {
 }
 _FLOATING = {"FLOAT", "DOUBLE"}
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_MAX_FRAMES = 1 << 48  # libsndfile gives the largest number there is for a length that it does not know
 _WRITE_FRAMES = 1 << 14  # at a time: libsndfile's Vorbis encoder overflows its stack on long blocks
 
 
@@ -51,6 +52,13 @@ class Layout:
     frames: int
     container: str
     subtype: str
+
+
+class _Sequential(soundfile.SoundFile):
+    """Read from start to end: soundfile otherwise seeks after each read, which a FLAC file without length refuses."""
+
+    def seekable(self) -> bool:
+        return False
 
 
 class Recording:
@@ -83,7 +91,7 @@ class Recording:
         if size == 0:
             raise AudioFileError(f"{self.name}: empty file (0 bytes)")
         try:
-            self.file = soundfile.SoundFile(handle)
+            self.file = _Sequential(handle)
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless formats
             reason = getattr(error, "error_string", str(error)).rstrip(".")
             raise AudioFileError(
@@ -91,12 +99,22 @@ class Recording:
                 "for example with ffmpeg -i IN out.wav"
             ) from error
         self.sample_rate, self.channels, self.frames = self.file.samplerate, self.file.channels, self.file.frames
-        self.layout = Layout(self.sample_rate, self.channels, self.frames, self.file.format, self.file.subtype)
         try:
+            if self.frames > _MAX_FRAMES:
+                self._count(handle)
             self._check_whole()
         except AudioFileError:
             self.close()
             raise
+        self.layout = Layout(self.sample_rate, self.channels, self.frames, self.file.format, self.file.subtype)
+
+    def _count(self, handle: str | BinaryIO) -> None:
+        """Find the length of a file whose header does not say it, as of FLAC written into a pipe: by reading it."""
+        self.frames = sum(len(block) for block in self._read(self.frames))
+        self.close()
+        if not isinstance(handle, str):
+            handle.seek(0)
+        self.file = _Sequential(handle)
 
     def _check_whole(self) -> None:
         # libsndfile reads what is left of a cut file without a word, but notes in its log what the header promised.
@@ -123,9 +141,21 @@ class Recording:
 
     def blocks(self, seconds: float | None = None) -> Iterator[np.ndarray]:
         """The audio, or its first ``seconds``, as float32 blocks (time, channels) of a few seconds each."""
-        step = block_frames(self.sample_rate, self.channels)
         wanted = self.frames if seconds is None else min(self.frames, round(seconds * self.sample_rate))
         done = 0
+        for block in self._read(wanted):
+            if not np.isfinite(block).all():
+                where = (done + int(np.argmin(np.isfinite(block).all(1)))) / self.sample_rate
+                raise AudioFileError(f"{self.name}: NaN or Inf after {where:.3f} s; repair the recording first")
+            done += len(block)
+            yield block
+        # The length of an MP3 file without a table of contents is an estimate.
+        if done < wanted and not (self.file.format == "MP3" and done > 0.95 * self.frames):
+            raise self._truncated(f"{done:,} of {self.frames:,} samples")
+
+    def _read(self, wanted: int) -> Iterator[np.ndarray]:
+        """At most ``wanted`` samples, as far as there are."""
+        step, done = block_frames(self.sample_rate, self.channels), 0
         while done < wanted:
             try:
                 block = self.file.read(min(step, wanted - done), dtype="float32", always_2d=True)
@@ -135,13 +165,7 @@ class Recording:
                     "to use what is left, rewrite it, for example with ffmpeg -i IN out.wav"
                 ) from error
             if len(block) == 0:
-                # The length of an MP3 file without a table of contents is an estimate.
-                if self.file.format == "MP3" and done > 0.95 * self.frames:
-                    return
-                raise self._truncated(f"{done:,} of {self.frames:,} samples")
-            if not np.isfinite(block).all():
-                where = (done + int(np.argmin(np.isfinite(block).all(1)))) / self.sample_rate
-                raise AudioFileError(f"{self.name}: NaN or Inf after {where:.3f} s; repair the recording first")
+                return
             done += len(block)
             yield block
 
