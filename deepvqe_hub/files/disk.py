@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from deepvqe_hub.enhancement import EnhancementModel
-from deepvqe_hub.files.audio import Recording, Source, check_free, written
+from deepvqe_hub.files.audio import Recording, Source
 from deepvqe_hub.files.blocks import FarEnd, dry_share, enhanced_blocks, resampled
+from deepvqe_hub.files.output import check_free, written
 
 
 def enhance_file(
