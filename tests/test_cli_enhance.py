@@ -108,6 +108,22 @@ def test_output_within_the_input(folder):
     assert enhance("in") == 2
 
 
+def test_folders_are_searched_in_one_way(folder):
+    """By enhance, by evaluate and for training: through links, which may lead in circles, without what is hidden."""
+    from deepvqe_hub.data import find_clips
+    from deepvqe_hub.metrics.pairing import find_audio
+
+    for name in ("elsewhere/a.aiff", "in/b.WAV", "in/._b.wav", "in/.trash/c.wav", "out/linked/a.aiff"):
+        write(folder / name, 0.1)
+    (folder / "in" / "linked").symlink_to(folder / "elsewhere", target_is_directory=True)
+    (folder / "in" / "circle").symlink_to(folder / "in", target_is_directory=True)
+    (folder / "in" / "results").symlink_to(folder / "out", target_is_directory=True)
+    jobs, _ = plan(["in"], "out", resume=True)
+    assert [str(job.source) for job in jobs] == ["in/b.WAV"]  # the other is done, and results are no input
+    assert list(find_audio(folder / "in")) == ["b.WAV", "linked/a.aiff", "results/linked/a.aiff"]
+    assert [clip.path for clip in find_clips("in")] == ["in/b.WAV", "in/linked/a.aiff", "in/results/linked/a.aiff"]
+
+
 def test_glob_and_several(folder, capsys):
     for name in ("a.wav", "b.wav", "x/c.wav", "x/y/d.flac"):
         write(folder / "in" / name, 0.1)
