@@ -17,6 +17,7 @@ from test_files import RATE, broken_files, noise, tiny
 import deepvqe_hub
 from deepvqe_hub.cli import CommandError, main
 from deepvqe_hub.cli._inputs import plan
+from deepvqe_hub.cli._work import terminated_cleanly
 from deepvqe_hub.hub.registry import ModelInfo
 
 
@@ -241,6 +242,12 @@ def test_plot(folder, capsys):
     (folder / "o" / "clean.wav").unlink()
     assert enhance("mic.wav", "-o", "o/clean.wav", "--plot") == 2
     assert "clean.png exists" in capsys.readouterr().err
+    (folder / "o" / "echo.png").unlink()
+    before = (folder / "o" / "echo.flac").stat()
+    assert enhance("mic.wav", "-o", "o/echo.flac", "--plot", "--farend", "far.wav", "--resume") == 0
+    assert (folder / "o" / "echo.png").exists() and (folder / "o" / "echo.flac").stat() == before
+    assert enhance("mic.wav", "-o", "o/echo.flac", "--plot", "--farend", "far.wav", "--resume") == 0
+    assert "1 skipped" in capsys.readouterr().err
 
 
 def test_delay_plot_in_blocks_equals_the_whole(folder, models):
@@ -271,6 +278,37 @@ def test_several_processes(folder, capsys):
     assert tree(folder / "two") == ["a.wav", "b.wav"]
     for name in ("a.wav", "b.wav"):
         assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes()
+
+
+class Deadly:
+    """A model that ends its process, as the system does when memory runs out."""
+
+    sample_rate, farend = RATE, False
+
+    def stream(self, channels):
+        os._exit(9)
+
+
+def test_a_process_that_dies(folder, models, monkeypatch, capsys):
+    monkeypatch.setitem(models, "deepvqe-s", Deadly())
+    for name in ("a.wav", "b.wav"):
+        write(folder / "in" / name, 0.1)
+    assert enhance("in", "-o", "out", "--jobs", "2") == 1
+    errors = capsys.readouterr().err
+    assert all(f"in/{name}: not done, as a process died" in errors for name in ("a.wav", "b.wav"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_closed_terminal_unwinds():
+    with terminated_cleanly(), pytest.raises(SystemExit) as caught:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert caught.value.code == 129
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with terminated_cleanly():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -32,6 +32,10 @@ class Job:
     plot: Path | None = None
     found: bool = False
 
+    def done(self) -> bool:
+        """Whether all that it makes is there."""
+        return all(path.exists() for path in (self.output, self.plot) if path is not None)
+
 
 def plan(
     inputs: list[str],
@@ -43,7 +47,7 @@ def plan(
     force: bool = False,
     resume: bool = False,
 ) -> tuple[list[Job], int]:
-    """The jobs to do, and how many ``resume`` leaves out because their output is there.
+    """The jobs to do, and how many ``resume`` leaves out because their outputs are there.
 
     Raises:
         CommandError, FileNotFoundError, FileExistsError: where the request cannot be met without harm.
@@ -68,7 +72,7 @@ def plan(
             raise CommandError("--plot draws beside the output; name one with -o")
         chosen = [Job(j.source, j.output, j.farend, j.output.with_suffix(".png"), j.found) for j in chosen]
     _check_distinct(chosen)
-    waiting = [job for job in chosen if not (resume and job.output.exists())]
+    waiting = [job for job in chosen if not (resume and job.done())]
     if not (force or resume):
         _check_free(chosen)
     return waiting, len(chosen) - len(waiting)
