@@ -125,6 +125,22 @@ def test_folders_are_searched_in_one_way(folder):
     assert [clip.path for clip in find_clips("in")] == ["in/b.WAV", "in/linked/a.aiff", "in/results/linked/a.aiff"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_text(folder):
+    from deepvqe_hub.metrics.report import to_csv, write_files
+
+    name = os.fsdecode(b"caf\xe9.wav")  # Latin-1
+    write(folder / "in" / "a.wav")
+    (folder / "in" / "a.wav").rename(folder / "in" / name)
+    os.mkdir(os.fsdecode(b"r\xe9sultats"))
+    assert enhance("in", "-o", os.fsdecode(b"r\xe9sultats"), "--quiet") == 0
+    assert os.listdir(os.fsdecode(b"r\xe9sultats")) == [name]
+    scores = deepvqe_hub.metrics.evaluate_file(folder / "in" / name, folder / "in" / name, metrics="si_sdr")
+    assert scores["si_sdr"] > 60
+    write_files({folder / "scores.csv": to_csv([scores])}, force=False)
+    assert "caf\\udce9.wav" in (folder / "scores.csv").read_text()
+
+
 def test_glob_and_several(folder, capsys):
     for name in ("a.wav", "b.wav", "x/c.wav", "x/y/d.flac"):
         write(folder / "in" / name, 0.1)

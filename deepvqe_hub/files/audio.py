@@ -67,7 +67,7 @@ class Recording:
         if isinstance(source, (str, os.PathLike)):
             self.name = os.fspath(source)
             size = _size(Path(source))
-            handle = self.name
+            handle = native(self.name)
         else:
             handle = io.BytesIO(source) if isinstance(source, (bytes, bytearray, memoryview)) else source
             given = getattr(source, "name", None)
@@ -94,11 +94,11 @@ class Recording:
             raise
         self.layout = Layout(self.sample_rate, self.channels, self.frames, self.file.format, self.file.subtype)
 
-    def _count(self, handle: str | BinaryIO) -> None:
+    def _count(self, handle: str | bytes | BinaryIO) -> None:
         """Find the length of a file whose header does not say it, as of FLAC written into a pipe: by reading it."""
         self.frames = sum(len(block) for block in self._read(self.frames))
         self.close()
-        if not isinstance(handle, str):
+        if not isinstance(handle, (str, bytes)):
             handle.seek(0)
         self.file = _Sequential(handle)
 
@@ -163,6 +163,11 @@ class Recording:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def native(path: str | os.PathLike) -> str | bytes:
+    """A path as soundfile takes it even where the name is not valid text, which bytes on a disk need not be."""
+    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _size(path: Path) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from deepvqe_hub.files.audio import AudioFileError, Layout
+from deepvqe_hub.files.audio import AudioFileError, Layout, native
 from deepvqe_hub.files.samples import levels
 
 # Extensions that are not the name of a libsndfile format: the format, and its subtype where the extension fixes it.
@@ -62,7 +62,7 @@ def written(path: Path, like: Layout, *, overwrite: bool) -> Iterator[Callable[[
     container, subtype = output_format(path, like)
     with whole_or_nothing(path, overwrite=overwrite) as part:
         try:
-            file = soundfile.SoundFile(part, "w", like.sample_rate, like.channels, subtype, format=container)
+            file = soundfile.SoundFile(native(part), "w", like.sample_rate, like.channels, subtype, format=container)
         except (soundfile.SoundFileError, ValueError) as error:
             reason = getattr(error, "error_string", str(error)).rstrip(".")
             raise AudioFileError(
