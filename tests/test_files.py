@@ -323,6 +323,27 @@ def test_all_or_nothing(model, tmp_path, monkeypatch, error):
     assert soundfile.info(tmp_path / "in.wav").frames == 9 * RATE
 
 
+@pytest.mark.skipif(os.name == "nt", reason="limits of processes")
+@pytest.mark.parametrize("name", ["out.wav", "out.flac", "out.ogg", "out.opus", "out.mp3"])
+def test_full_disk(identity, tmp_path, name):
+    """Also where only the last bytes do not fit, which encoders write when the file is closed."""
+    import resource
+
+    soundfile.write(tmp_path / "in.wav", noise(2.0), RATE)
+    enhance_file(identity, tmp_path / "in.wav", tmp_path / name)
+    size = (tmp_path / name).stat().st_size
+    os.unlink(tmp_path / name)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        for limit in (size // 2, size - 10):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+            with pytest.raises(OSError, match=rf"{name}: writing failed"):
+                enhance_file(identity, tmp_path / "in.wav", tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path) == ["in.wav"]
+
+
 def test_output_that_is_no_file(model, tmp_path):
     soundfile.write(tmp_path / "in.wav", noise(0.5), RATE)
     with pytest.raises(FileExistsError, match="not a regular file"):

@@ -25,6 +25,7 @@ _ALIASES = {
 _FLOATING = {"FLOAT", "DOUBLE"}
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _WRITE_FRAMES = 1 << 14  # at a time: libsndfile's Vorbis encoder overflows its stack on long blocks
+_SPARE = 1 << 20  # bytes, more than an encoder holds back
 
 
 def output_format(path: str | os.PathLike, like: Layout) -> tuple[str, str]:
@@ -80,6 +81,21 @@ def written(path: Path, like: Layout, *, overwrite: bool) -> Iterator[Callable[[
 
         with file:
             yield write
+        try:
+            _check_room(part)
+        except OSError as error:
+            raise OSError(f"{path}: writing failed; is the disk full? {error}") from error
+
+
+def _check_room(part: Path) -> None:
+    """Raise OSError on a full disk: encoders say nothing when their last bytes, written on closing, do not fit."""
+    with open(part, "ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            while file.tell() < size + _SPARE:
+                file.write(bytes(size + _SPARE - file.tell()))
+        finally:
+            file.truncate(size)
 
 
 def _clipped(block: np.ndarray, bits: int | None) -> np.ndarray:
