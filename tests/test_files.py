@@ -249,6 +249,7 @@ def broken_files(folder):
     (folder / "text.wav").write_text("this is no sound\n" * 100)
     (folder / "raw.raw").write_bytes(bytes(1000))
     soundfile.write(folder / "nan.wav", np.array([0.0] * 100 + [np.nan]), RATE, subtype="FLOAT")
+    soundfile.write(folder / "garbled.wav", np.array([0.0] * 100 + [3e38]), RATE, subtype="FLOAT")
     return {
         "cut.wav": "truncated",
         "cut.flac": "damaged|truncated",
@@ -258,6 +259,7 @@ def broken_files(folder):
         "text.wav": "not an audio file",
         "raw.raw": "not an audio file",
         "nan.wav": "NaN",
+        "garbled.wav": "beyond 1e\\+30 after 0.006 s",
         ".": "folder",
     }
 
