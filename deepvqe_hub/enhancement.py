@@ -339,12 +339,12 @@ class Stream:
 
     def step(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
         """The work itself, on (batch, time); offline it is called with the whole signal as the last chunk."""
+        if far is not None and not self.model.farend:
+            raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
         self._due += wave.shape[1]
         spec = self._analysis(wave, last)
         if self.model.farend:  # a far end may come and go: where it is not given it is silent
             far = self._far_analysis(torch.zeros_like(wave) if far is None else far, last)
-        elif far is not None:
-            raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
         if spec.shape[2] == 0:
             return wave[:, :0]
         spec, self._state = self.network(spec, far, self._state)

@@ -6,14 +6,13 @@ Imports speechbrain, which imports torchaudio; everything else in this package d
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from deepvqe_hub.enhancement import EnhancementModel, Stream
+from deepvqe_hub.files.disk import enhance_to_mono
 from deepvqe_hub.hub import registry
 from deepvqe_hub.hub.folder import WEIGHTS
 from deepvqe_hub.hub.folder import load_weights as _load_weights
@@ -21,7 +20,8 @@ from deepvqe_hub.hub.folder import load_weights as _load_weights
 try:
     from speechbrain.dataio.preprocess import AudioNormalizer
     from speechbrain.inference.interfaces import Pretrained
-    from speechbrain.utils.fetching import FetchSource
+    from speechbrain.utils.data_utils import split_path
+    from speechbrain.utils.fetching import FetchSource, fetch
     from speechbrain.utils.parameter_transfer import Pretrainer
 except (ImportError, OSError, RuntimeError) as error:
     # OSError: torchaudio built for CUDA beside a torch without it; RuntimeError: for another CUDA than torch's.
@@ -134,27 +134,29 @@ class Enhancer(Pretrained):
     def enhance_file(
         self, filename: str, output_filename: str | None = None, farend: str | None = None, **kwargs
     ) -> torch.Tensor:
-        """Enhance a file: mixed down to mono, at the model's sample rate.
+        """Enhance a file: mixed down to mono, at the model's sample rate, without gradients.
+
+        Read, enhanced and written block by block: of a long file only the returned signal is in memory.
 
         Args:
             filename: path, URL or file in a Hub repository, as in :meth:`load_audio`.
-            output_filename: where to write the result as 16-bit audio; the ending of the name says the format. It is
-                replaced if it exists, as in SpeechBrain's interfaces.
-            farend: loudspeaker signal that was played meanwhile; cut or zero-padded to the length of the first.
+            output_filename: where to write the result as 16-bit audio; the ending of the name says the format: .wav,
+                .flac, .ogg, .opus, .mp3 or another of libsndfile's. It is replaced if it exists, as in SpeechBrain's
+                interfaces, appears when it is complete, and its folder is made if need be.
+            farend: loudspeaker signal that was played meanwhile; cut or zero-padded to the length of the first, with a
+                warning.
             **kwargs: of :meth:`load_audio`.
 
         Returns:
-            The enhanced signal, (time,).
+            The enhanced signal, (time,), on the model's device.
+
+        Raises:
+            FileNotFoundError, AudioFileError, ValueError: as :func:`deepvqe_hub.enhance_file`.
         """
-        noisy = self.load_audio(str(filename), **kwargs)
-        far = None
-        if farend is not None:
-            far = self.load_audio(str(farend), **kwargs)[: len(noisy)]
-            far = nn.functional.pad(far, (0, len(noisy) - len(far)))[None]
-        enhanced = self.enhance_batch(noisy[None], farend=far)[0]
-        if output_filename is not None:
-            _write(Path(output_filename), enhanced, self.sample_rate)
-        return enhanced
+        source, far = (None if path is None else _fetched(str(path), **kwargs) for path in (filename, farend))
+        with self.inference_ctx:
+            enhanced = enhance_to_mono(self.model, source, output_filename, far)
+        return torch.from_numpy(enhanced).to(next(self.mods.parameters()).device)
 
     def enhance_stream(
         self, chunks: Iterable[torch.Tensor], farend: Iterable[torch.Tensor] | None = None
@@ -238,11 +240,9 @@ def load_weights(module: SpeechBrainModel | EnhancementModel, path: str | os.Pat
     _load_weights(getattr(module, "model", module), path)
 
 
-def _write(path: Path, wave: torch.Tensor, sample_rate: int) -> None:
-    """Write 16-bit audio whole or not at all."""
-    import soundfile
-
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        draft = Path(folder) / path.name
-        soundfile.write(draft, wave.detach().float().clamp(-1, 1).cpu().numpy(), sample_rate)
-        os.replace(draft, path)
+def _fetched(path: str, savedir: str | os.PathLike | None = None) -> str:
+    """Where the file is, downloaded if need be, as :meth:`Enhancer.load_audio` does."""
+    if savedir is None and os.path.exists(path):
+        return path
+    source, name = split_path(path)
+    return str(fetch(name, source=source, savedir=savedir))

@@ -124,7 +124,10 @@ class Power(nn.Module):
 
 
 def si_sdr(estimate: torch.Tensor, target: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
-    """Scale-invariant signal-to-distortion ratio in dB: (…, samples) -> (…). Bounded at ±80 dB by ``eps``."""
+    """Scale-invariant signal-to-distortion ratio in dB: (…, samples) -> (…).
+
+    ``eps`` bounds it, at ±80 dB for an estimate as loud as the target; each dB louder widens the bounds by one dB.
+    """
     energy = target.square().sum(-1, keepdim=True)
     projection = (estimate * target).sum(-1, keepdim=True) / (energy + eps) * target
     noise = (estimate - projection).square().sum(-1)

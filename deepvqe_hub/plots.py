@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from deepvqe_hub.enhancement import EnhancementModel
-from deepvqe_hub.files.audio import Recording, Source, whole_or_nothing
+from deepvqe_hub.files.audio import Recording, Source
 from deepvqe_hub.files.blocks import FarEnd, resampled
+from deepvqe_hub.files.output import whole_or_nothing
 
 try:
     from matplotlib.figure import Figure  # without pyplot: no display, no global state

@@ -1,10 +1,14 @@
 """deepvqe benchmark."""
 
 import json
+import os
+import sys
 
+import numpy as np
 import pytest
 
 from deepvqe_hub.cli import main
+from deepvqe_hub.cli._measure import apart, machine, peak_memory
 
 
 def test_table_and_json(tmp_path, capsys):
@@ -19,6 +23,23 @@ def test_table_and_json(tmp_path, capsys):
     for result in report["results"]:
         assert 0 < result["step_ms_p50"] <= result["step_ms_p99"]
         assert result["offline_rtf"] > 0 and result["stream_rtf"] > 0 and result["peak_mb"] > 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system may count otherwise")
+def test_memory_is_that_of_the_process_alone():
+    big = np.ones(40_000_000)
+    assert peak_memory() > 320 and big[-1] == 1
+    assert apart(peak_memory) < 300
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no process to cores")
+def test_cores_are_those_that_may_be_used():
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert machine()["cores"] == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_errors(capsys):

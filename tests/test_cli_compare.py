@@ -104,3 +104,13 @@ def test_labels():
         "e.onnx": "d/e.onnx",
         "deepvqe-s": "deepvqe-s",
     }
+
+
+def test_paths_with_an_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=0.1").mkdir()
+    assert compare._labelled(["lr=0.1", "runs/lr=1e-3/model", "a=runs/lr=1/b"]) == {
+        "lr=0.1": "lr=0.1",
+        "runs/lr=1e-3/model": "runs/lr=1e-3/model",
+        "a": "runs/lr=1/b",
+    }

@@ -17,6 +17,7 @@ from test_files import RATE, broken_files, noise, tiny
 import deepvqe_hub
 from deepvqe_hub.cli import CommandError, main
 from deepvqe_hub.cli._inputs import plan
+from deepvqe_hub.cli._work import terminated_cleanly
 from deepvqe_hub.hub.registry import ModelInfo
 
 
@@ -106,6 +107,38 @@ def test_output_within_the_input(folder):
     assert enhance("in", "-o", "in/out", "--resume") == 0
     assert enhance("in", "-o", "in/") == 2
     assert enhance("in") == 2
+
+
+def test_folders_are_searched_in_one_way(folder):
+    """By enhance, by evaluate and for training: through links, which may lead in circles, without what is hidden."""
+    from deepvqe_hub.data import find_clips
+    from deepvqe_hub.metrics.pairing import find_audio
+
+    for name in ("elsewhere/a.aiff", "in/b.WAV", "in/._b.wav", "in/.trash/c.wav", "out/linked/a.aiff"):
+        write(folder / name, 0.1)
+    (folder / "in" / "linked").symlink_to(folder / "elsewhere", target_is_directory=True)
+    (folder / "in" / "circle").symlink_to(folder / "in", target_is_directory=True)
+    (folder / "in" / "results").symlink_to(folder / "out", target_is_directory=True)
+    jobs, _ = plan(["in"], "out", resume=True)
+    assert [str(job.source) for job in jobs] == ["in/b.WAV"]  # the other is done, and results are no input
+    assert list(find_audio(folder / "in")) == ["b.WAV", "linked/a.aiff", "results/linked/a.aiff"]
+    assert [clip.path for clip in find_clips("in")] == ["in/b.WAV", "in/linked/a.aiff", "in/results/linked/a.aiff"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_text(folder):
+    from deepvqe_hub.metrics.report import to_csv, write_files
+
+    name = os.fsdecode(b"caf\xe9.wav")  # Latin-1
+    write(folder / "in" / "a.wav")
+    (folder / "in" / "a.wav").rename(folder / "in" / name)
+    os.mkdir(os.fsdecode(b"r\xe9sultats"))
+    assert enhance("in", "-o", os.fsdecode(b"r\xe9sultats"), "--quiet") == 0
+    assert os.listdir(os.fsdecode(b"r\xe9sultats")) == [name]
+    scores = deepvqe_hub.metrics.evaluate_file(folder / "in" / name, folder / "in" / name, metrics="si_sdr")
+    assert scores["si_sdr"] > 60
+    write_files({folder / "scores.csv": to_csv([scores])}, force=False)
+    assert "caf\\udce9.wav" in (folder / "scores.csv").read_text()
 
 
 def test_glob_and_several(folder, capsys):
@@ -225,6 +258,12 @@ def test_plot(folder, capsys):
     (folder / "o" / "clean.wav").unlink()
     assert enhance("mic.wav", "-o", "o/clean.wav", "--plot") == 2
     assert "clean.png exists" in capsys.readouterr().err
+    (folder / "o" / "echo.png").unlink()
+    before = (folder / "o" / "echo.flac").stat()
+    assert enhance("mic.wav", "-o", "o/echo.flac", "--plot", "--farend", "far.wav", "--resume") == 0
+    assert (folder / "o" / "echo.png").exists() and (folder / "o" / "echo.flac").stat() == before
+    assert enhance("mic.wav", "-o", "o/echo.flac", "--plot", "--farend", "far.wav", "--resume") == 0
+    assert "1 skipped" in capsys.readouterr().err
 
 
 def test_delay_plot_in_blocks_equals_the_whole(folder, models):
@@ -255,6 +294,37 @@ def test_several_processes(folder, capsys):
     assert tree(folder / "two") == ["a.wav", "b.wav"]
     for name in ("a.wav", "b.wav"):
         assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes()
+
+
+class Deadly:
+    """A model that ends its process, as the system does when memory runs out."""
+
+    sample_rate, farend = RATE, False
+
+    def stream(self, channels):
+        os._exit(9)
+
+
+def test_a_process_that_dies(folder, models, monkeypatch, capsys):
+    monkeypatch.setitem(models, "deepvqe-s", Deadly())
+    for name in ("a.wav", "b.wav"):
+        write(folder / "in" / name, 0.1)
+    assert enhance("in", "-o", "out", "--jobs", "2") == 1
+    errors = capsys.readouterr().err
+    assert all(f"in/{name}: not done, as a process died" in errors for name in ("a.wav", "b.wav"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_a_closed_terminal_unwinds():
+    with terminated_cleanly(), pytest.raises(SystemExit) as caught:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert caught.value.code == 129
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with terminated_cleanly():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

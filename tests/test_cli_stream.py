@@ -86,6 +86,8 @@ def test_far_end_is_the_second_channel():
 def test_samples_out_of_range_are_clipped_and_nan_is_silence():
     assert np.frombuffer(_live.encode(np.array([2.0, -2.0]), np.dtype("<i2")), "<i2").tolist() == [32767, -32768]
     assert _live.decode(np.array([np.nan, np.inf], "<f4").tobytes(), np.dtype("<f4"), 1).tolist() == [[0], [0]]
+    garbled = np.array([[-3e38, 2], [1, np.nan]], "<f4")  # the first would leave a network's state NaN for good
+    assert _live.decode(garbled.tobytes(), np.dtype("<f4"), 2).tolist() == [[0, 2], [1, 0]]
 
 
 class Device:

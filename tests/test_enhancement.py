@@ -227,6 +227,19 @@ def test_unfit_shapes(build):
 
 
 @torch.inference_mode()
+def test_a_refused_chunk_leaves_the_stream_as_it_was(build):
+    wave, bad = noise(2000), torch.tensor([0.0, torch.nan])
+    for model, far in ((build(), wave[:300]), (build(farend=True), wave[:299])):
+        stream, parts = model.stream(), []
+        for chunk in wave.split(300):
+            parts.append(stream(chunk))
+            for arguments in ((chunk, far), (bad,)):
+                with pytest.raises(ValueError, match=r"far|NaN"):
+                    stream(*arguments)
+        torch.testing.assert_close(torch.cat([*parts, stream.flush()]), model(wave), rtol=0, atol=1e-5)
+
+
+@torch.inference_mode()
 def test_delay_of_waveforms(build):
     model, wave = build(farend=True), noise(2, 3, 4000)
     delay = model.delay(wave, noise(2, 3, 4000))

@@ -124,6 +124,24 @@ def test_files(enhancer, model, tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["clean.flac", "clean.wav", "noisy.wav"]
 
 
+def test_files_as_the_command_line_writes_them(enhancer, tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "noisy.wav", 0.1 * np.random.default_rng(0).standard_normal((9 * 44100 + 7, 2)), 44100)
+    monkeypatch.setattr(Enhancer, "load_audio", None)  # the whole file in memory
+    for name in ("out/clean.opus", "out/clean.ogg"):
+        enhanced = enhancer.enhance_file(tmp_path / "noisy.wav", tmp_path / name)
+        assert enhanced.shape == (9 * 16000 + 3,)
+        assert soundfile.info(tmp_path / name).samplerate == 16000
+    assert soundfile.info(tmp_path / "out/clean.opus").subtype == "OPUS"
+    (tmp_path / "bad.wav").write_text("this is no sound\n" * 100)
+    with pytest.raises(ValueError, match=r"bad\.wav: not an audio file"):
+        enhancer.enhance_file(tmp_path / "bad.wav", tmp_path / "out/bad.wav")
+    with pytest.raises(ValueError, match=r"cannot write \.xyz"):
+        enhancer.enhance_file(tmp_path / "noisy.wav", tmp_path / "out/clean.xyz")
+    with pytest.raises(ValueError, match="no far-end input"):
+        enhancer.enhance_file(tmp_path / "noisy.wav", farend=tmp_path / "noisy.wav")
+    assert sorted(os.listdir(tmp_path / "out")) == ["clean.ogg", "clean.opus"]
+
+
 def test_far_end(tmp_path):
     model = EnhancementModel.from_config(AEC).eval()
     enhancer = Enhancer.from_hparams(str(save_folder(model, tmp_path / "aec")))

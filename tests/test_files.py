@@ -249,6 +249,7 @@ def broken_files(folder):
     (folder / "text.wav").write_text("this is no sound\n" * 100)
     (folder / "raw.raw").write_bytes(bytes(1000))
     soundfile.write(folder / "nan.wav", np.array([0.0] * 100 + [np.nan]), RATE, subtype="FLOAT")
+    soundfile.write(folder / "garbled.wav", np.array([0.0] * 100 + [3e38]), RATE, subtype="FLOAT")
     return {
         "cut.wav": "truncated",
         "cut.flac": "damaged|truncated",
@@ -258,6 +259,7 @@ def broken_files(folder):
         "text.wav": "not an audio file",
         "raw.raw": "not an audio file",
         "nan.wav": "NaN",
+        "garbled.wav": "beyond 1e\\+30 after 0.006 s",
         ".": "folder",
     }
 
@@ -280,6 +282,20 @@ def test_wav_of_unknown_length(model, tmp_path):
         data[4:8] = data[40:44] = length
         enhance_file(model, bytes(data), tmp_path / "out.wav", overwrite=True)
         assert soundfile.info(tmp_path / "out.wav").frames == RATE
+
+
+def test_flac_of_unknown_length(identity, tmp_path):
+    soundfile.write(tmp_path / "in.flac", noise(9.0), RATE)
+    data = bytearray((tmp_path / "in.flac").read_bytes())
+    data[21] &= 0xF0  # the 36 bits of the number of samples
+    data[22:26] = bytes(4)
+    (tmp_path / "piped.flac").write_bytes(data)
+    for source in (tmp_path / "piped.flac", bytes(data), io.BytesIO(data)):
+        enhance_file(identity, source, tmp_path / "out.wav", mix=0, overwrite=True)
+        assert soundfile.info(tmp_path / "out.wav").format == "WAV"
+        np.testing.assert_array_equal(*(soundfile.read(tmp_path / name)[0] for name in ("out.wav", "in.flac")))
+    with pytest.raises(AudioFileError, match="damaged after"):
+        enhance_file(identity, bytes(data[: len(data) // 2]), tmp_path / "cut.wav")
 
 
 @pytest.mark.parametrize("output", ["out.xyz", "out.raw", "out.opus", "out.mp3"])
@@ -307,6 +323,27 @@ def test_all_or_nothing(model, tmp_path, monkeypatch, error):
     assert (tmp_path / "out.wav").read_bytes() == b"precious"
     enhance_file(model, tmp_path / "in.wav", tmp_path / "in.wav", overwrite=True)  # in place
     assert soundfile.info(tmp_path / "in.wav").frames == 9 * RATE
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of processes")
+@pytest.mark.parametrize("name", ["out.wav", "out.flac", "out.ogg", "out.opus", "out.mp3"])
+def test_full_disk(identity, tmp_path, name):
+    """Also where only the last bytes do not fit, which encoders write when the file is closed."""
+    import resource
+
+    soundfile.write(tmp_path / "in.wav", noise(2.0), RATE)
+    enhance_file(identity, tmp_path / "in.wav", tmp_path / name)
+    size = (tmp_path / name).stat().st_size
+    os.unlink(tmp_path / name)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        for limit in (size // 2, size - 10):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+            with pytest.raises(OSError, match=rf"{name}: writing failed"):
+                enhance_file(identity, tmp_path / "in.wav", tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path) == ["in.wav"]
 
 
 def test_output_that_is_no_file(model, tmp_path):

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
+from deepvqe_hub.folders import AUDIO_SUFFIXES, audio_files
 
 STANDARD = Path("-")  # standard input or output
 # What is looked for in folders: what libsndfile reads, and what it does not, which deserves a message, not silence.
-READABLE = (".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
-SUFFIXES = {*READABLE, ".m4a", ".aac", ".wma", ".amr", ".webm"}
+SUFFIXES = (*AUDIO_SUFFIXES, ".m4a", ".aac", ".wma", ".amr", ".webm")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,10 @@ class Job:
     plot: Path | None = None
     found: bool = False
 
+    def done(self) -> bool:
+        """Whether all that it makes is there."""
+        return all(path.exists() for path in (self.output, self.plot) if path is not None)
+
 
 def plan(
     inputs: list[str],
@@ -43,7 +47,7 @@ def plan(
     force: bool = False,
     resume: bool = False,
 ) -> tuple[list[Job], int]:
-    """The jobs to do, and how many ``resume`` leaves out because their output is there.
+    """The jobs to do, and how many ``resume`` leaves out because their outputs are there.
 
     Raises:
         CommandError, FileNotFoundError, FileExistsError: where the request cannot be met without harm.
@@ -68,7 +72,7 @@ def plan(
             raise CommandError("--plot draws beside the output; name one with -o")
         chosen = [Job(j.source, j.output, j.farend, j.output.with_suffix(".png"), j.found) for j in chosen]
     _check_distinct(chosen)
-    waiting = [job for job in chosen if not (resume and job.output.exists())]
+    waiting = [job for job in chosen if not (resume and job.done())]
     if not (force or resume):
         _check_free(chosen)
     return waiting, len(chosen) - len(waiting)
@@ -91,34 +95,31 @@ def _expand(text: str, output: str | None) -> Iterator[tuple[Path, Path, bool]]:
     if path.is_dir():
         if output is None:
             raise CommandError(f"{text} is a folder; name a folder for the results with -o")
-        root, paths = path, path.rglob("*")
+        root, paths = path, audio_files(path, SUFFIXES)
     elif path.exists():
         yield path, Path(path.name), False
         return
     elif glob.has_magic(text):
         parts = path.parts
         fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-        root, paths = Path(*parts[:fixed]), map(Path, glob.iglob(text, recursive=True))
+        matches = map(Path, glob.iglob(text, recursive=True))
+        root, paths = Path(*parts[:fixed]), (p for p in matches if p.suffix.lower() in SUFFIXES and p.is_file())
     else:
         raise FileNotFoundError(f"{text}: no such file or folder")
     results = _results_within(root, output)
     for path in sorted(set(paths)):
-        relative = path.relative_to(root)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if path.suffix.lower() not in SUFFIXES or hidden or not path.is_file():
-            continue
         if results is None or results not in path.resolve().parents:
-            yield path, relative, True
+            yield path, path.relative_to(root), True
 
 
 def _results_within(root: Path, output: str | None) -> Path | None:
-    """The output folder, where it lies inside the searched one: what it holds is no input."""
+    """The output folder, whose files are no input where it lies inside the searched one or is linked there."""
     if output in (None, "-"):
         return None
     target, root = Path(output).resolve(), root.resolve()
     if target == root and root.is_dir():
         raise CommandError(f"{output} is the folder of the inputs as well; name another with -o")
-    return target if root in target.parents else None
+    return None if target in root.parents else target
 
 
 def _target(path: Path, relative: Path, output: str | None, many: bool) -> Path:

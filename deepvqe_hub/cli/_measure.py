@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import platform
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from deepvqe_hub.cli._cases import cores
 
 BACKENDS = ("torch", "onnx", "onnx-8bit")
 
@@ -125,6 +126,11 @@ def measure_cost(model: str, seconds: float, live: str) -> dict:
 
 def peak_memory() -> float | None:
     """Most memory this process has had, in MB; None where the system does not say."""
+    try:  # Linux; what getrusage says there is at least the peak of the program that started this process
+        status = Path("/proc/self/status").read_text()
+        return round(int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6)
+    except (OSError, IndexError):
+        pass
     try:
         import resource
     except ImportError:
@@ -134,7 +140,7 @@ def peak_memory() -> float | None:
 
 
 def machine() -> dict:
-    """What the numbers were measured on: CPU model, cores, system, versions."""
+    """What the numbers were measured on: CPU model, cores that may be used, system, versions."""
     from importlib.metadata import PackageNotFoundError, version
 
     name = platform.processor() or platform.machine()
@@ -149,4 +155,4 @@ def machine() -> dict:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = None
-    return {"cpu": name, "cores": os.cpu_count(), "system": platform.platform(), "versions": versions}
+    return {"cpu": name, "cores": cores(), "system": platform.platform(), "versions": versions}

@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,13 +65,15 @@ def in_processes(model, jobs: list[Job], settings: Settings, processes: int, thr
         initargs=(pickle.dumps(model if device is None else model.cpu()), device, threads),
     )
     try:
-        with _handled(signal.SIGINT, signal.SIG_IGN):  # inherited: Ctrl-C is this process's to handle
+        with _handled(signal.SIG_IGN, "SIGINT", "SIGHUP"):  # inherited: these are this process's to handle
             futures = {pool.submit(_work, job, settings): job for job in jobs}
         results = {}
         with _bar(len(jobs), "file", quiet) as bar:
             for future in as_completed(futures):
-                error = future.exception()  # of the process; those of a file come as results
-                results[futures[future]] = future.result() if error is None else Result(error=f"the process: {error}")
+                job, error = futures[future], future.exception()  # of a process; those of a file come as results
+                if isinstance(error, BrokenProcessPool):
+                    error = "not done, as a process died, perhaps for want of memory; try fewer --jobs, with --resume"
+                results[job] = future.result() if error is None else Result(error=f"{job.source}: {error}")
                 bar.update()
         return [results[job] for job in jobs]
     except BaseException:
@@ -135,16 +138,17 @@ def _enhance_and_plot(model, job: Job, settings: Settings, progress: Callable[[f
             shutil.copyfileobj(sys.stdin.buffer, source)
         if output == STANDARD:
             output = Path(stack.enter_context(tempfile.TemporaryDirectory()), "output.wav")
-        enhance_file(
-            model,
-            source,
-            output,
-            job.farend,
-            mix=settings.mix,
-            attenuation_limit_db=settings.attenuation_limit,
-            overwrite=settings.force,
-            progress=progress,
-        )
+        if not (settings.resume and job.output.exists()):  # where only the picture is missing
+            enhance_file(
+                model,
+                source,
+                output,
+                job.farend,
+                mix=settings.mix,
+                attenuation_limit_db=settings.attenuation_limit,
+                overwrite=settings.force,
+                progress=progress,
+            )
         if job.output == STANDARD:
             with open(output, "rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
@@ -176,18 +180,19 @@ def _bar(total: float | None, unit: str, quiet: bool):
 
 
 @contextlib.contextmanager
-def _handled(number: int, handler) -> Iterator[None]:
-    """Another handler for a signal, where Python allows it: in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, handler)
+def _handled(handler, *names: str) -> Iterator[None]:
+    """Another handler for signals that are not ignored, as by nohup, where Python allows it: in the main thread."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        there = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has no SIGHUP
+        before = {n: signal.signal(n, handler) for n in there if signal.getsignal(n) != signal.SIG_IGN}
     try:
         yield
     finally:
-        signal.signal(number, before)
+        for number, was in before.items():
+            signal.signal(number, was)
 
 
 def terminated_cleanly():
-    """Let a request to terminate unwind, so that unfinished outputs are removed, as Ctrl-C does."""
-    return _handled(signal.SIGTERM, lambda *_: sys.exit(143))
+    """Let a request to terminate, or a closed terminal, unwind as Ctrl-C does: unfinished outputs are removed."""
+    return _handled(lambda number, _: sys.exit(128 + number), "SIGTERM", "SIGHUP")

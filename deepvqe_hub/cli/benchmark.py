@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--models", nargs="+", metavar="NAME", help="configurations (default: all)")
     add("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, metavar="NAME", help=f"of {', '.join(BACKENDS)}")
-    add("--threads", nargs="+", type=int, metavar="N", help="thread counts (default: 1 and the number of cores)")
+    add("--threads", nargs="+", type=int, metavar="N", help="thread counts (default: 1 and the number of usable cores)")
     add("--seconds", type=float, default=4.0, help="of audio (default: 4)")
     add("--frames", type=int, default=1, metavar="N", help="frames a call when streaming (default: 1)")
     add("--json", metavar="FILE", help="write the numbers there as well")
@@ -29,18 +29,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import itertools
     import json
-    import os
     import sys
     import tempfile
     from pathlib import Path
 
+    from deepvqe_hub.cli._cases import cores
     from deepvqe_hub.cli._measure import Case, apart, machine, measure, prepare
     from deepvqe_hub.presets import PRESETS
 
     models = args.models or list(PRESETS)
     if unknown := [name for name in models if name not in PRESETS]:
         raise CommandError(f"unknown model {unknown[0]}; choose from {', '.join(PRESETS)}")
-    threads = args.threads or sorted({1, os.cpu_count() or 1})
+    threads = args.threads or sorted({1, cores()})
     if min(threads) < 1 or args.seconds < 1 or args.frames < 1:
         raise CommandError("--threads and --frames must be at least 1, --seconds at least 1")
     about, results = machine(), []

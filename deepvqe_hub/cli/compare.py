@@ -13,6 +13,7 @@ without weights is measured with random ones, and its quality is left open.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -114,7 +115,9 @@ def _labelled(models: list[str]) -> dict[str, str]:
     """Labels and models, in order."""
     labelled = {}
     for text in models:
-        label, _, name = text.rpartition("=")
+        label, equals, name = text.partition("=")
+        if not equals or "/" in label or os.sep in label or Path(text).exists():  # a path may hold "=" as well
+            label, name = "", text
         label = label or (Path(name).name if name.endswith(".onnx") else name)
         if label in labelled:
             raise CommandError(f"two models are called {label}; tell them apart with LABEL={name}")

@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--attenuation-limit", type=float, metavar="DB", help="take away at most this much")
     add("--plot", action="store_true", help="draw spectrograms before and after, NAME.png beside the output")
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="skip inputs whose output exists")
+    existing.add_argument("--resume", action="store_true", help="skip inputs whose output (and picture) exists")
     existing.add_argument("--force", action="store_true", help="replace existing outputs")
     add("--jobs", type=_positive, default=1, metavar="N", help="work on N files at once, in processes of their own")
     add("--threads", type=_positive, metavar="N", help="threads of each process (default: all; one with --jobs)")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".opus", ".ogg", ".mp3")
+from deepvqe_hub.folders import audio_files
+
 READ_ERRORS = (soundfile.SoundFileError, OSError, EOFError)
 
 
@@ -84,18 +84,6 @@ class Clip:
         if not np.isfinite(audio).all():
             raise OSError("holds NaN or infinite samples")
         return audio.T[:, :frames].astype(np.float32)
-
-
-def audio_files(folder: Path) -> Iterator[Path]:
-    """Audio files at any depth, through links to folders as well: corpora are often put together from such links."""
-    seen = set()
-    for where, below, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(where)
-        if real in seen:  # a second way to the same folder, or a link to a folder above
-            below.clear()
-            continue
-        seen.add(real)
-        yield from (Path(where, name) for name in names if name.lower().endswith(AUDIO_SUFFIXES))
 
 
 def find_clips(folder: str | Path, *, threads: int = 8) -> list[Clip]:

@@ -10,7 +10,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from .clips import AUDIO_SUFFIXES, Clip, audio_files, find_clips
+from deepvqe_hub.folders import AUDIO_SUFFIXES, audio_files
+
+from .clips import Clip, find_clips
 from .grouping import group_of
 from .pools import AudioPool
 from .rooms import RoomPool

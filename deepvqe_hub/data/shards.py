@@ -16,7 +16,9 @@ import tarfile
 import warnings
 from pathlib import Path
 
-from .clips import AUDIO_SUFFIXES, Clip, read_manifest
+from deepvqe_hub.folders import AUDIO_SUFFIXES
+
+from .clips import Clip, read_manifest
 
 
 def write_shards(

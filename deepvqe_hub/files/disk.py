@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from deepvqe_hub.enhancement import EnhancementModel
-from deepvqe_hub.files.audio import Recording, Source, check_free, written
-from deepvqe_hub.files.blocks import FarEnd, dry_share, enhanced_blocks
+from deepvqe_hub.files.audio import Recording, Source
+from deepvqe_hub.files.blocks import FarEnd, dry_share, enhanced_blocks, resampled
+from deepvqe_hub.files.output import check_free, written
 
 
 def enhance_file(
@@ -53,13 +58,12 @@ def enhance_file(
         >>> deepvqe_hub.enhance_file(model, "noisy.mp3", "clean.wav")  # doctest: +SKIP
     """
     dry, output = dry_share(mix, attenuation_limit_db), Path(output)
-    if farend is not None and not model.farend:
-        raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
+    _check_far_end(model, farend)
     check_free(output, overwrite=overwrite)
     with ExitStack() as stack:
         recording = stack.enter_context(Recording(source))
-        far = None if farend is None else _far_end(model, stack.enter_context(Recording(farend)), recording)
-        with written(output, recording, overwrite=overwrite) as write:
+        far = None if farend is None else _far_end(stack.enter_context(Recording(farend)), recording, model.sample_rate)
+        with written(output, recording.layout, overwrite=overwrite) as write:
             wave = recording.blocks()
             for block in enhanced_blocks(model, wave, recording.sample_rate, recording.channels, far, dry):
                 write(block)
@@ -68,15 +72,70 @@ def enhance_file(
             stack.close()  # before the output takes its name, which may be the source's
 
 
-def _far_end(model: EnhancementModel, farend: Recording, recording: Recording) -> FarEnd:
+def enhance_to_mono(
+    model: EnhancementModel, source: Source, output: str | os.PathLike | None = None, farend: Source | None = None
+) -> np.ndarray:
+    """Enhance a sound file mixed down to mono, at the model's rate.
+
+    Args:
+        model, source: as for :func:`enhance_file`.
+        output: path for the result as 16-bit audio, written as by :func:`enhance_file`, replaced if it is there.
+        farend: loudspeaker signal, averaged to mono.
+
+    Returns:
+        The enhanced signal, (time,), float32.
+
+    Raises:
+        FileNotFoundError, AudioFileError, ValueError: as :func:`enhance_file`.
+    """
+    _check_far_end(model, farend)
+    rate, parts = model.sample_rate, []
+    with ExitStack() as writing, ExitStack() as reading:
+        recording = reading.enter_context(Recording(source))
+        far = None
+        if farend is not None:
+            far = _far_end(reading.enter_context(Recording(farend)), recording, rate, channels=1)
+        write = None
+        if output is not None:
+            layout = replace(recording.layout, sample_rate=rate, channels=1, subtype="PCM_16")
+            write = writing.enter_context(written(Path(output), layout, overwrite=True))
+        for block in enhanced_blocks(model, _mono(recording, rate), rate, 1, far):
+            parts.append(block[:, 0])
+            if write is not None:
+                write(block)
+    return np.concatenate(parts)
+
+
+def _mono(recording: Recording, rate: int) -> Iterator[np.ndarray]:
+    """The mean of the channels at another rate, (time, 1)."""
+    taken = given = 0
+
+    def mean() -> Iterator[np.ndarray]:
+        nonlocal taken
+        for block in recording.blocks():
+            taken += len(block)
+            yield block.mean(1, keepdims=True)
+
+    for block in resampled(mean(), recording.sample_rate, rate, 1):
+        block = block[: math.ceil(taken * rate / recording.sample_rate) - given]
+        given += len(block)
+        yield block
+
+
+def _check_far_end(model: EnhancementModel, farend: Source | None) -> None:
+    if farend is not None and not model.farend:
+        raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
+
+
+def _far_end(farend: Recording, recording: Recording, rate: int, channels: int | None = None) -> FarEnd:
     longer = farend.duration - recording.duration
-    if abs(longer) > 1 / model.sample_rate:
+    if abs(longer) > 1 / rate:
         change = "longer: cut" if longer > 0 else "shorter: padded with silence"
         warnings.warn(f"{farend.name} is {abs(longer):.3f} s {change} to fit {recording.name}", stacklevel=3)
     return FarEnd(
         farend.blocks(),
         farend.sample_rate,
         farend.channels,
-        target_rate=model.sample_rate,
-        target_channels=recording.channels,
+        target_rate=rate,
+        target_channels=channels or recording.channels,
     )

@@ -36,7 +36,11 @@ def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
     """Read WAV, FLAC, Ogg Vorbis, Opus or MP3: float64 ``(channels, time)``, full scale 1, and the rate in Hz."""
     import soundfile
 
-    wav, rate = soundfile.read(path, always_2d=True)
+    with open(path, "rb") as file:  # libsndfile does not say why it cannot, nor take names that are not valid text
+        try:
+            wav, rate = soundfile.read(file, always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise ValueError(error.error_string) from error
     return np.ascontiguousarray(wav.T), rate
 
 

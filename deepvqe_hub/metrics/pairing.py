@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+from deepvqe_hub.folders import AUDIO_SUFFIXES, audio_files
 
 # What data sets append to the same name for the signals of one recording
 _ROLE = re.compile(
@@ -27,14 +27,10 @@ def find_audio(where: str | Path) -> dict[str, Path]:
         return {where.name: where}
     if not where.exists():
         raise FileNotFoundError(f"{where} does not exist")
-    found = {path.relative_to(where).as_posix(): path for path in where.rglob("*") if _is_audio(path)}
+    found = {path.relative_to(where).as_posix(): path for path in audio_files(where)}
     if not found:
         raise FileNotFoundError(f"{where} holds no audio file ({', '.join(AUDIO_SUFFIXES)})")
     return dict(sorted(found.items()))
-
-
-def _is_audio(path: Path) -> bool:
-    return path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def keys(name: str) -> list[str]:

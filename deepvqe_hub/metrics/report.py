@@ -208,7 +208,7 @@ def write_files(contents: Mapping[Path, str], force: bool) -> None:
     temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
     try:
         for path, text in contents.items():
-            temporary[path].write_text(text, encoding="utf-8")
+            temporary[path].write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may be no text
         for path in contents:
             os.replace(temporary[path], path)
     finally:

@@ -10,7 +10,7 @@ from deepvqe_hub.metrics._signal import locate
 
 @dataclass(frozen=True)
 class Metric:
-    """One measure.
+    """One measure; of all of them, more is better.
 
     Attributes:
         label: for the head of a table.
@@ -19,7 +19,6 @@ class Metric:
         talk: talk types in which it means something, see `deepvqe_hub.metrics.aecmos`; None: not known which.
         packages: optional packages it takes.
         source: the publication.
-        higher_is_better: true of every measure so far.
     """
 
     label: str
@@ -28,7 +27,6 @@ class Metric:
     source: str
     packages: tuple[str, ...] = ()
     talk: tuple[str | None, ...] = (None, "nst", "dt")
-    higher_is_better: bool = True
 
     @property
     def digits(self) -> int:

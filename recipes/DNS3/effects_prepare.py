@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from deepvqe_hub.data.clips import audio_files
+from deepvqe_hub.folders import audio_files
 from deepvqe_hub.metrics.mos import dnsmos_p835
 
 RATE = 16000

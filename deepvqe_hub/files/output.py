@@ -1,0 +1,136 @@
+"""Sound files written in blocks; any file written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from deepvqe_hub.files.audio import AudioFileError, Layout, native
+from deepvqe_hub.files.samples import levels
+
+# Extensions that are not the name of a libsndfile format: the format, and its subtype where the extension fixes it.
+_ALIASES = {
+    "AIF": ("AIFF", None),
+    "OGA": ("OGG", None),
+    "OPUS": ("OGG", "OPUS"),
+    "SND": ("AU", None),
+    "WAVE": ("WAV", None),
+}
+_FLOATING = {"FLOAT", "DOUBLE"}
+_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_WRITE_FRAMES = 1 << 14  # at a time: libsndfile's Vorbis encoder overflows its stack on long blocks
+_SPARE = 1 << 20  # bytes, more than an encoder holds back
+
+
+def output_format(path: str | os.PathLike, like: Layout) -> tuple[str, str]:
+    """Container and sample format for ``path``: by its extension, otherwise as close to ``like`` as the container can.
+
+    Returns:
+        libsndfile's names, such as ("WAV", "PCM_24").
+    """
+    extension = Path(path).suffix[1:].upper()
+    container, subtype = _ALIASES.get(extension, (extension or like.container, None))
+    if container not in soundfile.available_formats() or container == "RAW":
+        raise AudioFileError(
+            f"{path}: cannot write .{extension.lower()}; use .wav, .flac, .ogg, .opus, .mp3 or another of libsndfile's"
+        )
+    if container == "WAV" and like.container in ("WAVEX", "RF64"):  # kinds of WAV that share its extension
+        container = like.container
+    if subtype is None:
+        codec = like.subtype not in (*_BITS, *_FLOATING)  # and so bound to its container
+        kept = [] if codec and container != like.container else [like.subtype]
+        precise = ["PCM_24"] if like.subtype in (*_FLOATING, "PCM_24", "PCM_32") else []
+        choices = [*kept, *precise, soundfile.default_subtype(container)]
+        subtype = next(choice for choice in choices if soundfile.check_format(container, choice))
+    bits = {"DOUBLE": 64, "FLOAT": 32}.get(subtype, _BITS.get(subtype, 16))
+    if container in ("WAV", "WAVEX") and like.frames * like.channels * bits // 8 > 0xFFF00000:
+        container = "RF64"  # a WAV file ends at 4 GB
+    return container, subtype
+
+
+@contextmanager
+def written(path: Path, like: Layout, *, overwrite: bool) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write a sound file laid out as ``like``; gives a function that appends blocks, float (time, channels).
+
+    Integer formats are rounded and clipped to ±1.
+    """
+    container, subtype = output_format(path, like)
+    with whole_or_nothing(path, overwrite=overwrite) as part:
+        try:
+            file = soundfile.SoundFile(native(part), "w", like.sample_rate, like.channels, subtype, format=container)
+        except (soundfile.SoundFileError, ValueError) as error:
+            reason = getattr(error, "error_string", str(error)).rstrip(".")
+            raise AudioFileError(
+                f"{path}: cannot write {like.channels} channels at {like.sample_rate} Hz as {container}/{subtype} "
+                f"({reason}); choose another format, such as .wav"
+            ) from error
+
+        def write(block: np.ndarray) -> None:
+            samples = block if subtype in _FLOATING else _clipped(block, _BITS.get(subtype))
+            try:
+                for start in range(0, len(samples), _WRITE_FRAMES):
+                    file.write(samples[start : start + _WRITE_FRAMES])
+            except (soundfile.SoundFileError, AssertionError) as error:  # soundfile asserts that all was written
+                raise OSError(f"{path}: writing failed; is the disk full? {error}") from error
+
+        with file:
+            yield write
+        try:
+            _check_room(part)
+        except OSError as error:
+            raise OSError(f"{path}: writing failed; is the disk full? {error}") from error
+
+
+def _check_room(part: Path) -> None:
+    """Raise OSError on a full disk: encoders say nothing when their last bytes, written on closing, do not fit."""
+    with open(part, "ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            while file.tell() < size + _SPARE:
+                file.write(bytes(size + _SPARE - file.tell()))
+        finally:
+            file.truncate(size)
+
+
+def _clipped(block: np.ndarray, bits: int | None) -> np.ndarray:
+    """Within ±1; for integer formats rounded here, in the upper bits of int32, as libsndfile truncates."""
+    if bits is None:
+        return np.clip(block, -1, 1)
+    return levels(block, bits).astype(np.int32) << (32 - bits)
+
+
+@contextmanager
+def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name when the block ends well and is removed when it does not.
+
+    Raises:
+        FileExistsError: when ``path`` is there and ``overwrite`` is not set.
+    """
+    path = Path(path)
+    check_free(path, overwrite=overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.parent / f".{uuid.uuid4().hex}.part"
+    try:
+        part.touch()
+    except OSError as error:  # such as a folder that may not be written; libsndfile does not say
+        raise type(error)(error.errno, f"cannot write: {error.strerror}", str(path)) from error
+    try:
+        yield part
+        check_free(path, overwrite=overwrite)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise FileExistsError where a file may not be written."""
+    if path.exists() and not path.is_file():  # replacing would remove a folder or a device
+        raise FileExistsError(f"{path} is not a regular file; name another output")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; overwrite=True (command line: --force) replaces it")

@@ -1,0 +1,30 @@
+"""Audio files of a folder: one search for training, scoring and enhancement."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# What libsndfile reads.
+AUDIO_SUFFIXES = (
+    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+    *(".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"),
+)
+
+
+def audio_files(folder: str | Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Iterator[Path]:
+    """Audio files at any depth, through links to folders as well: corpora are often put together from such links.
+
+    Hidden files and folders are left out, as is a second way to the same folder.
+    """
+    suffixes, seen = tuple(suffixes), set()
+    for where, below, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:  # or a link to a folder above
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        shown = (name for name in names if not name.startswith("."))
+        yield from (Path(where, name) for name in shown if name.lower().endswith(suffixes))
