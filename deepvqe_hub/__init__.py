@@ -27,20 +27,20 @@ if TYPE_CHECKING:  # the same names, where editors and type checkers find them
     from deepvqe_hub import stft as stft
     from deepvqe_hub import training as training
     from deepvqe_hub.enhancement import EnhancementModel as EnhancementModel
-    from deepvqe_hub.enhancement import Stream as Stream
     from deepvqe_hub.enhancer import Enhancer as Enhancer
     from deepvqe_hub.files import enhance as enhance
     from deepvqe_hub.files import enhance_file as enhance_file
     from deepvqe_hub.hub import list_models as list_models
     from deepvqe_hub.hub import load as load
     from deepvqe_hub.stft import STFT as STFT
+    from deepvqe_hub.streaming import Stream as Stream
 
 # Public names and the modules they come from, imported on first use: asking for the version costs nothing.
 _EXPORTS = {
     "load": "deepvqe_hub.hub",
     "list_models": "deepvqe_hub.hub",
     "EnhancementModel": "deepvqe_hub.enhancement",
-    "Stream": "deepvqe_hub.enhancement",
+    "Stream": "deepvqe_hub.streaming",
     "STFT": "deepvqe_hub.stft",
     "enhance": "deepvqe_hub.files",
     "enhance_file": "deepvqe_hub.files",

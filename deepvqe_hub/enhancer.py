@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import nn
 
-from deepvqe_hub.enhancement import EnhancementModel, Stream
+from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.disk import enhance_to_mono
 from deepvqe_hub.hub import registry
 from deepvqe_hub.hub.folder import WEIGHTS
 from deepvqe_hub.hub.folder import load_weights as _load_weights
+from deepvqe_hub.streaming import Stream
 
 try:
     from speechbrain.dataio.preprocess import AudioNormalizer

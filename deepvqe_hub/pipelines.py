@@ -16,9 +16,10 @@ import os
 import torch
 from torch import nn
 
-from deepvqe_hub.enhancement import EnhancementModel, Stream
+from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub import ModelInfo, list_models, load, registry
 from deepvqe_hub.hub.card import PAPERS
+from deepvqe_hub.streaming import Stream
 
 __all__ = [
     "DEEPVQE",

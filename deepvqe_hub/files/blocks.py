@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 
-from deepvqe_hub.enhancement import BLOCK_SECONDS, EnhancementModel, Stream
+from deepvqe_hub.enhancement import BLOCK_SECONDS, EnhancementModel
+from deepvqe_hub.streaming import Stream
 
 Blocks = Iterable[np.ndarray]
 

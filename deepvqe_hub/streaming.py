@@ -1,0 +1,79 @@
+"""Waveform in, waveform out, chunk by chunk: :class:`Stream`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from deepvqe_hub.stft import Analysis, Synthesis
+
+if TYPE_CHECKING:
+    from deepvqe_hub.enhancement import EnhancementModel
+
+
+class Stream:
+    """Live enhancement: chunks of any size in, the samples that are ready out.
+
+    Outputs joined are exactly as long as the inputs and aligned with them. Made by :meth:`EnhancementModel.stream`.
+
+    Shapes: chunks are (time,) for one stream, or (batch_size, time). Far-end and microphone chunks are equally long.
+    """
+
+    def __init__(self, model: EnhancementModel, network: nn.Module, batch_size: int = 1):
+        self.model, self.network, self.batch_size = model, network, batch_size
+        self.reset()
+
+    @property
+    def latency(self) -> float:
+        """Algorithmic latency in seconds."""
+        return self.model.latency
+
+    def reset(self) -> None:
+        """Forget the past: the next chunk is the beginning of a new signal."""
+        stft = self.model.stft
+        self._analysis, self._far_analysis, self._synthesis = Analysis(stft), Analysis(stft), Synthesis(stft)
+        self._state = None
+        self._due = 0  # samples taken in and not yet given out
+
+    @torch.inference_mode()
+    def __call__(self, chunk: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
+        """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
+        wave = self._checked(chunk, "chunk")
+        far = None if farend is None else self._checked(farend, "farend")
+        if far is not None and far.shape != wave.shape:
+            raise ValueError(
+                f"farend chunk {tuple(farend.shape)} and microphone chunk {tuple(chunk.shape)} differ in shape"
+            )
+        enhanced = self.step(wave, far)
+        return enhanced if chunk.dim() == 2 else enhanced[0]
+
+    @torch.inference_mode()
+    def flush(self) -> torch.Tensor:
+        """End the signal: the samples still due, (batch_size, time), or (time,) for one stream. Then :meth:`reset`."""
+        device = next(self.network.parameters()).device
+        wave = self.step(torch.zeros(self.batch_size, 0, device=device), None, last=True)
+        self.reset()
+        return wave[0] if self.batch_size == 1 else wave
+
+    def step(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
+        """The work itself, on (batch, time); offline it is called with the whole signal as the last chunk."""
+        if far is not None and not self.model.farend:
+            raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
+        self._due += wave.shape[1]
+        spec = self._analysis(wave, last)
+        if self.model.farend:  # a far end may come and go: where it is not given it is silent
+            far = self._far_analysis(torch.zeros_like(wave) if far is None else far, last)
+        if spec.shape[2] == 0:
+            return wave[:, :0]
+        spec, self._state = self.network(spec, far, self._state)
+        wave = self._synthesis(spec)[:, : self._due]
+        self._due -= wave.shape[1]
+        return wave
+
+    def _checked(self, chunk: torch.Tensor, name: str) -> torch.Tensor:
+        wave = self.model._checked(chunk, name)
+        if chunk.dim() > 2 or wave.shape[0] != self.batch_size:
+            raise ValueError(f"{name} has shape {tuple(chunk.shape)}; this stream takes ({self.batch_size}, time)")
+        return wave
