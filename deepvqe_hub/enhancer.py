@@ -14,8 +14,10 @@ from torch import nn
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.disk import enhance_to_mono
 from deepvqe_hub.hub import registry
+from deepvqe_hub.hub.errors import WeightsMissingError
 from deepvqe_hub.hub.folder import WEIGHTS
 from deepvqe_hub.hub.folder import load_weights as _load_weights
+from deepvqe_hub.hub.loading import no_weights
 from deepvqe_hub.streaming import Stream
 
 try:
@@ -64,10 +66,15 @@ class Enhancer(Pretrained):
             source: folder, Hub repository, URL (then ``savedir`` is needed), or a name such as "deepvqe-s".
             *args, **kwargs: ``savedir``, ``run_opts``, ``freeze_params``, ``fetch_config``, ``overrides``, ... of
                 :meth:`speechbrain.inference.interfaces.Pretrained.from_hparams`.
+
+        Raises:
+            WeightsMissingError: (a FileNotFoundError) for a known name without weights, such as "dpcrn".
         """
         entry = registry.ENTRIES.get(source) if isinstance(source, str) else None
         if entry is not None and entry.embedded:
             source = entry.folder
+        elif entry is not None and entry.repo_id is None and not os.path.isdir(source):
+            raise WeightsMissingError(no_weights(source))
         return super().from_hparams(str(source) if isinstance(source, os.PathLike) else source, *args, **kwargs)
 
     @classmethod

@@ -95,6 +95,12 @@ def test_loading_is_strict(folder):
             load(str(folder))
 
 
+def test_a_name_without_weights_is_not_looked_for_on_the_hub():
+    for load in (Enhancer.from_hparams, Enhancer.from_pretrained):
+        with pytest.raises(FileNotFoundError, match="no weights for dpcrn ship"):
+            load("dpcrn")
+
+
 def test_from_pretrained_reads_no_yaml(folder):
     (folder / "hyperparams.yaml").write_text("modules: !apply:os.abort []\n")
     Enhancer.from_pretrained(folder)

@@ -88,7 +88,7 @@ def load_as(
     if entry is not None and entry.repo_id is None:
         _refuse(options, revision, f"the model {name}")
         if not entry.embedded:
-            raise WeightsMissingError(_no_weights(name))
+            raise WeightsMissingError(no_weights(name))
         return read_folder(entry.folder, f"the model {name}", cls)
     path = Path(name).expanduser()
     if entry is None and path.is_dir():
@@ -183,7 +183,8 @@ def _names_a_file(source: str | os.PathLike) -> bool:
     )
 
 
-def _no_weights(name: str) -> str:
+def no_weights(name: str) -> str:
+    """What to say of a known name for which there are none."""
     have = [entry.name for entry in registry.ENTRIES.values() if entry.embedded or entry.repo_id]
     own = f'the folder of that name: "./{name}"' if Path(name).is_dir() else "a folder, file or Hub repository"
     return (
