@@ -18,7 +18,7 @@ from deepvqe_hub.stft import STFT
 from deepvqe_hub.streaming import Stream
 
 FORMAT_VERSION = 1
-BLOCK_SECONDS = 3  # of a long signal in memory as features at a time; longer blocks fall out of the caches
+BLOCK_SECONDS = 2  # of a long signal in memory as features at a time; longer blocks fall out of the caches
 MAX_PARAMETERS = 1 << 28
 
 
