@@ -207,7 +207,7 @@ def test_unreadable_files_are_reported(corpus, capsys):
     arguments = [corpus / "noisy", "--reference", corpus / "clean", "--metrics", "si_sdr", "-o", corpus / "a.csv"]
     assert run(*arguments) == 1
     captured = capsys.readouterr()
-    assert "00.wav cannot be read" in captured.err and "(1 of 6 files: 00.wav)" in captured.err
+    assert "00.wav: not an audio file" in captured.err and "(1 of 6 files: 00.wav)" in captured.err
     assert captured.out.splitlines()[2].split()[2:4] == ["5", "15.00"]
     row = next(csv.DictReader((corpus / "a.csv").open()))
     assert row["file"] == "00.wav" and row["si_sdr"] == "" and "cannot be read" in row["notes"]

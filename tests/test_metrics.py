@@ -299,10 +299,18 @@ def test_a_bad_file_is_noted_and_the_run_goes_on(files, tmp_path):
     cases = [metrics.Case(path, good) for path in (broken, silent, good)]
     results = metrics.evaluate_files(cases, metrics="si_sdr")
     assert [result["file"] for result in results] == ["broken.wav", "silent.wav", "good.wav"]
-    assert "broken.wav cannot be read" in results[0]["notes"]["failed"]
+    assert "broken.wav: not an audio file" in results[0]["notes"]["failed"]
     assert results[1]["notes"] == {"si_sdr": "the enhanced signal is silent"}
     assert np.isnan([results[0]["si_sdr"], results[1]["si_sdr"]]).all() and results[2]["si_sdr"] == 100
     assert results[2]["notes"] == {}
+
+
+def test_a_truncated_file_is_not_scored_for_what_is_left_of_it(files, tmp_path):
+    good, cut = files("good.wav", voice(2)), tmp_path / "cut.wav"
+    cut.write_bytes(good.read_bytes()[:20000])
+    result = metrics.evaluate_file(good, cut, metrics="si_sdr")
+    assert "reference file cannot be read" in result["notes"]["failed"]
+    assert "cut.wav: truncated" in result["notes"]["failed"] and np.isnan(result["si_sdr"])
 
 
 def test_talk_types_decide_which_measures_are_defined(files, monkeypatch):

@@ -33,15 +33,12 @@ class Case:
 
 
 def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
-    """Read WAV, FLAC, Ogg Vorbis, Opus or MP3: float64 ``(channels, time)``, full scale 1, and the rate in Hz."""
-    import soundfile
+    """Read a sound file: float64 ``(channels, time)``, full scale 1, and the rate in Hz; errors name the file."""
+    from deepvqe_hub.files.audio import Recording  # needs torch, which scores alone do not
 
-    with open(path, "rb") as file:  # libsndfile does not say why it cannot, nor take names that are not valid text
-        try:
-            wav, rate = soundfile.read(file, always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(error.error_string) from error
-    return np.ascontiguousarray(wav.T), rate
+    with Recording(path) as recording:
+        wav = np.concatenate(list(recording.blocks())).T
+        return np.ascontiguousarray(wav, dtype=np.float64), recording.sample_rate
 
 
 @functools.lru_cache(maxsize=1)
@@ -143,7 +140,7 @@ def _read_case(case: Case, model: str | None, has_input: bool) -> tuple[np.ndarr
             try:
                 raw[name] = read_audio(path)
             except Exception as error:
-                raise ValueError(f"{name} file {path} cannot be read: {error}") from error
+                raise ValueError(f"{name} file cannot be read: {error}") from error
     wavs = {name: resample(*audio) for name, audio in raw.items()}
     wav = wavs.pop("enhanced")
     if model is not None:
