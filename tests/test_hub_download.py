@@ -215,6 +215,18 @@ def test_killed_in_the_middle(client, server, home, published):
     assert client(f"result = total(load({name!r}))")["result"] == pytest.approx(total(model))
 
 
+def test_the_card_of_a_repository_tells_the_licence(client, offline, server, tmp_path):
+    folder = save_folder(EnhancementModel.from_config(TINY), tmp_path / "mine", {"license": "mit"})
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    bare = {name: content for name, content in files.items() if name != "README.md"}
+    for name, there in {"owner/card": files, "owner/no-card": bare}.items():
+        server.repos[name] = Repo()
+        server.repos[name].commit(there)
+    for run in (client, offline):
+        assert run("result = load('owner/card').licence")["result"] == "mit"
+        assert run("result = load('owner/no-card').licence")["result"] == "unknown"
+
+
 def test_gguf_repository(client, offline, server, parity):
     q8 = parity("deepvqe_rand_q8.gguf").read_bytes()
     pytest.importorskip("gguf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -15,8 +16,8 @@ from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub import formats, registry
 from deepvqe_hub.hub.checkpoint import build
 from deepvqe_hub.hub.download import Repository
-from deepvqe_hub.hub.errors import CheckpointError, NotCachedError, WeightsMissingError
-from deepvqe_hub.hub.folder import CONFIG, WEIGHTS, read_folder
+from deepvqe_hub.hub.errors import CheckpointError, HubError, NotCachedError, WeightsMissingError
+from deepvqe_hub.hub.folder import CONFIG, README, WEIGHTS, read_folder
 
 _HUB_OPTIONS = ("token", "cache_dir", "local_files_only", "force_download")
 
@@ -132,7 +133,10 @@ def _from_hub(entry: registry.Entry | None, name: str, revision: str | None, opt
             file = _foreign_file(repository, error)
         else:
             _refuse(options, None, str(repository))
-            return read_folder(repository.folder(CONFIG, WEIGHTS), str(repository), cls)
+            folder = repository.folder(CONFIG, WEIGHTS)
+            with contextlib.suppress(CheckpointError, HubError):  # a repository need not have a card
+                repository.file(README)  # lies in the same folder; names the licence
+            return read_folder(folder, str(repository), cls)
     model = build(formats.read_file(repository.file(file), **options), f"{repository.repo_id}/{file}", cls)
     model.licence = entry.licence.lower() if entry else model.licence
     return model
