@@ -6,9 +6,8 @@ learning-based speech enhancement", 2021). The asymmetric part counts only magni
 not suppressed with the noise (S. E. Eskimez et al., "Personalized speech enhancement: new models and comprehensive
 evaluation", 2022). The waveform part is the scale-invariant SDR (J. Le Roux et al., "SDR - half-baked or well done?",
 2019); where the target is silent it is not defined, and the level of what is left can take its place (after S. Wisdom
-et al., "What's all the fuss about free universal sound separation data?", 2021). The perceptual part is the disturbance
-that PESQ measures (ITU-T P.862.2), differentiable as J. M. Martin-Donas et al. proposed ("A deep learning loss function
-based on the perceptual evaluation of the speech quality", 2018), from the package torch-pesq.
+et al., "What's all the fuss about free universal sound separation data?", 2021). The perceptual parts, PESQ and DNSMOS,
+stand in :mod:`deepvqe_hub.perceptual`.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from deepvqe_hub.perceptual import P808, pesq_loss
 from deepvqe_hub.stft import STFT
 
 
 class SpeechLoss(nn.Module):
-    """Weighted sum of six terms; a term of weight 0 is not computed.
+    """Weighted sum of seven terms; a term of weight 0 is not computed.
 
     Args:
         compression: exponent <c> on magnitudes.
@@ -31,11 +31,12 @@ class SpeechLoss(nn.Module):
         silence_weight: weight of a dB of residual, above ``residual_floor_db``, of items whose target is silent:
             far-end single talk, and noise alone. The compressed spectra hardly tell -50 from -70 dB; this term does.
         pesq_weight: weight of the disturbance of PESQ, from 0 to about 6; needs the package torch-pesq. Items whose
-            target is silent have no such term.
+            target is silent have neither this nor the next term.
+        p808_weight: weight of a point of DNSMOS P.808, from 1 to 5; needs the packages speechmos and onnx.
         level_floor_db: a target below this level relative to full scale (mean power) is silent.
         residual_floor_db: level below which a residual is good enough.
         stft: transform for the spectral part.
-        sample_rate: in Hz, for PESQ alone, which works at 16 kHz; other rates are resampled.
+        sample_rate: in Hz, for PESQ and DNSMOS alone, which work at 16 kHz; other rates are resampled.
 
     Shapes: estimate and target (batch, samples) -> scalar.
     """
@@ -49,6 +50,7 @@ class SpeechLoss(nn.Module):
         asymmetric_weight: float = 0.0,
         silence_weight: float = 0.0,
         pesq_weight: float = 0.0,
+        p808_weight: float = 0.0,
         level_floor_db: float = -60.0,
         residual_floor_db: float = -80.0,
         stft: STFT | None = None,
@@ -67,6 +69,9 @@ class SpeechLoss(nn.Module):
         self.pesq_weight = pesq_weight
         if pesq_weight:
             self.pesq = pesq_loss(sample_rate)
+        self.p808_weight = p808_weight
+        if p808_weight:
+            self.p808 = P808(sample_rate)
 
     def forward(self, estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         spectra = self.stft.analyse(torch.cat([estimate, target]).float())
@@ -83,44 +88,22 @@ class SpeechLoss(nn.Module):
             loss = loss - self.sisdr_weight * (si_sdr(estimate, target) * audible).mean()
         if self.silence_weight:
             loss = loss + self.silence_weight * (self.residual_db(estimate) * ~audible).mean()
-        if self.pesq_weight and audible.any():
-            disturbance = self.pesq(target[audible].float(), estimate[audible].float())
-            loss = loss + self.pesq_weight * disturbance.sum() / len(audible)
+        if audible.any():
+            loss = loss + self.perceptual(estimate[audible].float(), target[audible].float()) / len(audible)
+        return loss
+
+    def perceptual(self, estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor | float:
+        """What listeners would mind, summed over the batch."""
+        loss = 0.0
+        if self.pesq_weight:
+            loss = loss + self.pesq_weight * self.pesq(target, estimate).sum()
+        if self.p808_weight:
+            loss = loss - self.p808_weight * self.p808(estimate).sum()
         return loss
 
     def residual_db(self, estimate: torch.Tensor) -> torch.Tensor:
         """Level above the floor in dB, from 0: (…, samples) -> (…)."""
         return 10 * torch.log10(1 + estimate.square().mean(-1) / self.residual_floor)
-
-
-def pesq_loss(sample_rate: int = 16000) -> nn.Module:
-    """What PESQ subtracts from its best score, from 0 to about 6: (batch, samples) target, estimate -> (batch,).
-
-    Raises:
-        ImportError: without the package torch-pesq.
-    """
-    try:
-        from torch_pesq import PesqLoss
-    except ImportError as error:
-        raise ImportError('pesq_weight needs the package "torch-pesq": pip install torch-pesq') from error
-    loss = PesqLoss(1.0, sample_rate=sample_rate)
-    loss.to_spec = Power(loss.to_spec)
-    return loss
-
-
-class Power(nn.Module):
-    """|X|² of a ``torchaudio.transforms.Spectrogram``, not by way of |X|, which has no gradient for subnormal numbers.
-
-    PESQ's recursive filters leave such numbers behind where speech ends in digital silence.
-    """
-
-    def __init__(self, spectrogram: nn.Module):
-        super().__init__()
-        self.spectrogram = spectrogram
-        self.spectrogram.power = None
-
-    def forward(self, wave: torch.Tensor) -> torch.Tensor:
-        return torch.view_as_real(self.spectrogram(wave)).square().sum(-1)
 
 
 def si_sdr(estimate: torch.Tensor, target: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:

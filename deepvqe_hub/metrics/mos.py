@@ -29,18 +29,22 @@ _CALIBRATION = {
 }
 
 
+def network_file(name: str) -> Path:
+    """One of the files of ``speechmos``; ImportError without that package."""
+    return Path(locate("speechmos", "DNSMOS and AECMOS").submodule_search_locations[0]) / name
+
+
 @functools.cache
 def _network(name: str):
     """The ONNX session for one file of ``speechmos``: one a process, one thread."""
-    folder = Path(locate("speechmos", "DNSMOS and AECMOS").submodule_search_locations[0])
     onnxruntime = need("onnxruntime", "DNSMOS and AECMOS")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(folder / name), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(network_file(name)), options, providers=["CPUExecutionProvider"])
 
 
 @functools.cache
-def _mel_filters(n_fft: int, n_mels: int) -> np.ndarray:
+def mel_filters(n_fft: int, n_mels: int) -> np.ndarray:
     """Triangular filters of equal area on Slaney's mel scale, 0 to 8 kHz: ``(n_mels, n_fft // 2 + 1)``."""
     # Slaney's scale: 3 mel for 200 Hz below 1 kHz, 27 mel for each factor of 6.4 above
     top = 15 + 27 * np.log(SAMPLE_RATE / 2 / 1000) / np.log(6.4)
@@ -60,7 +64,7 @@ def _log_mel(wav: np.ndarray, n_fft: int, hop: int, n_mels: int) -> np.ndarray:
     padded = np.pad(wav, n_fft // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
-    power = np.abs(np.fft.rfft(frames * window)) ** 2 @ _mel_filters(n_fft, n_mels).T
+    power = np.abs(np.fft.rfft(frames * window)) ** 2 @ mel_filters(n_fft, n_mels).T
     level = 10 * np.log10(np.maximum(power, 1e-10))
     level = np.maximum(level - level.max(), -80.0)
     return ((level + 40) / 40).astype(np.float32)

@@ -1,0 +1,110 @@
+"""What listeners hear, as terms of a training loss: PESQ and DNSMOS in PyTorch, with gradients.
+
+PESQ (ITU-T P.862.2) is differentiable as J. M. Martin-Donas et al. proposed ("A deep learning loss function based on
+the perceptual evaluation of the speech quality", 2018), in the package torch-pesq. DNSMOS P.808 (C. Reddy et al.,
+"DNSMOS", 2021) is a small convolutional network that needs no reference.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from deepvqe_hub.metrics.mos import mel_filters, network_file
+
+_RATE = 16000  # Hz, of both
+
+
+def pesq_loss(sample_rate: int = _RATE) -> nn.Module:
+    """What PESQ subtracts from its best score, from 0 to about 6: (batch, samples) target, estimate -> (batch,).
+
+    Raises:
+        ImportError: without the package torch-pesq.
+    """
+    try:
+        from torch_pesq import PesqLoss
+    except ImportError as error:
+        raise ImportError('pesq_weight needs the package "torch-pesq": pip install torch-pesq') from error
+    loss = PesqLoss(1.0, sample_rate=sample_rate)
+    loss.to_spec = Power(loss.to_spec)
+    return loss
+
+
+class Power(nn.Module):
+    """|X|² of a ``torchaudio.transforms.Spectrogram``, not by way of |X|, which has no gradient for subnormal numbers.
+
+    PESQ's recursive filters leave such numbers behind where speech ends in digital silence.
+    """
+
+    def __init__(self, spectrogram: nn.Module):
+        super().__init__()
+        self.spectrogram = spectrogram
+        self.spectrogram.power = None
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        return torch.view_as_real(self.spectrogram(wave)).square().sum(-1)
+
+
+class P808(nn.Module):
+    """The network of DNSMOS P.808: (batch, samples) -> (batch,), predicted quality from 1 to 5.
+
+    `deepvqe_hub.metrics.dnsmos_p808` gives the same for 9 s; here signals are scored whole, whatever their length, as
+    the network takes the maximum over time. Its weights are fixed; gradients are those of the signal.
+
+    Args:
+        sample_rate: in Hz; other rates than 16000 are resampled.
+
+    Raises:
+        ImportError: without the packages speechmos, which has the network, and onnx, which reads it.
+    """
+
+    def __init__(self, sample_rate: int = _RATE):
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.layers = onnx_layers("dnsmos_models/model_v8.onnx")
+        self.register_buffer("filters", torch.from_numpy(mel_filters(321, 120)).float(), persistent=False)
+        self.register_buffer("window", torch.hann_window(321), persistent=False)
+
+    def forward(self, wave: torch.Tensor) -> torch.Tensor:
+        return self.layers(self.log_mel(wave))[:, 0]
+
+    def log_mel(self, wave: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) -> (batch, 1, frames, 120): level in units of 40 dB, 1 at the loudest cell, -1 at least."""
+        if self.sample_rate != _RATE:
+            import torchaudio
+
+            wave = torchaudio.functional.resample(wave, self.sample_rate, _RATE)
+        spectra = torch.stft(wave.clamp(-1, 1), 321, 160, window=self.window, pad_mode="constant", return_complex=True)
+        power = self.filters @ torch.view_as_real(spectra).square().sum(-1)
+        level = 10 * power.clamp_min(1e-10).log10().transpose(1, 2)[:, None]
+        return (level - level.amax((2, 3), keepdim=True)).clamp_min(-80.0) / 40 + 1
+
+
+class GlobalMax(nn.Module):
+    """The maximum over time and frequency: (batch, channels, frames, bands) -> (batch, channels)."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features.amax((2, 3))
+
+
+def onnx_layers(name: str) -> nn.Sequential:
+    """A chain of convolutions, maxima and products from a file of ``speechmos``, without gradients of their own."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError('the loss with DNSMOS needs the package "onnx": pip install onnx') from error
+    graph = onnx.load(network_file(name)).graph
+    weights = {tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+    layers = []
+    for node, after in zip(graph.node, [*graph.node[1:], None]):
+        if node.op_type == "Conv":
+            weight, bias = (weights[name] for name in node.input[1:])
+            layers.append(nn.Conv2d(weight.shape[1], weight.shape[0], weight.shape[2:], padding="same"))
+            layers[-1].load_state_dict({"weight": weight, "bias": bias})
+        elif node.op_type == "MatMul":  # followed by the addition of the bias
+            weight, bias = weights[node.input[1]], weights[after.input[1]]
+            layers.append(nn.Linear(*weight.shape))
+            layers[-1].load_state_dict({"weight": weight.T, "bias": bias})
+        elif node.op_type in ("Relu", "MaxPool", "ReduceMax"):
+            layers.append({"Relu": nn.ReLU(), "MaxPool": nn.MaxPool2d(2), "ReduceMax": GlobalMax()}[node.op_type])
+    return nn.Sequential(*layers).requires_grad_(False)

@@ -1,0 +1,80 @@
+"""Terms of the loss that listeners would mind: PESQ and DNSMOS."""
+
+import sys
+
+import pytest
+import torch
+
+from deepvqe_hub.losses import SpeechLoss
+from deepvqe_hub.metrics import dnsmos_p808
+from deepvqe_hub.perceptual import P808
+
+QUIET = {"complex_weight": 0.0, "magnitude_weight": 0.0, "sisdr_weight": 0.0}
+
+
+def waves(batch=2, samples=32000):
+    return torch.randn(batch, samples, generator=torch.Generator().manual_seed(0)) * 0.1
+
+
+def test_pesq_term_orders_as_pesq_does_and_skips_silence():
+    pytest.importorskip("torch_pesq")
+    loss, (speech, noise) = SpeechLoss(**QUIET, pesq_weight=1.0), waves()
+    levels = [float(loss((speech + gain * noise)[None], speech[None])) for gain in (0.0, 0.05, 0.2, 1.0)]
+    assert levels[0] == pytest.approx(0, abs=1e-3) and sorted(levels) == levels
+    estimate = torch.stack([speech, noise]).requires_grad_()
+    loss(estimate, torch.stack([speech + noise, torch.zeros(32000)])).backward()
+    assert estimate.grad[0].abs().sum() > 0 and not estimate.grad[1].any()
+    assert loss(estimate, torch.zeros(2, 32000)) == 0
+
+
+def test_pesq_term_has_a_gradient_where_speech_ends_in_silence():
+    pytest.importorskip("torch_pesq")
+    speech, noise = waves() * (torch.arange(32000) < 16000)
+    estimate = (speech + 0.1 * noise)[None].requires_grad_()
+    SpeechLoss(**QUIET, pesq_weight=1.0)(estimate, speech[None]).backward()
+    assert estimate.grad.isfinite().all() and estimate.grad.any()
+
+
+def test_pesq_term_names_the_package_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_pesq", None)
+    with pytest.raises(ImportError, match="pip install torch-pesq"):
+        SpeechLoss(pesq_weight=1.0)
+
+
+def p808(**options):
+    pytest.importorskip("speechmos")
+    pytest.importorskip("onnx")
+    return P808(**options)
+
+
+def test_p808_is_that_of_the_measure():
+    tone = torch.sin(torch.arange(144160) * 0.1) * torch.linspace(0, 1, 144160)
+    for wave in (*waves(samples=144160), tone, 20 * tone):
+        assert float(p808()(wave[None, :-160])) == pytest.approx(dnsmos_p808(wave), abs=1e-4)
+    both = p808()(torch.stack([waves()[0], tone[:32000]]))
+    assert both.tolist() == pytest.approx([float(p808()(wave[None])) for wave in (waves()[0], tone[:32000])], abs=1e-4)
+
+
+def test_p808_hears_the_same_at_another_rate():
+    pytest.importorskip("torchaudio")
+    low = torch.nn.functional.interpolate(waves(1, 4000)[None], 16000, mode="linear")[0]  # nothing near the band's end
+    high = torch.nn.functional.interpolate(low[None], 48000, mode="linear")[0]
+    assert float(p808(sample_rate=48000)(high)) == pytest.approx(float(p808()(low)), abs=0.1)
+
+
+def test_p808_term_rewards_points_and_skips_silence():
+    network, (speech, noise) = p808(), waves()
+    loss, estimate = SpeechLoss(**QUIET, p808_weight=2.0), torch.stack([speech, noise]).requires_grad_()
+    assert float(loss(estimate[:1], noise[None])) == pytest.approx(-2 * float(network(speech[None])), abs=1e-5)
+    loss(estimate, torch.stack([speech + noise, torch.zeros(32000)])).backward()
+    assert estimate.grad.isfinite().all() and estimate.grad[0].any() and not estimate.grad[1].any()
+    assert loss(estimate, torch.zeros(2, 32000)) == 0
+    assert not [parameter for parameter in loss.parameters() if parameter.requires_grad]
+
+
+@pytest.mark.parametrize("package", ["onnx", "speechmos"])
+def test_p808_names_the_packages_it_needs(monkeypatch, package):
+    p808()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=f'needs the package "{package}": pip install'):
+        SpeechLoss(p808_weight=1.0)
