@@ -92,12 +92,20 @@ def test_streams_side_by_side(tmp_path):
     graph = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "model.onnx"))
     noisy = torch.randn(3, 4000) * 0.1
     stream = graph.stream(3)
-    parts = [stream(chunk.numpy()) for chunk in noisy.split(700, 1)]
+    parts = []
+    for chunk in noisy.split(700, 1):
+        broken = chunk.numpy().copy()
+        broken[2, 5] = np.nan
+        with pytest.raises(ValueError, match="NaN"):  # and no stream takes its part
+            stream(broken)
+        parts.append(stream(chunk.numpy()))
     joined = np.concatenate([*parts, stream.flush()], 1)
     with torch.no_grad():
         np.testing.assert_allclose(joined, model(noisy).numpy(), atol=1e-5)
     with pytest.raises(ValueError, match=r"take .3, time"):
         stream(np.zeros((2, 256), "f4"))
+    with pytest.raises(ValueError, match="differ in shape"):
+        stream(np.zeros((3, 256), "f4"), np.zeros((2, 256), "f4"))
     pair = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "pair.onnx", batch_size=2))
     with pytest.raises(ValueError, match="multiple"):
         pair.stream(3)

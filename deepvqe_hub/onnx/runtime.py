@@ -127,17 +127,7 @@ class OnnxStream:
 
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
-        wave = self._checked(chunk, "chunk")
-        if farend is not None and not self.farend:
-            raise ValueError("this graph has no far-end input; export an echo-cancelling model, such as deepvqe-aec-s")
-        waves = [wave]
-        if self.farend:
-            waves.append(np.zeros_like(wave) if farend is None else self._checked(farend, "farend"))
-            if waves[1].shape != wave.shape:
-                raise ValueError(
-                    f"farend chunk {np.shape(farend)} and microphone chunk {np.shape(chunk)} differ in shape"
-                )
-        enhanced = self._run(waves)
+        enhanced = self._run(self._inputs(chunk, farend))
         return enhanced if np.ndim(chunk) == 2 else enhanced[0]
 
     def flush(self) -> np.ndarray:
@@ -175,6 +165,19 @@ class OnnxStream:
         self._first = False
         return self._step().copy()
 
+    def _inputs(self, chunk: np.ndarray, farend: np.ndarray | None) -> list[np.ndarray]:
+        """What the graph takes, each (batch_size, time), or an error; nothing is taken in yet."""
+        waves = [self._checked(chunk, "chunk")]
+        if farend is not None and not self.farend:
+            raise ValueError("this graph has no far-end input; export an echo-cancelling model, such as deepvqe-aec-s")
+        if self.farend:
+            waves.append(np.zeros_like(waves[0]) if farend is None else self._checked(farend, "farend"))
+            if waves[1].shape != waves[0].shape:
+                raise ValueError(
+                    f"farend chunk {np.shape(farend)} and microphone chunk {np.shape(chunk)} differ in shape"
+                )
+        return waves
+
     def _checked(self, chunk: np.ndarray, name: str) -> np.ndarray:
         """``chunk`` as (batch_size, time) in float32, or an error that names it."""
         wave = np.asarray(chunk)
@@ -202,9 +205,14 @@ class OnnxStreams:
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
         if np.ndim(chunk) != 2 or len(chunk) != self.batch_size:
             raise ValueError(f"chunk has shape {np.shape(chunk)}; these streams take ({self.batch_size}, time)")
-        parts = [chunk] if farend is None else [chunk, farend]
-        parts = [np.split(np.asarray(part), len(self._streams)) for part in parts]
-        return np.concatenate([stream(*waves) for stream, *waves in zip(self._streams, *parts, strict=True)])
+        if farend is not None and np.shape(farend) != np.shape(chunk):
+            raise ValueError(f"farend chunk {np.shape(farend)} and microphone chunk {np.shape(chunk)} differ in shape")
+        count = len(self._streams)
+        mics = np.split(np.asarray(chunk), count)
+        fars = [None] * count if farend is None else np.split(np.asarray(farend), count)
+        # All are checked before one takes its part: a refused chunk leaves no stream ahead of the others.
+        waves = [stream._inputs(mic, far) for stream, mic, far in zip(self._streams, mics, fars)]
+        return np.concatenate([stream._run(wave) for stream, wave in zip(self._streams, waves)])
 
     def flush(self) -> np.ndarray:
         return np.concatenate([np.atleast_2d(stream.flush()) for stream in self._streams])
