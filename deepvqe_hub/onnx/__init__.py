@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names, where editors and type checkers find them
     from deepvqe_hub.onnx.exporting import export as export
-    from deepvqe_hub.onnx.runtime import OnnxModel as OnnxModel
-    from deepvqe_hub.onnx.runtime import OnnxStream as OnnxStream
+    from deepvqe_hub.onnx.model import OnnxModel as OnnxModel
+    from deepvqe_hub.onnx.streams import OnnxStream as OnnxStream
 
 # Writing a graph needs torch and onnx, running it only numpy and onnxruntime.
 _EXPORTS = {
     "export": "deepvqe_hub.onnx.exporting",
-    "OnnxStream": "deepvqe_hub.onnx.runtime",
-    "OnnxModel": "deepvqe_hub.onnx.runtime",
+    "OnnxStream": "deepvqe_hub.onnx.streams",
+    "OnnxModel": "deepvqe_hub.onnx.model",
 }
 
 __all__ = ["OnnxModel", "OnnxStream", "export"]

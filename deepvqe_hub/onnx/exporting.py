@@ -130,7 +130,7 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
 
 def check(model: EnhancementModel, path: Path, tolerance: float) -> None:
     """Run the file on noise and compare with the model, or raise RuntimeError."""
-    from deepvqe_hub.onnx.runtime import OnnxStream
+    from deepvqe_hub.onnx.streams import OnnxStream
 
     stream = OnnxStream(path)
     samples = model.stft.win_length + model.stft.hop_length * max(12, 2 * stream.frames + 3) + 7

@@ -1,0 +1,103 @@
+"""Whole signals through exported graphs, arrays or tensors; torch is not needed."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepvqe_hub.onnx.streams import OnnxStream, OnnxStreams
+
+BLOCK_SECONDS = 4  # of a long signal in one go
+
+
+class OnnxModel:
+    """Whole signals through an exported graph; looks like an ``EnhancementModel``.
+
+    Args:
+        path, threads, providers: as for :class:`OnnxStream`.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, threads: int = 1, providers: Sequence | None = None):
+        self._stream = OnnxStream(path, threads=threads, providers=providers)
+        self._options = {"path": path, "threads": threads, "providers": providers}
+        self.config, self.sample_rate = self._stream.config, self._stream.sample_rate
+        self.farend, self.latency = self._stream.farend, self._stream.latency
+        self.hop_length = self._stream.hop_length
+
+    def stream(self, batch_size: int | None = None) -> OnnxStream | OnnxStreams:
+        """A live stream of its own, of as many signals as the graph takes, or of ``batch_size`` side by side."""
+        size = self._stream.batch_size
+        if batch_size is None or batch_size == size:
+            return OnnxStream(**self._options)
+        if batch_size < 1 or batch_size % size:
+            raise ValueError(f"this graph takes {size} signals at a time; batch_size {batch_size} is no multiple")
+        return OnnxStreams([OnnxStream(**self._options) for _ in range(batch_size // size)])
+
+    def __reduce__(self):  # for other processes: a session cannot be copied, its file can be opened again
+        return functools.partial(OnnxModel, **self._options), ()
+
+    def __call__(self, noisy, farend=None, lengths=None):
+        """Enhance whole signals, (..., time) -> (..., time); arrays give arrays, torch tensors give tensors.
+
+        Args:
+            noisy: microphone signals, floating point, nominally within ±1, at ``sample_rate``.
+            farend: loudspeaker signals of the same shape for echo-cancelling graphs; None is silence.
+            lengths: for a padded batch (batch, time), relative lengths in 0..1, as in SpeechBrain; what lies beyond is
+                ignored and comes out as zeros.
+
+        Raises:
+            ValueError: for integers, NaN or Inf, or shapes that do not fit.
+        """
+        if type(noisy).__module__.startswith("torch"):
+            import torch
+
+            far = None if farend is None else farend.detach().cpu().numpy()
+            return torch.from_numpy(self(noisy.detach().cpu().numpy(), far, lengths)).to(noisy)
+        noisy = np.asarray(noisy)
+        if noisy.ndim == 0:
+            raise ValueError("noisy is a single number; its last dimension must be time")
+        if farend is not None and np.shape(farend) != noisy.shape:
+            raise ValueError(f"farend {np.shape(farend)} and noisy {noisy.shape} differ in shape")
+        if lengths is not None:
+            return self._padded(noisy, farend, np.asarray(lengths))
+        if noisy.size == 0:
+            return noisy.astype(np.float32)
+        # Signals that do not fill the graph's batch are joined by silence.
+        size, time = self._stream.batch_size, noisy.shape[-1]
+        flat = noisy.reshape(-1, time)
+        far = None if farend is None else np.asarray(farend).reshape(-1, time)
+        enhanced = np.empty(flat.shape, np.float32)
+        for start in range(0, len(flat), size):
+            rows = slice(start, start + size)
+            enhanced[rows] = self._enhance(flat[rows], None if far is None else far[rows])
+        return enhanced.reshape(noisy.shape)
+
+    def _padded(self, noisy: np.ndarray, farend, lengths: np.ndarray) -> np.ndarray:
+        """A batch of signals of different lengths, each as if it were alone."""
+        if noisy.ndim != 2 or lengths.shape != noisy.shape[:1]:
+            raise ValueError(f"lengths {lengths.shape} needs noisy of shape (batch, time), not {noisy.shape}")
+        if not ((lengths > 0) & (lengths <= 1)).all():
+            raise ValueError("lengths are relative: greater than 0, at most 1")
+        enhanced = np.zeros(noisy.shape, np.float32)
+        for row, length in enumerate(lengths.tolist()):
+            part = (row, slice(round(length * noisy.shape[1])))
+            enhanced[part] = self(noisy[part], None if farend is None else np.asarray(farend)[part])
+        return enhanced
+
+    def _enhance(self, noisy: np.ndarray, farend: np.ndarray | None) -> np.ndarray:
+        stream, count = self._stream, len(noisy)
+        stream.reset()
+        fill = ((0, stream.batch_size - count), (0, 0))
+        block, out, done = BLOCK_SECONDS * self.sample_rate, np.empty(noisy.shape, np.float32), 0
+        for start in range(0, noisy.shape[1], block):
+            part = slice(start, start + block)
+            far = () if farend is None else (np.pad(farend[:, part], fill),)
+            ready = stream(np.pad(noisy[:, part], fill), *far)[:count]
+            out[:, done : done + ready.shape[1]] = ready
+            done += ready.shape[1]
+        if noisy.shape[1]:
+            out[:, done:] = stream.flush().reshape(stream.batch_size, -1)[:count]
+        return out

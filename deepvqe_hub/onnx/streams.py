@@ -1,0 +1,148 @@
+"""Live enhancement by exported graphs on numpy arrays; torch is not needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepvqe_hub.onnx.runtime import Step
+from deepvqe_hub.onnx.spectra import Fourier, Framer
+
+
+class OnnxStream:
+    """Live enhancement by an exported graph: the call of ``model.stream()``, on numpy arrays.
+
+    Outputs joined are exactly as long as the inputs and aligned with them.
+
+    Args:
+        path: a file written by :func:`deepvqe_hub.onnx.export`.
+        threads: of onnxruntime; one is best for live audio, more help only the largest networks.
+        providers: onnxruntime's execution providers, best first; None is the CPU.
+
+    Shapes: chunks are (time,) for one stream, or (batch_size, time), floating point, nominally within ±1, at
+    ``sample_rate``. Far-end and microphone chunks are equally long.
+
+    Raises:
+        ImportError: without onnxruntime.
+        FileNotFoundError, ValueError: for a path that is no exported graph.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, threads: int = 1, providers: Sequence | None = None):
+        self._step = Step(path, threads, providers)
+        info = self._step.info
+        self.config, self.sample_rate, self.farend = info["config"], info["sample_rate"], info["farend"]
+        self.batch_size, self.frames = info["batch_size"], info["frames"]
+        self._stft, self._waveform = info["stft"], info["input"] == "waveform"
+        self.hop_length = self._stft["hop_length"]
+        self.reset()
+
+    @property
+    def latency(self) -> float:
+        """Algorithmic latency in seconds: how long a sample waits at most until it comes out."""
+        samples = self._stft["win_length"] + (self.frames - 1) * self._stft["hop_length"]
+        return samples / self.sample_rate
+
+    def reset(self) -> None:
+        """Forget the past: the next chunk is the beginning of a new signal."""
+        shape = (self._stft, self.batch_size, self.frames)
+        self._step.reset()
+        self._framers = [Framer(*shape) for _ in self._step.inputs]
+        self._fourier = None if self._waveform else Fourier(*shape)
+        self._overlap = self._stft["win_length"] - self._stft["hop_length"]
+        self._skip = 0 if self._stft["padding"] == "none" else self._overlap  # of the padding before the signal
+        self._due = 0  # samples taken in and not yet given out
+        self._first = True
+
+    def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
+        """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
+        enhanced = self._run(self._inputs(chunk, farend))
+        return enhanced if np.ndim(chunk) == 2 else enhanced[0]
+
+    def flush(self) -> np.ndarray:
+        """End the signal: the samples still due, (batch_size, time), or (time,) for one stream. Then :meth:`reset`."""
+        empty = np.zeros((self.batch_size, 0), np.float32)
+        wave = self._run([empty for _ in self._framers], last=True)
+        self.reset()
+        return wave[0] if self.batch_size == 1 else wave
+
+    def _run(self, waves: list[np.ndarray], last: bool = False) -> np.ndarray:
+        self._due += waves[0].shape[1]
+        done = []
+        blocks = [framer.blocks(wave, last) for framer, wave in zip(self._framers, waves, strict=True)]
+        for parts in zip(*blocks, strict=True):
+            out = self._waves(parts) if self._waveform else self._spectra(parts)
+            out = out[:, self._skip :]
+            self._skip -= min(self._skip, self.frames * self._stft["hop_length"])
+            out = out[:, : self._due]
+            self._due -= out.shape[1]
+            done.append(out)
+        return np.concatenate(done, 1) if done else np.zeros((self.batch_size, 0), np.float32)
+
+    def _spectra(self, parts: tuple[np.ndarray, ...]) -> np.ndarray:
+        for part, spec in zip(parts, self._step.inputs, strict=True):
+            self._fourier.analyse(part, spec)
+        wave = np.empty((self.batch_size, self.frames * self._stft["hop_length"]), np.float32)
+        self._fourier.synthesise(self._step(), wave)
+        return wave
+
+    def _waves(self, parts: tuple[np.ndarray, ...]) -> np.ndarray:
+        for name, part, wave in zip(("noisy", "farend"), parts, self._step.inputs, strict=False):
+            if self._first:
+                self._step.set_state(f"{name}.past", part[:, : self._overlap])
+            wave[...] = part[:, self._overlap :]
+        self._first = False
+        return self._step().copy()
+
+    def _inputs(self, chunk: np.ndarray, farend: np.ndarray | None) -> list[np.ndarray]:
+        """What the graph takes, each (batch_size, time), or an error; nothing is taken in yet."""
+        waves = [self._checked(chunk, "chunk")]
+        if farend is not None and not self.farend:
+            raise ValueError("this graph has no far-end input; export an echo-cancelling model, such as deepvqe-aec-s")
+        if self.farend:
+            waves.append(np.zeros_like(waves[0]) if farend is None else self._checked(farend, "farend"))
+            if waves[1].shape != waves[0].shape:
+                raise ValueError(
+                    f"farend chunk {np.shape(farend)} and microphone chunk {np.shape(chunk)} differ in shape"
+                )
+        return waves
+
+    def _checked(self, chunk: np.ndarray, name: str) -> np.ndarray:
+        """``chunk`` as (batch_size, time) in float32, or an error that names it."""
+        wave = np.asarray(chunk)
+        if not np.issubdtype(wave.dtype, np.floating):
+            raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
+        if wave.ndim not in (1, 2) or (wave[None] if wave.ndim == 1 else wave).shape[0] != self.batch_size:
+            raise ValueError(f"{name} has shape {wave.shape}; this stream takes ({self.batch_size}, time)")
+        if not np.isfinite(wave).all():
+            raise ValueError(f"{name} contains NaN or Inf; repair the recording, for example with numpy.nan_to_num")
+        return (wave[None] if wave.ndim == 1 else wave).astype(np.float32, copy=False)
+
+
+class OnnxStreams:
+    """Several streams of one graph side by side, as one: chunks are (batch_size, time)."""
+
+    def __init__(self, streams: list[OnnxStream]):
+        self._streams = streams
+        self.batch_size = sum(stream.batch_size for stream in streams)
+        self.frames, self.latency = streams[0].frames, streams[0].latency
+
+    def reset(self) -> None:
+        for stream in self._streams:
+            stream.reset()
+
+    def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
+        if np.ndim(chunk) != 2 or len(chunk) != self.batch_size:
+            raise ValueError(f"chunk has shape {np.shape(chunk)}; these streams take ({self.batch_size}, time)")
+        if farend is not None and np.shape(farend) != np.shape(chunk):
+            raise ValueError(f"farend chunk {np.shape(farend)} and microphone chunk {np.shape(chunk)} differ in shape")
+        count = len(self._streams)
+        mics = np.split(np.asarray(chunk), count)
+        fars = [None] * count if farend is None else np.split(np.asarray(farend), count)
+        # All are checked before one takes its part: a refused chunk leaves no stream ahead of the others.
+        waves = [stream._inputs(mic, far) for stream, mic, far in zip(self._streams, mics, fars)]
+        return np.concatenate([stream._run(wave) for stream, wave in zip(self._streams, waves)])
+
+    def flush(self) -> np.ndarray:
+        return np.concatenate([np.atleast_2d(stream.flush()) for stream in self._streams])
