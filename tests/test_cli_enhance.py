@@ -316,11 +316,12 @@ def test_a_process_that_dies(folder, models, monkeypatch, capsys):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_a_closed_terminal_unwinds():
-    with terminated_cleanly(), pytest.raises(SystemExit) as caught:
-        os.kill(os.getpid(), signal.SIGHUP)
-    assert caught.value.code == 129
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever started the tests
     try:
+        with terminated_cleanly(), pytest.raises(SystemExit) as caught:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert caught.value.code == 129
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
         with terminated_cleanly():
             os.kill(os.getpid(), signal.SIGHUP)
     finally:

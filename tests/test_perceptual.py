@@ -65,7 +65,7 @@ def test_p808_hears_the_same_at_another_rate():
 def test_p808_term_rewards_points_and_skips_silence():
     network, (speech, noise) = p808(), waves()
     loss, estimate = SpeechLoss(**QUIET, p808_weight=2.0), torch.stack([speech, noise]).requires_grad_()
-    assert float(loss(estimate[:1], noise[None])) == pytest.approx(-2 * float(network(speech[None])), abs=1e-5)
+    assert loss(estimate[:1], noise[None]).item() == pytest.approx(-2 * float(network(speech[None])), abs=1e-5)
     loss(estimate, torch.stack([speech + noise, torch.zeros(32000)])).backward()
     assert estimate.grad.isfinite().all() and estimate.grad[0].any() and not estimate.grad[1].any()
     assert loss(estimate, torch.zeros(2, 32000)) == 0
