@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -249,13 +250,24 @@ class EnhancementModel(
             )
         return Stream(self, self.network.folded(), batch_size)
 
-    def delay(self, noisy: torch.Tensor, farend: torch.Tensor) -> torch.Tensor:
+    def delay(self, noisy: torch.Tensor, farend: torch.Tensor, memory: float = 0.8) -> torch.Tensor:
         """Estimated delay of the echo in seconds for each frame: two of (..., time) -> (..., frames).
 
-        The most probable delay of the alignment's distribution; see :meth:`delay_distribution`.
+        The most probable delay of the alignment's distribution (:meth:`delay_distribution`), averaged over the frames
+        so far: the delay stays where it was while no echo is heard, and a jump is followed in about half a second.
+
+        Args:
+            memory: time constant of the average in seconds; 0 takes each frame by itself.
         """
-        distribution = self.delay_distribution(noisy, farend)
-        return distribution.argmax(-1) * (self.stft.hop_length / self.sample_rate)
+        if memory < 0:
+            raise ValueError(f"memory is {memory} s; it must be 0 or more")
+        hop = self.stft.hop_length / self.sample_rate  # seconds
+        decay = math.exp(-hop / memory) if memory else 0.0
+        total, delays = 0.0, []
+        for weights in self.delay_distribution(noisy, farend).float().unbind(-2):
+            total = total * decay + weights
+            delays.append(total.argmax(-1))
+        return torch.stack(delays, dim=-1) * hop
 
     def delay_distribution(self, noisy: torch.Tensor, farend: torch.Tensor) -> torch.Tensor:
         """Probability of each echo delay, (..., frames, dmax); entry d is a delay of d * hop_length samples."""

@@ -241,10 +241,27 @@ def test_a_refused_chunk_leaves_the_stream_as_it_was(build):
 
 @torch.inference_mode()
 def test_delay_of_waveforms(build):
-    model, wave = build(farend=True), noise(2, 3, 4000)
-    delay = model.delay(wave, noise(2, 3, 4000))
+    model, waves = build(farend=True), (noise(2, 3, 4000), noise(2, 3, 4000))
+    delay = model.delay(*waves)
     assert delay.shape[:2] == (2, 3)
     assert delay.min() >= 0 and delay.max() <= 4 * 256 / RATE
+    each = model.delay_distribution(*waves).argmax(-1) * 256 / RATE
+    torch.testing.assert_close(model.delay(*waves, memory=0), each)
+    with pytest.raises(ValueError, match="memory is -1"):
+        model.delay(*waves, memory=-1)
+
+
+@torch.inference_mode()
+def test_delay_outlasts_frames_without_echo_and_follows_a_jump(build, monkeypatch):
+    model = build(farend=True)
+    distribution = torch.full((200, 5), 0.1)
+    distribution[:50, 3] = distribution[120:, 1] = 0.6
+    distribution[50:120, 0] = 0.11  # nothing heard: hardly more probable than the others
+    monkeypatch.setattr(model, "delay_distribution", lambda *_: distribution)
+    frames = (model.delay(None, None) * RATE / 256).round()
+    assert (frames[:120] == 3).all()
+    assert (frames[160:] == 1).all()
+    assert (model.delay(None, None, memory=0)[50:120] == 0).all()
 
 
 def test_config_builds_the_same_model(build):
