@@ -6,8 +6,8 @@ learning-based speech enhancement", 2021). The asymmetric part counts only magni
 not suppressed with the noise (S. E. Eskimez et al., "Personalized speech enhancement: new models and comprehensive
 evaluation", 2022). The waveform part is the scale-invariant SDR (J. Le Roux et al., "SDR - half-baked or well done?",
 2019); where the target is silent it is not defined, and the level of what is left can take its place (after S. Wisdom
-et al., "What's all the fuss about free universal sound separation data?", 2021). The perceptual parts, PESQ and DNSMOS,
-stand in :mod:`deepvqe_hub.perceptual`.
+et al., "What's all the fuss about free universal sound separation data?", 2021). The perceptual parts, PESQ, STOI and
+DNSMOS, stand in :mod:`deepvqe_hub.perceptual`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from deepvqe_hub.perceptual import P808, pesq_loss
+from deepvqe_hub.perceptual import P808, pesq_loss, stoi_loss
 from deepvqe_hub.stft import STFT
 
 
 class SpeechLoss(nn.Module):
-    """Weighted sum of seven terms; a term of weight 0 is not computed.
+    """Weighted sum of eight terms; a term of weight 0 is not computed.
 
     Args:
         compression: exponent <c> on magnitudes.
@@ -31,7 +31,8 @@ class SpeechLoss(nn.Module):
         silence_weight: weight of a dB of residual, above ``residual_floor_db``, of items whose target is silent:
             far-end single talk, and noise alone. The compressed spectra hardly tell -50 from -70 dB; this term does.
         pesq_weight: weight of the disturbance of PESQ, from 0 to about 6; needs the package torch-pesq. Items whose
-            target is silent have neither this nor the next term.
+            target is silent have neither this nor the next two terms.
+        stoi_weight: weight of a point of STOI, from 0 to 1; needs the package torch-stoi, and 0.5 s of signal.
         p808_weight: weight of a point of DNSMOS P.808, from 1 to 5; needs the packages speechmos and onnx.
         level_floor_db: a target below this level relative to full scale (mean power) is silent.
         residual_floor_db: level below which a residual is good enough.
@@ -50,6 +51,7 @@ class SpeechLoss(nn.Module):
         asymmetric_weight: float = 0.0,
         silence_weight: float = 0.0,
         pesq_weight: float = 0.0,
+        stoi_weight: float = 0.0,
         p808_weight: float = 0.0,
         level_floor_db: float = -60.0,
         residual_floor_db: float = -80.0,
@@ -69,6 +71,9 @@ class SpeechLoss(nn.Module):
         self.pesq_weight = pesq_weight
         if pesq_weight:
             self.pesq = pesq_loss(sample_rate)
+        self.stoi_weight = stoi_weight
+        if stoi_weight:
+            self.stoi = stoi_loss(sample_rate)
         self.p808_weight = p808_weight
         if p808_weight:
             self.p808 = P808(sample_rate)
@@ -97,6 +102,8 @@ class SpeechLoss(nn.Module):
         loss = 0.0
         if self.pesq_weight:
             loss = loss + self.pesq_weight * self.pesq(target, estimate).sum()
+        if self.stoi_weight:
+            loss = loss + self.stoi_weight * self.stoi(estimate, target).sum()
         if self.p808_weight:
             loss = loss - self.p808_weight * self.p808(estimate).sum()
         return loss

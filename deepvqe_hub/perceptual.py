@@ -1,18 +1,21 @@
-"""What listeners hear, as terms of a training loss: PESQ and DNSMOS in PyTorch, with gradients.
+"""What listeners hear, as terms of a training loss: PESQ, STOI and DNSMOS in PyTorch, with gradients.
 
 PESQ (ITU-T P.862.2) is differentiable as J. M. Martin-Donas et al. proposed ("A deep learning loss function based on
-the perceptual evaluation of the speech quality", 2018), in the package torch-pesq. DNSMOS P.808 (C. Reddy et al.,
-"DNSMOS", 2021) is a small convolutional network that needs no reference.
+the perceptual evaluation of the speech quality", 2018), in the package torch-pesq. STOI (C. H. Taal et al., "An
+algorithm for intelligibility prediction of time-frequency weighted noisy speech", 2011) is so by nature, in the package
+torch-stoi. DNSMOS P.808 (C. Reddy et al., "DNSMOS", 2021) is a small convolutional network that needs no reference.
 """
 
 from __future__ import annotations
+
+import warnings
 
 import torch
 from torch import nn
 
 from deepvqe_hub.metrics.mos import mel_filters, network_file
 
-_RATE = 16000  # Hz, of both
+_RATE = 16000  # Hz, unless told otherwise
 
 
 def pesq_loss(sample_rate: int = _RATE) -> nn.Module:
@@ -28,6 +31,21 @@ def pesq_loss(sample_rate: int = _RATE) -> nn.Module:
     loss = PesqLoss(1.0, sample_rate=sample_rate)
     loss.to_spec = Power(loss.to_spec)
     return loss
+
+
+def stoi_loss(sample_rate: int = _RATE) -> nn.Module:
+    """STOI times -1, from -1 to about 0: (batch, samples) estimate, target -> (batch,).
+
+    Raises:
+        ImportError: without the package torch-stoi.
+    """
+    try:
+        from torch_stoi import NegSTOILoss
+    except ImportError as error:
+        raise ImportError('stoi_weight needs the package "torch-stoi": pip install torch-stoi') from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", '"sinc_interpolation" resampling method name')  # an old name of the same
+        return NegSTOILoss(sample_rate)
 
 
 class Power(nn.Module):

@@ -1,4 +1,4 @@
-"""Terms of the loss that listeners would mind: PESQ and DNSMOS."""
+"""Terms of the loss that listeners would mind: PESQ, STOI and DNSMOS."""
 
 import sys
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deepvqe_hub.losses import SpeechLoss
-from deepvqe_hub.metrics import dnsmos_p808
+from deepvqe_hub.metrics import dnsmos_p808, stoi
 from deepvqe_hub.perceptual import P808
 
 QUIET = {"complex_weight": 0.0, "magnitude_weight": 0.0, "sisdr_weight": 0.0}
@@ -39,6 +39,24 @@ def test_pesq_term_names_the_package_it_needs(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_pesq", None)
     with pytest.raises(ImportError, match="pip install torch-pesq"):
         SpeechLoss(pesq_weight=1.0)
+
+
+def test_stoi_term_is_that_of_the_measure_and_skips_silence():
+    pytest.importorskip("torch_stoi")
+    loss, (speech, noise) = SpeechLoss(**QUIET, stoi_weight=20.0), waves()
+    for gain in (0.1, 1.0, 3.0):
+        noisy = speech + gain * noise
+        assert float(loss(noisy[None], speech[None])) == pytest.approx(-20 * stoi(noisy, speech), abs=0.1)
+    estimate = torch.stack([speech * (torch.arange(32000) < 16000), noise]).requires_grad_()
+    loss(estimate, torch.stack([speech + noise, torch.zeros(32000)])).backward()
+    assert estimate.grad.isfinite().all() and estimate.grad[0].any() and not estimate.grad[1].any()
+    assert loss(estimate, torch.zeros(2, 32000)) == 0
+
+
+def test_stoi_term_names_the_package_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_stoi", None)
+    with pytest.raises(ImportError, match="pip install torch-stoi"):
+        SpeechLoss(stoi_weight=1.0)
 
 
 def p808(**options):
