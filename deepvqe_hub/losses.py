@@ -37,7 +37,7 @@ class SpeechLoss(nn.Module):
         level_floor_db: a target below this level relative to full scale (mean power) is silent.
         residual_floor_db: level below which a residual is good enough.
         stft: transform for the spectral part.
-        sample_rate: in Hz, for PESQ and DNSMOS alone, which work at 16 kHz; other rates are resampled.
+        sample_rate: in Hz, for PESQ, STOI and DNSMOS alone; other rates than theirs are resampled.
 
     Shapes: estimate and target (batch, samples) -> scalar.
     """

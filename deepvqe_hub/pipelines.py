@@ -140,7 +140,8 @@ class Enhance(nn.Module):
         output: the shape of ``waveform``, aligned with it.
 
     Raises:
-        ValueError: for integers, NaN or Inf, or shapes that do not fit (not checked in an exported program).
+        ValueError: for integers, NaN, Inf or numbers beyond 1e30, or shapes that do not fit (not checked in an
+            exported program).
         ImportError: for another rate than the model's, where torchaudio cannot be imported; names the remedies.
 
     Example:

@@ -46,14 +46,15 @@ class Stream:
             raise ValueError(
                 f"farend chunk {tuple(farend.shape)} and microphone chunk {tuple(chunk.shape)} differ in shape"
             )
-        enhanced = self.step(wave, far)
+        enhanced = self.step(wave, far).to(chunk.dtype)
         return enhanced if chunk.dim() == 2 else enhanced[0]
 
     @torch.inference_mode()
     def flush(self) -> torch.Tensor:
         """End the signal: the samples still due, (batch_size, time), or (time,) for one stream. Then :meth:`reset`."""
-        device = next(self.network.parameters()).device
-        wave = self.step(torch.zeros(self.batch_size, 0, device=device), None, last=True)
+        weight = next(self.network.parameters())
+        wave = self.model._checked(weight.new_zeros(self.batch_size, 0), "chunk")
+        wave = self.step(wave, None, last=True)
         self.reset()
         return wave[0] if self.batch_size == 1 else wave
 
@@ -67,8 +68,9 @@ class Stream:
             far = self._far_analysis(torch.zeros_like(wave) if far is None else far, last)
         if spec.shape[2] == 0:
             return wave[:, :0]
-        spec, self._state = self.network(spec, far, self._state)
-        wave = self._synthesis(spec)[:, : self._due]
+        dtype = self.model._dtype
+        spec, self._state = self.network(spec.to(dtype), None if far is None else far.to(dtype), self._state)
+        wave = self._synthesis(spec.to(wave.dtype))[:, : self._due]
         self._due -= wave.shape[1]
         return wave
 

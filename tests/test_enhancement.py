@@ -1,5 +1,6 @@
 """EnhancementModel and its stream: any shape, any chunk, and clear errors."""
 
+import copy
 import json
 import re
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepvqe_hub import EnhancementModel
+from deepvqe_hub import EnhancementModel, enhance
 from deepvqe_hub.enhancement import BLOCK_SECONDS
 
 RATE = 16000
@@ -190,8 +191,8 @@ def test_stream_keeps_its_weights(build):
 @pytest.mark.parametrize(
     ("wave", "message"),
     [
-        (torch.full((1000,), torch.nan), "NaN or Inf"),
-        (torch.full((1000,), torch.inf), "NaN or Inf"),
+        (torch.full((1000,), torch.nan), "NaN, Inf"),
+        (torch.full((1000,), torch.inf), "NaN, Inf"),
         (torch.zeros(1000, dtype=torch.int16), "int16"),
         (torch.tensor(0.5), "single number"),
         (np.zeros(1000, dtype=np.float32), "ndarray"),
@@ -305,4 +306,44 @@ def test_double_precision_is_computed_in_single():
     with torch.no_grad():
         enhanced = model(noisy)
         assert enhanced.dtype == torch.float64 and torch.equal(enhanced.float(), model(noisy.float()))
-    assert model.stream()(noisy).dtype == torch.float32
+    assert model.stream()(noisy).dtype == torch.float64
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_models_and_signals_of_any_precision(build, dtype):
+    signals = noise(2, 4000), noise(2, 4000)
+    reference = build(farend=True)
+    wanted = reference(*signals)
+    rounded = [wave.to(dtype) for wave in signals]
+    assert torch.equal(reference(*rounded), reference(*(wave.float() for wave in rounded)).to(dtype))
+    model = copy.deepcopy(reference).to(dtype)
+    enhanced = model(*signals)
+    assert enhanced.dtype == torch.float32
+    torch.testing.assert_close(enhanced, wanted, rtol=0, atol=0.05 * float(wanted.abs().max()))
+    stream = model.stream(2)
+    parts = [stream(*(wave[:, :1500] for wave in signals)), stream(*(wave[:, 1500:] for wave in signals))]
+    torch.testing.assert_close(
+        torch.cat([*parts, stream.flush().float()], 1), enhanced, rtol=0, atol=0.05 * float(wanted.abs().max())
+    )
+    assert model.stream().flush().shape == (0,)
+    model.delay(*signals)
+
+
+def test_what_lies_beyond_the_length_is_ignored(build):
+    model, (noisy, farend) = build(farend=True), noise(2, 2, 3000)
+    wanted = model(noisy, farend, torch.tensor([1.0, 0.5]))
+    noisy[1, 1500:], farend[1, 1500:] = torch.nan, torch.inf
+    assert torch.equal(model(noisy, farend, torch.tensor([1.0, 0.5])), wanted)
+    with pytest.raises(ValueError, match="differ in shape"):
+        model(noisy, farend[:1], torch.tensor([1.0, 0.5]))
+
+
+def test_samples_too_large_for_single_precision_are_refused(build):
+    model, loud = build(), torch.full((1000,), 1e300, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"noisy contains .* beyond 1e\+30"):
+        model(loud)
+    with pytest.raises(ValueError, match=r"audio contains .* beyond 1e\+30"):
+        enhance(model, loud, RATE)
+    with torch.no_grad():
+        assert model(torch.full((1000,), 1e29)).isfinite().all()

@@ -1,6 +1,8 @@
 """``load(..., backend="onnx")``: the same call and the same numbers as with PyTorch."""
 
+import gc
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -39,6 +41,38 @@ def test_onnx_backend(tmp_path):
     assert stream(noisy[0].numpy()).shape[0] + stream.flush().shape[0] == 5000
     with pytest.raises(ValueError, match="backend"):
         deepvqe_hub.load(tmp_path / "tiny", backend="tensorflow")
+
+
+def test_graph_outlives_the_model_it_came_from(tmp_path):
+    deepvqe_hub.EnhancementModel.from_config(TINY).save_pretrained(tmp_path / "tiny")
+    noisy = np.random.default_rng(0).standard_normal(5000).astype("f4") * 0.1
+    graph = deepvqe_hub.load(tmp_path / "tiny", backend="onnx")
+    wanted, saved = graph(noisy), pickle.dumps(graph)
+    del graph
+    gc.collect()
+    assert np.array_equal(pickle.loads(saved)(noisy), wanted)
+    assert len(pickle.loads(saved).stream()(noisy))
+
+
+def test_threads_share_a_graph(tmp_path):
+    model = deepvqe_hub.EnhancementModel.from_config(TINY).eval()
+    graph = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "model.onnx"))
+    signals = [np.random.default_rng(n).standard_normal(20000 + 7000 * n).astype("f4") * 0.1 for n in range(4)]
+    wanted = [graph(signal) for signal in signals]
+    with ThreadPoolExecutor(4) as pool:
+        assert all(map(np.array_equal, pool.map(graph, signals * 4), wanted * 4))
+
+
+def test_tensors_of_any_precision(tmp_path):
+    model = deepvqe_hub.EnhancementModel.from_config(ECHO).eval()
+    graph = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "model.onnx"))
+    noisy, farend = torch.randn(2, 4000).mul(0.1).bfloat16()
+    enhanced = graph(noisy, farend.float().numpy())
+    assert enhanced.dtype == torch.bfloat16
+    with torch.no_grad():
+        assert torch.allclose(enhanced.float(), model(noisy.float(), farend.float()), atol=1e-2)
+    with pytest.raises(ValueError, match=r"beyond 1e\+30"):
+        graph(np.full(4000, 1e300))
 
 
 def test_lengths_of_a_padded_batch(tmp_path):

@@ -186,6 +186,37 @@ def test_accumulation_saves_only_whole_steps(tmp_path):
     assert fit(tmp_path / "killed", accumulation=2, interval=3).losses == whole.losses[4:]
 
 
+def test_the_loss_is_on_the_device_of_the_training(tmp_path):
+    brain = TonesBrain(
+        {"model": tiny(3)},
+        lambda parameters: torch.optim.AdamW(parameters, 1e-3),
+        {"loss": torch.nn.Sequential(torch.nn.Linear(2, 2))},
+        {"device": "meta"},
+    )
+    assert {parameter.device.type for parameter in brain.hparams.loss.parameters()} == {"meta"}
+
+
+def test_a_model_that_broke_is_not_the_best(tmp_path, monkeypatch):
+    broken = []
+
+    class Loss(SpeechLoss):
+        def forward(self, estimate, target):
+            loss = super().forward(estimate, target)
+            return loss * torch.nan if broken and not loss.requires_grad else loss
+
+    original = TonesBrain.on_stage_start
+
+    def on_stage_start(self, stage, epoch=None):
+        broken[:] = [True] if epoch == 2 else []
+        original(self, stage, epoch)
+
+    monkeypatch.setattr(TonesBrain, "on_stage_start", on_stage_start)
+    fit(tmp_path, epochs=2, loss=Loss())
+    best = SafeCheckpointer(tmp_path / "save").find_checkpoint(min_key="loss")
+    assert best.meta["epoch"] == 1
+    assert "valid loss: inf" in (tmp_path / "train_log.txt").read_text()
+
+
 def test_a_gradient_of_nan_costs_its_step_only(tmp_path):
     """As the recipes set it; without the option everything after the third batch is NaN."""
 

@@ -12,6 +12,7 @@ import torch
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.blocks import FarEnd, block_frames, dry_share, enhanced_blocks
 from deepvqe_hub.files.samples import from_float, to_float
+from deepvqe_hub.limits import LOUDEST
 
 
 def enhance(
@@ -42,8 +43,8 @@ def enhance(
         The enhanced audio: type, shape, rate, and device of ``audio``, aligned with it. Integers are clipped.
 
     Raises:
-        ValueError: for NaN or Inf, types and shapes that are no audio, settings out of range, or a far end given to a
-            model without one.
+        ValueError: for NaN, Inf or numbers beyond 1e30, types and shapes that are no audio, settings out of range, or
+            a far end given to a model without one.
 
     Example:
         >>> samples, rate = soundfile.read("noisy.wav", dtype="int16")  # doctest: +SKIP
@@ -99,8 +100,11 @@ def _samples(audio: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
     if samples.ndim != 2:
         raise ValueError(f"{name} has shape {samples.shape}; numpy audio is (time,) or (time, channels)")
     if samples.dtype.kind == "f":
-        if not np.isfinite(samples).all():
-            raise ValueError(f"{name} contains NaN or Inf; repair the recording, for example with numpy.nan_to_num")
+        if not (np.abs(samples) < LOUDEST).all():
+            raise ValueError(
+                f"{name} contains NaN, Inf or a number beyond {LOUDEST:g}; repair the recording, for example with "
+                "numpy.nan_to_num"
+            )
     elif samples.dtype.kind not in "iu" or samples.dtype.itemsize > 4:
         raise ValueError(f"{name} has type {samples.dtype}; audio is floating point, or integers of 8, 16 or 32 bits")
     return samples

@@ -14,10 +14,10 @@ import numpy as np
 import soundfile
 
 from deepvqe_hub.files.blocks import block_frames
+from deepvqe_hub.limits import LOUDEST
 
 Source = str | os.PathLike | bytes | BinaryIO
 
-_LOUDEST = 1e30  # near the end of single precision, where the network's state would become NaN for good
 _MAX_FRAMES = 1 << 48  # libsndfile gives the largest number there is for a length that it does not know
 
 
@@ -131,11 +131,11 @@ class Recording:
         wanted = self.frames if seconds is None else min(self.frames, round(seconds * self.sample_rate))
         done = 0
         for block in self._read(wanted):
-            fine = (np.abs(block) < _LOUDEST).all(1)
+            fine = (np.abs(block) < LOUDEST).all(1)
             if not fine.all():
                 where = (done + int(np.argmin(fine))) / self.sample_rate
                 raise AudioFileError(
-                    f"{self.name}: NaN, Inf or a number beyond {_LOUDEST:g} after {where:.3f} s; "
+                    f"{self.name}: NaN, Inf or a number beyond {LOUDEST:g} after {where:.3f} s; "
                     "repair the recording first"
                 )
             done += len(block)

@@ -7,7 +7,6 @@ import difflib
 import os
 import re
 import tempfile
-import weakref
 from pathlib import Path
 
 import torch
@@ -116,10 +115,9 @@ def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
         except ValueError as error:
             raise CheckpointError(str(error)) from error
     model = load_as(EnhancementModel, source, revision, options)
-    folder = tempfile.TemporaryDirectory(prefix="deepvqe-")
-    graph = OnnxModel(export(model, Path(folder.name) / "model.onnx", quantize=quantize), threads=threads)
-    weakref.finalize(graph, folder.cleanup)  # each new stream of the model reads the file again
-    return graph
+    with tempfile.TemporaryDirectory(prefix="deepvqe-") as folder:
+        path = export(model, Path(folder) / "model.onnx", quantize=quantize)
+        return OnnxModel(path.read_bytes(), threads=threads)
 
 
 def _from_hub(entry: registry.Entry | None, name: str, revision: str | None, options: dict, cls):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,16 +17,19 @@ BLOCK_SECONDS = 4  # of a long signal in one go
 class OnnxModel:
     """Whole signals through an exported graph; looks like an ``EnhancementModel``.
 
+    Threads may share it; they take turns.
+
     Args:
         path, threads, providers: as for :class:`OnnxStream`.
     """
 
-    def __init__(self, path: str | os.PathLike, *, threads: int = 1, providers: Sequence | None = None):
+    def __init__(self, path: str | os.PathLike | bytes, *, threads: int = 1, providers: Sequence | None = None):
         self._stream = OnnxStream(path, threads=threads, providers=providers)
         self._options = {"path": path, "threads": threads, "providers": providers}
         self.config, self.sample_rate = self._stream.config, self._stream.sample_rate
         self.farend, self.latency = self._stream.farend, self._stream.latency
         self.hop_length = self._stream.hop_length
+        self._turn = threading.Lock()  # there is one stream for all calls
 
     def stream(self, batch_size: int | None = None) -> OnnxStream | OnnxStreams:
         """A live stream of its own, of as many signals as the graph takes, or of ``batch_size`` side by side."""
@@ -36,7 +40,7 @@ class OnnxModel:
             raise ValueError(f"this graph takes {size} signals at a time; batch_size {batch_size} is no multiple")
         return OnnxStreams([OnnxStream(**self._options) for _ in range(batch_size // size)])
 
-    def __reduce__(self):  # for other processes: a session cannot be copied, its file can be opened again
+    def __reduce__(self):  # for other processes: a session cannot be copied, but opened again
         return functools.partial(OnnxModel, **self._options), ()
 
     def __call__(self, noisy, farend=None, lengths=None):
@@ -49,18 +53,17 @@ class OnnxModel:
                 ignored and comes out as zeros.
 
         Raises:
-            ValueError: for integers, NaN or Inf, or shapes that do not fit.
+            ValueError: for integers, NaN, Inf or numbers beyond 1e30, or shapes that do not fit.
         """
         if type(noisy).__module__.startswith("torch"):
             import torch
 
-            far = None if farend is None else farend.detach().cpu().numpy()
-            return torch.from_numpy(self(noisy.detach().cpu().numpy(), far, lengths)).to(noisy)
-        noisy = np.asarray(noisy)
+            return torch.from_numpy(self(_array(noisy), farend, lengths)).to(noisy)
+        noisy, farend = np.asarray(noisy), None if farend is None else _array(farend)
         if noisy.ndim == 0:
             raise ValueError("noisy is a single number; its last dimension must be time")
-        if farend is not None and np.shape(farend) != noisy.shape:
-            raise ValueError(f"farend {np.shape(farend)} and noisy {noisy.shape} differ in shape")
+        if farend is not None and farend.shape != noisy.shape:
+            raise ValueError(f"farend {farend.shape} and noisy {noisy.shape} differ in shape")
         if lengths is not None:
             return self._padded(noisy, farend, np.asarray(lengths))
         if noisy.size == 0:
@@ -68,11 +71,12 @@ class OnnxModel:
         # Signals that do not fill the graph's batch are joined by silence.
         size, time = self._stream.batch_size, noisy.shape[-1]
         flat = noisy.reshape(-1, time)
-        far = None if farend is None else np.asarray(farend).reshape(-1, time)
+        far = None if farend is None else farend.reshape(-1, time)
         enhanced = np.empty(flat.shape, np.float32)
         for start in range(0, len(flat), size):
             rows = slice(start, start + size)
-            enhanced[rows] = self._enhance(flat[rows], None if far is None else far[rows])
+            with self._turn:
+                enhanced[rows] = self._enhance(flat[rows], None if far is None else far[rows])
         return enhanced.reshape(noisy.shape)
 
     def _padded(self, noisy: np.ndarray, farend, lengths: np.ndarray) -> np.ndarray:
@@ -84,7 +88,7 @@ class OnnxModel:
         enhanced = np.zeros(noisy.shape, np.float32)
         for row, length in enumerate(lengths.tolist()):
             part = (row, slice(round(length * noisy.shape[1])))
-            enhanced[part] = self(noisy[part], None if farend is None else np.asarray(farend)[part])
+            enhanced[part] = self(noisy[part], None if farend is None else farend[part])
         return enhanced
 
     def _enhance(self, noisy: np.ndarray, farend: np.ndarray | None) -> np.ndarray:
@@ -101,3 +105,10 @@ class OnnxModel:
         if noisy.shape[1]:
             out[:, done:] = stream.flush().reshape(stream.batch_size, -1)[:count]
         return out
+
+
+def _array(wave) -> np.ndarray:
+    """An array, or a tensor as one."""
+    if type(wave).__module__.startswith("torch"):
+        return wave.detach().cpu().float().numpy() if wave.is_floating_point() else wave.cpu().numpy()
+    return np.asarray(wave)

@@ -14,18 +14,20 @@ class Step:
     """One call of a graph: fill :attr:`inputs`, call, read :attr:`output`. States stay in memory bound once.
 
     Args:
-        path: an exported file.
+        graph: an exported file, or its bytes.
         threads: of onnxruntime.
         providers: onnxruntime's execution providers, best first; None is the CPU.
     """
 
-    def __init__(self, path: str | os.PathLike, threads: int = 1, providers: Sequence | None = None):
+    def __init__(self, graph: str | os.PathLike | bytes, threads: int = 1, providers: Sequence | None = None):
         try:
             import onnxruntime as ort
         except ImportError as error:
             raise ImportError("running ONNX files needs onnxruntime: pip install deepvqe-hub[onnx]") from error
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f"there is no file {path}; make one with: deepvqe export MODEL {path}")
+        name = "the graph" if isinstance(graph, bytes) else os.fspath(graph)
+        graph = graph if isinstance(graph, bytes) else name
+        if graph is name and not os.path.isfile(name):
+            raise FileNotFoundError(f"there is no file {name}; make one with: deepvqe export MODEL {name}")
         if not (isinstance(threads, int) and threads >= 1):
             raise ValueError(f"threads must be a whole number from 1, not {threads!r}")
         options = ort.SessionOptions()
@@ -35,11 +37,13 @@ class Step:
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         try:
             self.session = ort.InferenceSession(
-                os.fspath(path), options, providers=list(providers or ["CPUExecutionProvider"])
+                graph if isinstance(graph, bytes) else name,
+                options,
+                providers=list(providers or ["CPUExecutionProvider"]),
             )
         except Exception as error:  # onnxruntime has a class for each of its error codes, and no common one
-            raise ValueError(f"onnxruntime cannot open {path}: {error}") from error
-        self.info = read_info(self.session, path)
+            raise ValueError(f"onnxruntime cannot open {name}: {error}") from error
+        self.info = read_info(self.session, name)
 
         shapes = {x.name: tuple(x.shape) for x in self.session.get_inputs()}
         names = ["noisy", "farend"] if self.info["farend"] else ["noisy"]

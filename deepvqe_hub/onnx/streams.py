@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepvqe_hub.limits import LOUDEST
 from deepvqe_hub.onnx.runtime import Step
 from deepvqe_hub.onnx.spectra import Fourier, Framer
 
@@ -17,7 +18,7 @@ class OnnxStream:
     Outputs joined are exactly as long as the inputs and aligned with them.
 
     Args:
-        path: a file written by :func:`deepvqe_hub.onnx.export`.
+        path: a file written by :func:`deepvqe_hub.onnx.export`, or its bytes.
         threads: of onnxruntime; one is best for live audio, more help only the largest networks.
         providers: onnxruntime's execution providers, best first; None is the CPU.
 
@@ -29,7 +30,7 @@ class OnnxStream:
         FileNotFoundError, ValueError: for a path that is no exported graph.
     """
 
-    def __init__(self, path: str | os.PathLike, *, threads: int = 1, providers: Sequence | None = None):
+    def __init__(self, path: str | os.PathLike | bytes, *, threads: int = 1, providers: Sequence | None = None):
         self._step = Step(path, threads, providers)
         info = self._step.info
         self.config, self.sample_rate, self.farend = info["config"], info["sample_rate"], info["farend"]
@@ -115,8 +116,11 @@ class OnnxStream:
             raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
         if wave.ndim not in (1, 2) or (wave[None] if wave.ndim == 1 else wave).shape[0] != self.batch_size:
             raise ValueError(f"{name} has shape {wave.shape}; this stream takes ({self.batch_size}, time)")
-        if not np.isfinite(wave).all():
-            raise ValueError(f"{name} contains NaN or Inf; repair the recording, for example with numpy.nan_to_num")
+        if not (np.abs(wave) < LOUDEST).all():
+            raise ValueError(
+                f"{name} contains NaN, Inf or a number beyond {LOUDEST:g}; repair the recording, for example with "
+                "numpy.nan_to_num"
+            )
         return (wave[None] if wave.ndim == 1 else wave).astype(np.float32, copy=False)
 
 

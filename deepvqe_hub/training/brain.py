@@ -36,6 +36,11 @@ class EnhancementBrain(sb.Brain):
     test_stats: dict[str, float] | None = None
     """Loss and scores of the last ``evaluate``."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if isinstance(self.hparams.loss, torch.nn.Module):  # SpeechBrain moves ``modules`` alone
+            self.hparams.loss.to(self.device)
+
     def fit(self, epoch_counter, train_set, *args, **kwargs):
         self.train_data, self.epochs = train_set, epoch_counter.limit
         super().fit(epoch_counter, train_set, *args, **kwargs)
@@ -170,8 +175,11 @@ class EnhancementBrain(sb.Brain):
             losses = gather({"train": [float(stage_loss)]})["train"]
             self.train_loss = sum(losses) / len(losses)
             return
+        scores = gather(self.scores)
         # NaN stands for what a measure cannot score, such as a silent target.
-        stats = {name: float(torch.tensor(values).nanmean()) for name, values in gather(self.scores).items()}
+        stats = {name: float(torch.tensor(values).nanmean()) for name, values in scores.items()}
+        # In the loss it stands for a broken model, which must not be taken for the best.
+        stats["loss"] = float(torch.tensor(scores["loss"]).nan_to_num(torch.inf).mean())
         if stage == sb.Stage.TEST:
             loaded = {"Epoch loaded": self.hparams.epoch_counter.current}
             self.hparams.train_logger.log_stats(loaded, test_stats=stats)

@@ -1,0 +1,3 @@
+"""Limits that every way into a model shares."""
+
+LOUDEST = 1e30  # magnitude of a sample: near the end of single precision a network's state becomes NaN for good
