@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import tempfile
@@ -86,7 +87,7 @@ class EnhancementModel(
     def from_config(cls, config: str | Path | Mapping) -> EnhancementModel:
         """A model with fresh random weights, from the name of a preset, a ``config.json`` or its contents as a dict."""
         if isinstance(config, str) and config in PRESETS:
-            config = PRESETS[config]
+            config = copy.deepcopy(PRESETS[config])  # the model's own to keep
         elif isinstance(config, (str, Path)):
             if not Path(config).is_file():
                 raise ValueError(f"{config} is neither a file nor a preset: {', '.join(PRESETS)}")

@@ -252,5 +252,7 @@ def _fetched(path: str, savedir: str | os.PathLike | None = None) -> str:
     """Where the file is, downloaded if need be, as :meth:`Enhancer.load_audio` does."""
     if savedir is None and os.path.exists(path):
         return path
+    if path.startswith(("/", "./", "../", "~")):
+        raise FileNotFoundError(f"{path}: no such file")
     source, name = split_path(path)
     return str(fetch(name, source=source, savedir=savedir))

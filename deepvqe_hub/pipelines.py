@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 
 import torch
@@ -154,14 +155,22 @@ class Enhance(nn.Module):
 
     def __init__(self, model: EnhancementModel | str | os.PathLike = "deepvqe-s", sample_rate: int | None = None):
         super().__init__()
-        if sample_rate is not None and not (isinstance(sample_rate, int) and sample_rate > 0):
+        try:
+            wanted = None if sample_rate is None else operator.index(sample_rate)
+        except TypeError:
+            wanted = 0
+        if wanted is not None and wanted <= 0:
             raise ValueError(f"sample_rate must be a positive whole number of Hz, not {sample_rate!r}")
+        if not isinstance(model, (EnhancementModel, str, os.PathLike)):
+            raise ValueError(f"model must be a PyTorch model or the name of one, not {type(model).__name__}")
         self.model = (model if isinstance(model, EnhancementModel) else load(model, backend="torch")).eval()
-        self.sample_rate = sample_rate or self.model.sample_rate
+        self.sample_rate = wanted or self.model.sample_rate
         if self.sample_rate != self.model.sample_rate:
             _resample()  # a broken torchaudio is better known now than at the first waveform
 
     def forward(self, waveform: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
+        if not torch.compiler.is_exporting() and waveform.numel() == 0:  # which torchaudio does not resample
+            return self.model(waveform, farend)
         wave = self._to(waveform, self.sample_rate, self.model.sample_rate)
         far = None if farend is None else self._to(farend, self.sample_rate, self.model.sample_rate)
         enhanced = self._traced(wave, far) if torch.compiler.is_exporting() else self.model(wave, far)

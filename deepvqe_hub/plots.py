@@ -41,7 +41,8 @@ def plot_enhancement(
     Args:
         noisy, enhanced: sound files; their first channels are drawn.
         path: picture to write; the extension gives the format, such as .png.
-        model, farend: an echo-cancelling model and its loudspeaker signal: shows how probable it held each delay.
+        model, farend: an echo-cancelling model and its loudspeaker signal: shows how probable it held each delay, which
+            an exported graph does not tell.
         seconds: how much is drawn, from the start.
         overwrite: replace an existing picture.
     """
@@ -50,7 +51,7 @@ def plot_enhancement(
         titles, files = [*titles, "far end"], [*files, farend]
     signals = [_read(file, seconds) for file in files]
     spectrograms = [spectrogram(wave, rate) for wave, rate in signals]
-    with_delay = farend is not None and model is not None
+    with_delay = farend is not None and hasattr(model, "delay_distribution")
     rows = len(files) + with_delay
 
     figure = Figure(figsize=(12, 2.6 * rows), layout="constrained")

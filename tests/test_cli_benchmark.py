@@ -42,7 +42,13 @@ def test_cores_are_those_that_may_be_used():
         os.sched_setaffinity(0, allowed)
 
 
-def test_errors(capsys):
+def test_errors(tmp_path, capsys):
+    (tmp_path / "old.json").write_text("mine")
+    for path, words in ((tmp_path / "old.json", "exists"), (tmp_path / "no" / "new.json", "folder")):
+        assert main(["benchmark", "--json", str(path)]) == 2
+        captured = capsys.readouterr()
+        assert words in captured.err and not captured.out  # before any work
+    assert (tmp_path / "old.json").read_text() == "mine"
     assert main(["benchmark", "--models", "none"]) == 2
     assert "deepvqe-s" in capsys.readouterr().err
     assert main(["benchmark", "--threads", "0"]) == 2

@@ -148,6 +148,10 @@ def test_glob_and_several(folder, capsys):
     assert enhance("in/**/*", "-o", "two") == 0
     assert enhance("in/a.wav", "in/b.wav") == 0
     assert enhance("in/*.wav", "--resume") == 0  # results of the last line are no inputs
+    assert enhance("in", "in/a.wav", "in/../in/b.wav", "-o", "four") == 2  # the same file by another name
+    assert "both be written" in capsys.readouterr().err
+    assert enhance("in", "in/a.wav", "-o", "four") == 0
+    assert tree(folder / "four") == tree(folder / "in")
     assert tree(folder / "one") == ["a.wav", "b.wav"]
     assert tree(folder / "two") == ["a.wav", "b.wav", "x/c.wav", "x/y/d.flac"]
     assert not list(folder.rglob("*.enhanced.enhanced.*"))

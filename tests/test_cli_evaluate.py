@@ -276,6 +276,9 @@ def test_metadata_groups(tmp_path):
     }
     assert left_out == {"name": "6 different values"}
     assert len(metadata.groups(["name"])[0]["name"]) == 6
+    path.write_text("file\na.wav\n")
+    alone = Metadata(path, ["a.wav", "b.wav"])
+    assert alone.rows == {"a.wav": {}, "b.wav": {}} and alone.unmatched == ["b.wav"]
     with pytest.raises(ValueError, match=r'"file".*names none of the files, e\.g\. z\.wav'):
         Metadata(path, ["z.wav"])
 

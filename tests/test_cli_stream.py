@@ -124,6 +124,18 @@ def test_live_has_constant_latency(rate):
     assert delay < 0.05 * rate and "load" in loop.status()
 
 
+@pytest.mark.parametrize("rate", [16000, 48000])
+def test_live_goes_on_after_garbage(rate):
+    wave = tone(0.5, rate)
+    wave[rate // 10 : rate // 10 + 4] = [np.inf, -np.inf, np.nan, 1e38]
+    device = Device(wave)
+    loop = _live.Live(_live.Converter(_live.open_stream("deepvqe-s"), rate), device, rate // 100)
+    for _ in range(50):
+        loop.step()
+        assert "load" in loop.status()
+    assert np.isfinite(np.concatenate(device.played)).all()
+
+
 def test_live_counts_missed_blocks():
     seconds = iter(np.arange(0, 1000, 0.005))  # each look at the clock finds it 5 ms later
     device = Device(tone(1.0, 16000), overflow_at=(7,))

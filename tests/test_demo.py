@@ -71,6 +71,14 @@ def test_far_end(studio, files):
     assert "no echo is removed" in studio.enhance(files / "noisy.wav", None, echo).report
 
 
+def test_far_end_of_an_exported_graph(files):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    graph = str(deepvqe_hub.onnx.export(deepvqe_hub.load(files / "echo"), files / "echo.onnx"))
+    take = Studio([graph], scores=False).enhance(files / "noisy.wav", files / "far.wav")
+    assert take.picture.std() > 10  # without the delay, which a graph does not tell
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

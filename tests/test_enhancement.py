@@ -275,6 +275,11 @@ def test_config_builds_the_same_model(build):
     assert again.config == model.config
 
 
+def test_a_config_is_the_models_own():
+    EnhancementModel.from_config("deepvqe-s").config["options"]["channels"][0] = 99
+    assert EnhancementModel.from_config("deepvqe-s").config["options"]["channels"][0] != 99
+
+
 def test_config_from_a_file(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"options": TINY, "sample_rate": 8000}))
     model = EnhancementModel.from_config(tmp_path / "config.json")

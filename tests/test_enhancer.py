@@ -101,6 +101,12 @@ def test_a_name_without_weights_is_not_looked_for_on_the_hub():
             load("dpcrn")
 
 
+def test_a_file_that_is_not_there(folder):
+    for name in (str(folder / "no.wav"), "./no.wav", "~/no.wav"):
+        with pytest.raises(FileNotFoundError, match=r"no\.wav: no such file"):
+            Enhancer.from_pretrained(folder).enhance_file(name)
+
+
 def test_from_pretrained_reads_no_yaml(folder):
     (folder / "hyperparams.yaml").write_text("modules: !apply:os.abort []\n")
     Enhancer.from_pretrained(folder)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 import deepvqe_hub
 from deepvqe_hub import EnhancementModel, load
 from deepvqe_hub.hub import CheckpointError, FormatVersionError, WeightsMissingError, list_models, registry, save_folder
+from deepvqe_hub.hub.card import usage_of
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.presets import PRESETS
 
@@ -110,6 +111,11 @@ def test_model_card(folder):
     assert data.eval_results[0].metric_value == 2.5
     for way in ("deepvqe_hub.load", "torch.hub.load", "Enhancer.from_hparams"):
         assert way in text
+    model = deepvqe_hub.load("deepvqe-s")
+    model.save_pretrained(folder.parent / "mine")
+    text = (folder.parent / "mine" / "README.md").read_text()
+    assert "# mine\n" in text and text.count('"./mine"') == 4 and "deepvqe-s" not in text
+    assert usage_of(text, "someone/mine").count('"someone/mine"') == 4
     with pytest.raises(ValueError, match="licence"):
         deepvqe_hub.hub.save_folder(EnhancementModel.from_config(TINY), folder, {"licence": "mit"}, force=True)
 
@@ -226,6 +232,11 @@ def test_yaml_beside_the_weights_is_never_parsed(folder, tmp_path):
 
 
 # Names
+
+
+def test_a_device_that_is_not_there():
+    with pytest.raises(ValueError, match="deepvqe-s on device nonsense"):
+        load("deepvqe-s", device="nonsense")
 
 
 def test_names(monkeypatch, model, tmp_path):

@@ -247,6 +247,14 @@ def test_evaluate_tensors_resamples_and_checks():
         metrics.evaluate_tensors(target, target[:100], metrics="si_sdr")
     with pytest.raises(ValueError, match="talk type 'x'"):
         metrics.evaluate_tensors(target, target, metrics="si_sdr", talk="x")
+    with pytest.raises(ValueError, match=r"enhanced \(1, 1, .*must be \(time,\) or \(batch, time\)"):
+        metrics.evaluate_tensors(target[None, None], target[None, None], metrics="si_sdr")
+    pair = np.stack([target, target])
+    with pytest.raises(ValueError, match="talk has 1 entries for a batch of 2"):
+        metrics.evaluate_tensors(pair, pair, metrics="si_sdr", talk=["dt"])
+    for lengths in ([1.5, 1.0], [-0.5, 1.0], [len(target) + 1, 5]):
+        with pytest.raises(ValueError, match="lengths are shares"):
+            metrics.evaluate_tensors(pair, pair, metrics="si_sdr", lengths=lengths)
 
 
 def test_unforeseen_errors_become_notes(monkeypatch):
@@ -405,6 +413,7 @@ def test_quantile_ranges():
     assert names == ["0 to 10", "10 to 20"]
     assert labels == ["0 to 10", "0 to 10", None, "10 to 20", "10 to 20", "10 to 20"]
     assert quantile_ranges([3, 3, 3])[1] == ["3 to 3"] * 3
+    assert len(set(quantile_ranges(160000 + np.arange(134))[1])) == 4
     assert quantile_ranges([np.nan])[1] == [None]
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import CONFIG
@@ -64,6 +65,9 @@ def test_transform_with_a_far_end():
 
 
 def test_wrong_use_is_named():
+    assert Enhance(tiny(), np.int64(8000)).sample_rate == 8000
+    with pytest.raises(ValueError, match="not list"):
+        Enhance([tiny()])
     for rate in (0, -1, 44100.0):
         with pytest.raises(ValueError, match="sample_rate"):
             Enhance(tiny(), rate)
@@ -71,6 +75,10 @@ def test_wrong_use_is_named():
         Enhance(tiny())(torch.zeros(100, dtype=torch.int16))
     with pytest.raises(ValueError, match="neither a file, a folder nor a known model"):
         Enhance("deepvqe-x")
+
+
+def test_nothing_comes_of_nothing():
+    assert Enhance(tiny(), 44100)(torch.zeros(2, 0)).shape == (2, 0)
 
 
 def test_transform_resamples(monkeypatch):

@@ -53,18 +53,18 @@ def plan(
         CommandError, FileNotFoundError, FileExistsError: where the request cannot be met without harm.
     """
     pairing = _Pairing(farend, farend_pattern)
-    jobs: dict[Job, None] = {}  # a set that keeps its order
+    jobs: dict[tuple, Job] = {}  # by what they do: a file may be named twice
     several = len(inputs) > 1
     for text in inputs:
         if text == "-":
-            jobs[_standard_job(output, farend, farend_pattern, several)] = None
+            jobs[()] = _standard_job(output, farend, farend_pattern, several)
             continue
         many = several or not Path(text).is_file()
         for path, relative, found in _expand(text, output):
             if pairing.is_microphone(path, found):
                 target = _target(path, relative, output, many)
-                jobs[Job(path, target, pairing.farend_of(path, relative), found=found)] = None
-    chosen = _without_own_results(list(jobs))
+                jobs.setdefault((path, target), Job(path, target, pairing.farend_of(path, relative), found=found))
+    chosen = _without_own_results(list(jobs.values()))
     if not chosen:
         raise CommandError(f"no audio files found in {', '.join(inputs)}")
     if plot:

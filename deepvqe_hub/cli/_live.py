@@ -8,13 +8,14 @@ from collections.abc import Callable
 import numpy as np
 
 from deepvqe_hub.cli._resample import Resampler
+from deepvqe_hub.onnx import is_graph
 
 FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
 
 def open_stream(model: str, threads: int = 1, device: str | None = None):
     """A stream on numpy arrays: an exported graph for a path ending in .onnx, PyTorch for all that ``load`` knows."""
-    if model.endswith(".onnx"):
+    if is_graph(model):
         from deepvqe_hub.onnx import OnnxStream
 
         return OnnxStream(model, threads=threads)
@@ -132,7 +133,11 @@ def decode(data: bytes, dtype: np.dtype, channels: int) -> np.ndarray:
     block = np.frombuffer(data, dtype).reshape(-1, channels)
     if dtype.kind == "i":
         return block.astype(np.float32) / 32768
-    # A garbled stream also holds numbers so large that what a network makes of them is NaN for good.
+    return plausible(block)
+
+
+def plausible(block: np.ndarray) -> np.ndarray:
+    """Floating-point samples as float32; NaN, and numbers beyond any sound as in a garbled stream, become silence."""
     return np.where(np.abs(block) < 1e6, block, 0).astype(np.float32)
 
 
@@ -163,7 +168,7 @@ class Live:
         """Record, enhance and play one block."""
         data, overflowed = self.device.read(self.block)
         start = self.clock()
-        data = np.nan_to_num(np.asarray(data, np.float32).reshape(self.block, -1))
+        data = plausible(np.reshape(data, (self.block, -1)))
         enhanced = self.converter(data)
         self._ready = np.concatenate([self._ready, enhanced])
         self._dry = np.concatenate([self._dry, data[:, 0]])

@@ -43,13 +43,9 @@ def describe(name: str) -> dict:
     """Parameters and multiply-adds a second of a model or an exported graph, and whether it runs live."""
     from deepvqe_hub import EnhancementModel
     from deepvqe_hub.models.complexity import count_model
+    from deepvqe_hub.onnx import OnnxModel, is_graph
 
-    if name.endswith(".onnx"):
-        from deepvqe_hub.onnx import OnnxModel
-
-        model = EnhancementModel.from_config(OnnxModel(name).config)
-    else:
-        model = open_model(name)
+    model = EnhancementModel.from_config(OnnxModel(name).config) if is_graph(name) else open_model(name)
     return {**count_model(model)._asdict(), "farend": model.farend, "streams": model.network.streams}
 
 
@@ -111,7 +107,9 @@ def measure_cost(model: str, seconds: float, live: str) -> dict:
 
     An exported graph, by its path, is measured on its own.
     """
-    if model.endswith(".onnx"):
+    from deepvqe_hub.onnx import is_graph
+
+    if is_graph(model):
         return apart(measure, Case(model, "onnx", 1, seconds), model)
     result = apart(measure, Case(model, "torch", 1, seconds), None)
     if live == "torch" or "step_ms_p50" not in result:

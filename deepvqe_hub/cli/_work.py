@@ -157,7 +157,6 @@ def _enhance_and_plot(model, job: Job, settings: Settings, progress: Callable[[f
             from deepvqe_hub.plots import plot_enhancement
 
             overwrite = settings.force or settings.resume
-            model = model if hasattr(model, "delay_distribution") else None  # an exported graph tells no delay
             plot_enhancement(source, output, job.plot, model=model, farend=job.farend, overwrite=overwrite)
 
 

@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, default=4.0, help="of audio (default: 4)")
     add("--frames", type=int, default=1, metavar="N", help="frames a call when streaming (default: 1)")
     add("--json", metavar="FILE", help="write the numbers there as well")
+    add("--force", action="store_true", help="replace an existing file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,8 +36,11 @@ def run(args: argparse.Namespace) -> int:
 
     from deepvqe_hub.cli._cases import cores
     from deepvqe_hub.cli._measure import Case, apart, machine, measure, prepare
+    from deepvqe_hub.metrics.report import check_writable, write_files
     from deepvqe_hub.presets import PRESETS
 
+    files = [Path(args.json)] if args.json else []
+    check_writable(files, args.force)
     models = args.models or list(PRESETS)
     if unknown := [name for name in models if name not in PRESETS]:
         raise CommandError(f"unknown model {unknown[0]}; choose from {', '.join(PRESETS)}")
@@ -60,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
                 results.append(result)
                 keys = ("step_ms_p50", "step_ms_p99", "stream_rtf", "offline_rtf", "peak_mb")
                 print(row(model, backend, count, *(result.get(key, "—") for key in keys)), flush=True)
-    if args.json:
-        Path(args.json).write_text(json.dumps({"machine": about, "results": results}, indent=1) + "\n")
+    text = json.dumps({"machine": about, "results": results}, indent=1) + "\n"
+    write_files(dict.fromkeys(files, text), args.force)
     return 0
 
 

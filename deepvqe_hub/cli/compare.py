@@ -19,6 +19,7 @@ from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect, cores
+from deepvqe_hub.onnx import is_graph
 
 # Heading, unit and digits of each column of costs.
 COSTS = {
@@ -118,7 +119,7 @@ def _labelled(models: list[str]) -> dict[str, str]:
         label, equals, name = text.partition("=")
         if not equals or "/" in label or os.sep in label or Path(text).exists():  # a path may hold "=" as well
             label, name = "", text
-        label = label or (Path(name).name if name.endswith(".onnx") else name)
+        label = label or (Path(name).name if is_graph(name) else name)
         if label in labelled:
             raise CommandError(f"two models are called {label}; tell them apart with LABEL={name}")
         labelled[label] = name

@@ -68,15 +68,13 @@ def run(args: argparse.Namespace) -> int:
 
     import deepvqe_hub
     from deepvqe_hub.files.blocks import dry_share
+    from deepvqe_hub.onnx import is_graph
 
     dry_share(args.mix, args.attenuation_limit)  # checks them
     echo = any(job.farend is not None for job in jobs)
     name = args.model or ("deepvqe-aec-s" if echo else "deepvqe-s")
-    options = {"threads": args.threads or 1} if name.endswith(".onnx") else {}
-    try:
-        model = deepvqe_hub.load(name, device=args.device, **options)
-    except (AssertionError, RuntimeError) as error:  # of torch, for a device that is not there
-        raise CommandError(f"cannot load {name} on device {args.device or 'cpu'}: {error}") from error
+    options = {"threads": args.threads or 1} if is_graph(name) else {}
+    model = deepvqe_hub.load(name, device=args.device, **options)
     if echo and not model.farend:
         raise CommandError(f"{name} has no far-end input; choose an echo-cancelling model, such as deepvqe-aec-s")
     settings = Settings(args.mix, args.attenuation_limit, args.force, args.resume)

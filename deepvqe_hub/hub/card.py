@@ -105,7 +105,7 @@ def hyperparams(config: Mapping) -> str:
     return _YAML.substitute(rate=config["sample_rate"], config=json.dumps(config))
 
 
-def model_card(model: EnhancementModel, card: Mapping | None = None) -> str:
+def model_card(model: EnhancementModel, card: Mapping | None = None, source: str | None = None) -> str:
     """The text of a model card, with the metadata that the Hub filters by.
 
     Args:
@@ -113,7 +113,7 @@ def model_card(model: EnhancementModel, card: Mapping | None = None) -> str:
         card: any of
 
             * ``name``: title, such as "deepvqe-s";
-            * ``repo_id``: where it will stand on the Hub, for the usage examples; by default the name;
+            * ``repo_id``: where it will stand on the Hub, for the usage examples;
             * ``license``: of the weights, an identifier of the Hub, by default ``model.licence``;
             * ``description``: a paragraph;
             * ``training``: a paragraph on data, losses and hardware;
@@ -130,7 +130,7 @@ def model_card(model: EnhancementModel, card: Mapping | None = None) -> str:
     if unknown:
         raise ValueError(f"a model card has no {', '.join(unknown)}; it has {', '.join(_KEYS)}")
     network = model.config["network"]
-    name = card.get("name") or str(card.get("repo_id") or network).rsplit("/")[-1]
+    name = card.get("name") or str(card.get("repo_id") or source or network).rsplit("/")[-1]
     task = "echo cancellation, noise suppression and dereverberation" if model.farend else "noise suppression"
     paper, paper_url = PAPERS.get(network, (network, "https://github.com/OWNER/deepvqe-hub"))
     causal = getattr(model.network, "streams", False)
@@ -146,7 +146,7 @@ def model_card(model: EnhancementModel, card: Mapping | None = None) -> str:
         licence=card["license"] if card["license"] != UNKNOWN_LICENCE else "unknown: see where they came from",
         training=f"\n## Training\n\n{card['training']}\n" if card.get("training") else "",
         results=_results_table(card.get("results") or {}),
-        source=card.get("repo_id") or name,
+        source=card.get("repo_id") or source or name,
         entry=_entry(network, model.farend),
         farend="\nclean = model(mic, farend=loudspeaker)   # both of one shape" if model.farend else "",
         limits=f"\n## Limits\n\n{card['limits']}\n" if card.get("limits") else "",
@@ -154,7 +154,7 @@ def model_card(model: EnhancementModel, card: Mapping | None = None) -> str:
     return f"---\n{_metadata(name, model, card).to_yaml()}\n---\n{body}"
 
 
-_SOURCE = re.compile(r'((?:deepvqe_hub\.load|from_pretrained)\(|source=|checkpoint=)"[^"/\n]+"')
+_SOURCE = re.compile(r'((?:deepvqe_hub\.load|from_pretrained)\(|source=|checkpoint=)"(?:\./)?[^"/\n]+"')
 
 
 def usage_of(text: str, repo_id: str) -> str:

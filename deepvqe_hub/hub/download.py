@@ -117,7 +117,8 @@ class Repository:
             )
         if isinstance(error, errors.RepositoryNotFoundError):
             return RepositoryMissingError(
-                f"{constants.ENDPOINT} has no repository {self.repo_id}, or it is private: try `hf auth login`"
+                f"{constants.ENDPOINT} has no repository {self.repo_id}, or it is private: try `hf auth login`. "
+                f"There is no local folder {self.repo_id} either"
             )
         if isinstance(error, errors.RevisionNotFoundError):
             return RevisionMissingError(f"{self.repo_id} has no branch, tag or commit {self.revision}")
@@ -130,7 +131,9 @@ class Repository:
                 reason = "local_files_only is set; load it once without"
             else:
                 reason = f"{constants.ENDPOINT} could not be reached ({error.__cause__ or error})"
-            return NotCachedError(f"{self}: {name} is not in the cache, and {reason}")
+            return NotCachedError(
+                f"{self}: {name} is not in the cache, and {reason}. There is no local folder {self.repo_id} either"
+            )
         if isinstance(error, (errors.HfHubHTTPError, OSError, ValueError, ConnectionError)) or _is_transport(error):
             return DownloadError(f"{self}: {name} could not be downloaded: {_first_line(error)}")
         return error

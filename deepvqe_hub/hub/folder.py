@@ -124,7 +124,7 @@ def save_folder(
         (draft / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file: private to its owner
         (draft / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (draft / YAML).write_text(cards.hyperparams(config), encoding="utf-8")
-        (draft / README).write_text(cards.model_card(model, card), encoding="utf-8")
+        (draft / README).write_text(cards.model_card(model, card, f"./{folder.absolute().name}"), encoding="utf-8")
         if folder.exists():
             for name in FILES:
                 if not (keep_card and name == README and name in present):

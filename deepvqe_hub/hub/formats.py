@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deepvqe_hub.hub.checkpoint import Checkpoint
 from deepvqe_hub.hub.errors import CheckpointError
+from deepvqe_hub.onnx import is_graph
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _known() -> str:
 def _guess(path: Path, head: bytes) -> str:
     if not head:
         return "an empty file"
-    if path.suffix == ".onnx":
+    if is_graph(path):
         return "an ONNX graph, run by deepvqe_hub.onnx.OnnxStream and not loaded into PyTorch"
     if path.suffix in _SAFETENSORS:
         return "only the weights; load the folder that holds its config.json as well"

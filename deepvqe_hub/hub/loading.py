@@ -17,6 +17,7 @@ from deepvqe_hub.hub.checkpoint import build
 from deepvqe_hub.hub.download import Repository
 from deepvqe_hub.hub.errors import CheckpointError, HubError, NotCachedError, WeightsMissingError
 from deepvqe_hub.hub.folder import CONFIG, README, WEIGHTS, read_folder
+from deepvqe_hub.onnx import is_graph
 
 _HUB_OPTIONS = ("token", "cache_dir", "local_files_only", "force_download")
 
@@ -57,7 +58,7 @@ def load(
     Raises:
         FileNotFoundError: no such file, or one of the kinds of :class:`deepvqe_hub.hub.HubError` and
             :class:`deepvqe_hub.hub.WeightsMissingError`.
-        ValueError: an unknown name or option; :class:`deepvqe_hub.hub.CheckpointError` for a damaged or foreign
+        ValueError: an unknown name, option or device; :class:`deepvqe_hub.hub.CheckpointError` for a damaged or foreign
             file.
         ImportError: what reads the format is not installed.
 
@@ -66,15 +67,18 @@ def load(
         >>> clean = model(noisy)  # doctest: +SKIP
     """
     if backend is None:
-        backend = "onnx" if Path(name_or_path).suffix.lower() == ".onnx" else "torch"
+        backend = "onnx" if is_graph(name_or_path) else "torch"
     if backend == "onnx":
-        if device is not None and torch.device(device).type != "cpu":
+        if device is not None and not str(device).startswith("cpu"):
             raise ValueError(f"onnxruntime is used on the CPU, not on {device}; for others see OnnxModel(providers=)")
         return _load_onnx(name_or_path, revision, options)
     if backend != "torch":
         raise ValueError(f'backend must be "torch" or "onnx", not {backend!r}')
     model = load_as(EnhancementModel, name_or_path, revision, options)
-    return model if device is None else model.to(device)
+    try:
+        return model if device is None else model.to(device)
+    except (AssertionError, RuntimeError) as error:  # of torch, for a device that is not there
+        raise ValueError(f"cannot put {name_or_path} on device {device}: {error}") from error
 
 
 def load_as(
@@ -108,7 +112,7 @@ def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
     from deepvqe_hub.onnx import OnnxModel, export
 
     threads, quantize = options.pop("threads", 1), options.pop("quantize", False)
-    if Path(source).suffix.lower() == ".onnx":
+    if is_graph(source):
         _refuse(options | ({"quantize": True} if quantize else {}), revision, f"the exported graph {source}")
         try:
             return OnnxModel(source, threads=threads)

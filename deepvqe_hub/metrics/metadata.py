@@ -35,6 +35,7 @@ class Metadata:
 
     Attributes:
         rows: for each name the other columns, ``{}`` where the file has no line.
+        unmatched: names of files without a line.
         columns: names of the other columns.
 
     Raises:
@@ -55,14 +56,11 @@ class Metadata:
         self.columns = [column for column in columns if column not in (named, "(more)")]
         entries = [(line[named].strip(), {c: line[c].strip() for c in self.columns}) for line in lines]
         counterparts = Counterparts(entries, str(path))
-        self.rows = {name: counterparts.find(name) or {} for name in names}
-        if not any(self.rows.values()):
+        found = {name: counterparts.find(name) for name in names}
+        if all(row is None for row in found.values()):
             raise ValueError(f'column "{named}" of {path} names none of the files, e.g. {next(iter(names))}')
-
-    @property
-    def unmatched(self) -> list[str]:
-        """Names of files without a line."""
-        return [name for name, row in self.rows.items() if not row]
+        self.unmatched = [name for name, row in found.items() if row is None]
+        self.rows = {name: row or {} for name, row in found.items()}
 
     def _values(self, column: str) -> list[str]:
         if column not in self.columns:

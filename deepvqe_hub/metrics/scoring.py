@@ -112,17 +112,21 @@ def evaluate_tensors(
         For each measure the scores ``(batch,)``, NaN where one is not defined (take ``numpy.nanmean``).
 
     Raises:
-        ValueError: unknown metric, or shapes that differ.
+        ValueError: unknown metric, or shapes or lengths that do not fit.
         ImportError: a package is missing; the text names the remedy.
     """
     given = {"reference": reference, "noisy": noisy, "farend": farend}
     given = {name: np.atleast_2d(as_array(wav)) for name, wav in given.items() if wav is not None}
     enhanced = np.atleast_2d(as_array(enhanced))
+    if enhanced.ndim != 2:
+        raise ValueError(f"enhanced {enhanced.shape} must be (time,) or (batch, time)")
     for name, wav in given.items():
-        if wav.shape != enhanced.shape or wav.ndim != 2:
+        if wav.shape != enhanced.shape:
             raise ValueError(f"enhanced {enhanced.shape} and {name} {wav.shape}: both must be (batch, time)")
     names = chosen_metrics(metrics, given)
     talks = [talk] * len(enhanced) if talk is None or isinstance(talk, str) else list(talk)
+    if len(talks) != len(enhanced):
+        raise ValueError(f"talk has {len(talks)} entries for a batch of {len(enhanced)}")
     for one in talks:
         check_talk(one)
     rows = []
@@ -139,7 +143,10 @@ def _row_lengths(lengths, batch: int, time: int) -> list[int]:
     lengths = np.asarray(lengths.detach().cpu() if hasattr(lengths, "detach") else lengths)
     if lengths.shape != (batch,):
         raise ValueError(f"lengths has shape {lengths.shape} for a batch of {batch}")
-    return [int(n) for n in (lengths if lengths.dtype.kind in "iu" else np.round(lengths * time))]
+    samples = lengths if lengths.dtype.kind in "iu" else np.round(lengths * time)
+    if not ((samples >= 0) & (samples <= time)).all():
+        raise ValueError(f"lengths are shares from 0 to 1 or whole numbers from 0 to {time}, not {lengths.tolist()}")
+    return [int(n) for n in samples]
 
 
 def check_talk(talk: str | None) -> None:

@@ -63,6 +63,9 @@ def quantile_ranges(values: Sequence[float], bins: int = 4) -> tuple[list[str], 
     edges = np.unique(np.quantile(finite, np.linspace(0, 1, bins + 1)))
     if edges.size == 1:
         edges = np.repeat(edges, 2)
-    names = [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(edges)]
+    for digits in range(4, 18):  # as many as tell the ranges apart
+        names = [f"{low:.{digits}g} to {high:.{digits}g}" for low, high in itertools.pairwise(edges)]
+        if len(set(names)) == len(names):
+            break
     places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(names) - 1)
     return names, [names[place] if np.isfinite(value) else None for place, value in zip(places, values)]

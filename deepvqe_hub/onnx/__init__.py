@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names, where editors and type checkers find them
@@ -23,7 +24,12 @@ _EXPORTS = {
     "OnnxModel": "deepvqe_hub.onnx.model",
 }
 
-__all__ = ["OnnxModel", "OnnxStream", "export"]
+__all__ = ["OnnxModel", "OnnxStream", "export", "is_graph"]
+
+
+def is_graph(name: str | os.PathLike) -> bool:
+    """Whether a model is named that is an exported graph: a file ending in .onnx."""
+    return os.fspath(name).lower().endswith(".onnx")
 
 
 def __getattr__(name: str):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from deepvqe_hub._version import __version__
 from deepvqe_hub.enhancement import EnhancementModel
@@ -56,6 +57,10 @@ def export(
         RuntimeError: if the graph does not give the model's numbers.
     """
     path = Path(path)
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"only a PyTorch model can be exported, and this is {type(model).__name__}, perhaps a graph already"
+        )
     if not model.network.streams:
         raise ValueError(
             f"{type(model.network).__name__} looks at the whole signal and cannot be exported as a stream; "

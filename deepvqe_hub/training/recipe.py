@@ -101,6 +101,10 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         )
     if brain_class.farend and not model.farend:
         raise ValueError(f"--preset {preset} takes no far end, and this recipe has one; try deepvqe-aec-s")
+    if brain_class.farend and model.network.align is None:
+        raise ValueError(
+            f"--preset {preset} does not align the far end, and this recipe teaches it to; set align: true"
+        )
     if model.farend and not brain_class.farend:
         raise ValueError(f"--preset {preset} takes a far end, and this recipe has none; try deepvqe-s, or recipes/AEC")
     recordings = hparams.get("recordings_folder")
