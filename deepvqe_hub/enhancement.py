@@ -65,6 +65,8 @@ class EnhancementModel(
                 f"the checkpoint has format version {format_version}, this release reads up to {FORMAT_VERSION}: "
                 "pip install --upgrade deepvqe-hub"
             )
+        if not (isinstance(sample_rate, int) and 1000 <= sample_rate <= 384_000):
+            raise ValueError(f"sample_rate must be a whole number from 1000 to 384000 Hz, not {sample_rate!r}")
         if network not in models.__all__:
             raise ValueError(f"unknown network {network!r}; this release has {', '.join(models.__all__)}")
         self.stft = STFT(**(stft or {}))

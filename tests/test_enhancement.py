@@ -275,6 +275,12 @@ def test_config_builds_the_same_model(build):
     assert again.config == model.config
 
 
+@pytest.mark.parametrize("rate", [0, -16000, 16000.0, "16000"])
+def test_sample_rates_that_are_none(rate):
+    with pytest.raises(ValueError, match="sample_rate must be"):
+        EnhancementModel(sample_rate=rate)
+
+
 def test_a_config_is_the_models_own():
     EnhancementModel.from_config("deepvqe-s").config["options"]["channels"][0] = 99
     assert EnhancementModel.from_config("deepvqe-s").config["options"]["channels"][0] != 99

@@ -119,8 +119,6 @@ def check_config(config: Any, where: str) -> dict[str, Any]:
             raise CheckpointError(f"{where}: {key} in the config must be of type {kind.__name__}, not {config[key]!r}")
     if version < 1:
         raise CheckpointError(f"{where}: format_version {version} does not exist")
-    if not 1000 <= config.get("sample_rate", 16000) <= 384_000:
-        raise CheckpointError(f"{where}: sample_rate {config['sample_rate']} is out of range, 1000 to 384000 Hz")
     options = config.get("options", {})
     if isinstance(options.get("blocks"), int) and options["blocks"] > _MAX_ENTRIES:
         raise CheckpointError(f"{where}: {options['blocks']} blocks in the config, the limit is {_MAX_ENTRIES}")
