@@ -40,6 +40,12 @@ RECIPES = ROOT / "recipes"
 FAREND = {"farend_channels": [2, 3], "align_hidden": 2, "dmax": 32}
 
 
+@pytest.fixture(autouse=True)
+def folder_of_the_run(tmp_path, monkeypatch):
+    """Results folders are relative, and loading hparams makes them."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
     """A folder as the DNS3 data unpack: eight readers, six noises, four rooms, and a file that is no audio."""

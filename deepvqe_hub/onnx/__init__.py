@@ -24,7 +24,7 @@ _EXPORTS = {
     "OnnxModel": "deepvqe_hub.onnx.model",
 }
 
-__all__ = ["OnnxModel", "OnnxStream", "export", "is_graph"]
+__all__ = ["OnnxModel", "OnnxStream", "export"]
 
 
 def is_graph(name: str | os.PathLike) -> bool:

@@ -67,14 +67,13 @@ class Step:
         rows = self.graph.swap(rows, self.frames, self.batch * bins, 2)
         return self.graph.reshape(rows, self.batch, bins, self.frames, 2)
 
-    def conv(self, x: str, conv: CausalConv2d, key: str) -> str:
-        """A causal convolution: (T * B * F, C) -> (T * B * F', C')."""
+    def conv(self, x: str, conv: CausalConv2d, key: str, exact: bool = False) -> str:
+        """A causal convolution: (T * B * F, C) -> (T * B * F', C'); in float32 if ``exact``, also in an 8-bit graph."""
         g = self.graph
         weight = conv.weight.detach().numpy().transpose(2, 3, 1, 0).reshape(-1, conv.out_channels)
         bias = conv.bias.detach().numpy()
         x, rows = self.ring(f"{key}.past", x, conv.bins, conv.in_channels, conv.kernel_size, conv.stride[1])
-        # The spectrum itself has too wide a range for 8 bits, and its layer is a hundredth of the work.
-        x, *scale = g.quantize(x) if self.quantize and conv.in_channels > 2 else [x]
+        x, *scale = g.quantize(x) if self.quantize and not exact else [x]
         x = g.reshape(g.op("Gather", x, rows, axis=0), -1, len(weight))
         return g.linear8((x, *scale), weight, bias) if scale else g.linear(x, weight, bias)
 
@@ -107,7 +106,8 @@ class Step:
         return self.graph.op("Add", self.elu(self.conv(x, block.conv, f"{key}.conv")), x)
 
     def encoder(self, x: str, block, key: str) -> str:
-        x = self.elu(self.conv(x, block.conv, f"{key}.conv"))
+        # The spectrum itself has too wide a range for 8 bits, and its layer is a hundredth of the work.
+        x = self.elu(self.conv(x, block.conv, f"{key}.conv", exact=block.conv.in_channels == 2))
         return self.residual(x, block.resblock, f"{key}.resblock")
 
     def bottleneck(self, x: str, block, bins: int) -> str:
@@ -141,7 +141,8 @@ class Step:
         g, conv = self.graph, block.deconv.conv
         x = self.skip(x, skip, block.skip_conv)
         x = self.residual(x, block.resblock, f"{key}.resblock")
-        x = self.conv(x, conv, f"{key}.deconv.conv")
+        # In the last layer the steps of 8 bits would be heard where the mask should be silent.
+        x = self.conv(x, conv, f"{key}.deconv.conv", exact=not block.activation)
         x = self.elu(x) if block.activation else x
         x = g.reshape(x, -1, conv.out_channels // 2)  # rows (frame, stream, bin, group)
         rows = subpixel_rows(self.frames * self.batch, conv.bins, block.deconv)
