@@ -139,7 +139,7 @@ class Step:
 
     def decoder(self, x: str, skip: str, block, key: str) -> str:
         g, conv = self.graph, block.deconv.conv
-        x = self.skip(x, skip, block.skip_conv)
+        x = g.op("Add", x, self.pointwise(skip, block.skip_conv))
         x = self.residual(x, block.resblock, f"{key}.resblock")
         # In the last layer the steps of 8 bits would be heard where the mask should be silent.
         x = self.conv(x, conv, f"{key}.deconv.conv", exact=not block.activation)
@@ -147,10 +147,6 @@ class Step:
         x = g.reshape(x, -1, conv.out_channels // 2)  # rows (frame, stream, bin, group)
         rows = subpixel_rows(self.frames * self.batch, conv.bins, block.deconv)
         return g.op("Gather", x, g.constant(rows, np.int64), axis=0)
-
-    def skip(self, x: str, skip: str, conv: nn.Conv2d) -> str:
-        y = self.product(skip, conv.weight.detach().numpy()[:, :, 0, 0].T, conv.bias.detach().numpy())
-        return self.graph.op("Add", x, y)
 
     def features(self, spec: str) -> str:
         """Power-law compression: (T * B * F, 2) -> (T * B * F, 2)."""
@@ -179,9 +175,9 @@ class Step:
         g.update("align.position", g.op("Mod", g.op("Add", position, g.constant(t, np.int64)), size))
         slots = g.op("Mod", g.op("Add", position, g.constant(np.arange(t))), size)
 
-        queries = self.projection(mic, block.pconv_mic, bins**-0.5)
+        queries = self.pointwise(mic, block.pconv_mic, bins**-0.5)
         queries = g.op("Transpose", g.reshape(queries, t, b, bins, hidden), perm=[1, 3, 2, 0])
-        keys = g.reshape(self.projection(far, block.pconv_ref), t, b, bins, hidden)
+        keys = g.reshape(self.pointwise(far, block.pconv_ref), t, b, bins, hidden)
         keys = self.into_ring("align.keys", g.op("Transpose", keys, perm=[1, 3, 0, 2]), slots, (b, hidden), ring, bins)
         features = g.swap(far, t, b, bins * channels)
         features = self.into_ring("align.features", features, slots, (b,), ring, bins * channels)
@@ -206,7 +202,8 @@ class Step:
         aligned = g.op("MatMul", weights, features)
         return g.op("Concat", mic, g.reshape(g.swap(aligned, b, t, bins * channels), -1, channels), axis=1)
 
-    def projection(self, x: str, conv: nn.Conv2d, scale: float = 1.0) -> str:
+    def pointwise(self, x: str, conv: nn.Conv2d, scale: float = 1.0) -> str:
+        """A 1x1 convolution: (T * B * F, C) -> (T * B * F, C'); too small to gain from 8 bits what these cost."""
         weight, bias = conv.weight.detach().numpy()[:, :, 0, 0].T, conv.bias.detach().numpy()
         return self.graph.linear(x, weight * scale, bias * scale)
 
