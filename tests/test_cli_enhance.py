@@ -370,3 +370,19 @@ def test_models(monkeypatch, capsys):
     assert "1,234,567" in lines[1] and "2.50 G" in lines[1] and "16 kHz" in lines[1]
     assert main(["models", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[1]["parameters"] == 1234567
+
+
+@pytest.mark.parametrize("set_by_the_user", [{}, {"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}])
+def test_threads_spin_little(set_by_the_user):
+    """Set before torch is imported, and never against what the user has set."""
+    code = (
+        "import os, sys; from deepvqe_hub.cli import main; assert 'torch' not in sys.modules; main(['models']); "
+        "print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("GOMP_", "OMP_WAIT"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment | set_by_the_user, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = "None" if "OMP_WAIT_POLICY" in set_by_the_user else set_by_the_user.get("GOMP_SPINCOUNT", "1000")
+    assert done.stdout.splitlines()[-1] == wanted

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import pkgutil
 import sys
 
@@ -47,6 +48,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 some inputs failed, 2 wrong use)."""
     args = build_parser().parse_args(argv)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # PyTorch's threads wait for one another by spinning, on a busy machine in the way of those they wait for:
+        # ten times slower. So they spin a thousand times at most; libgomp reads this when torch is imported.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         return args.run(args) or 0
     except (CommandError, OSError, ValueError, ImportError) as error:

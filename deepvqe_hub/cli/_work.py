@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -33,9 +34,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job: seconds of audio done, warnings, and the error that ended it."""
+    """What became of a job: seconds of audio done, in so much time beside the picture, warnings, and the error."""
 
     seconds: float = 0.0
+    elapsed: float = 0.0
     warnings: tuple[str, ...] = ()
     error: str | None = None
 
@@ -107,11 +109,11 @@ def _work(job: Job, settings: Settings) -> Result:
 
 def _enhance(model, job: Job, settings: Settings, progress: Callable[[float], None] | None = None) -> Result:
     """Do one job; whatever goes wrong with its files ends up in the result."""
-    done = 0.0
+    begun, done, elapsed = time.perf_counter(), 0.0, 0.0
 
     def count(seconds: float) -> None:
-        nonlocal done
-        done += seconds
+        nonlocal done, elapsed
+        done, elapsed = done + seconds, time.perf_counter() - begun
         if progress is not None:
             progress(seconds)
 
@@ -124,7 +126,7 @@ def _enhance(model, job: Job, settings: Settings, progress: Callable[[float], No
             error = str(problem)
         except Exception as problem:  # one file's trouble does not stop the others
             error = f"{job.source}: {type(problem).__name__}: {problem}"
-    return Result(done, tuple(str(warning.message) for warning in caught), error)
+    return Result(done, elapsed, tuple(str(warning.message) for warning in caught), error)
 
 
 def _enhance_and_plot(model, job: Job, settings: Settings, progress: Callable[[float], None]) -> None:

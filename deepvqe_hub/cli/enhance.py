@@ -87,7 +87,9 @@ def run(args: argparse.Namespace) -> int:
             if args.threads:
                 torch.set_num_threads(args.threads)
             results = one_by_one(model, jobs, settings, args.quiet)
-    return _report(jobs, results, skipped, time.perf_counter() - started, args.quiet)
+    wall = time.perf_counter() - started
+    elapsed = wall if processes > 1 else sum(result.elapsed for result in results)
+    return _report(jobs, results, skipped, elapsed, args.quiet)
 
 
 def _report(jobs: list[Job], results: list[Result], skipped: int, elapsed: float, quiet: bool) -> int:
