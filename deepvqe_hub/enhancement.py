@@ -203,7 +203,8 @@ class EnhancementModel(
         the signals themselves; with them, everything is kept for the backward pass (``deepvqe-s``: 18 MB a second).
 
         Raises:
-            ValueError: for integers, NaN, Inf or numbers beyond 1e30, or shapes that do not fit.
+            ValueError: for integers, NaN, Inf or numbers beyond 1e30, or shapes that do not fit (of the numbers
+                nothing is checked in a program of ``torch.export``).
         """
         if lengths is not None:
             return self._padded(noisy, farend, lengths)
@@ -212,7 +213,7 @@ class EnhancementModel(
         _same_shape(noisy, farend)
         if noisy.numel() == 0:
             return noisy.clone()
-        if torch.is_grad_enabled() or not self.network.streams:
+        if torch.is_grad_enabled() or torch.compiler.is_exporting() or not self.network.streams:
             enhanced = Stream(self, self.network).step(wave, far, last=True)
         else:
             enhanced = self._in_blocks(wave, far)
@@ -305,7 +306,8 @@ class EnhancementModel(
             raise ValueError(f"{name} is a single number; its last dimension must be time")
         # Fourier transforms want single precision at least; what soundfile reads is double unless told otherwise.
         wave = wave.to(torch.float64 if self._dtype == torch.float64 else torch.float32)
-        if not (wave.abs() < LOUDEST).all():
+        # A program is exported without numbers to look at.
+        if not torch.compiler.is_exporting() and not (wave.abs() < LOUDEST).all():
             raise ValueError(
                 f"{name} contains NaN, Inf or a number beyond {LOUDEST:g}; repair the recording, for example with "
                 "torch.nan_to_num"

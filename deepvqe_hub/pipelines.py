@@ -20,7 +20,6 @@ from torch import nn
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub import ModelInfo, list_models, load, registry
 from deepvqe_hub.hub.card import PAPERS
-from deepvqe_hub.streaming import Stream
 
 __all__ = [
     "DEEPVQE",
@@ -173,17 +172,10 @@ class Enhance(nn.Module):
             return self.model(waveform, farend)
         wave = self._to(waveform, self.sample_rate, self.model.sample_rate)
         far = None if farend is None else self._to(farend, self.sample_rate, self.model.sample_rate)
-        enhanced = self._traced(wave, far) if torch.compiler.is_exporting() else self.model(wave, far)
-        return self._to(enhanced, self.model.sample_rate, self.sample_rate)[..., : waveform.shape[-1]]
+        return self._to(self.model(wave, far), self.model.sample_rate, self.sample_rate)[..., : waveform.shape[-1]]
 
     def extra_repr(self) -> str:
         return f"sample_rate={self.sample_rate}"
-
-    def _traced(self, wave: torch.Tensor, farend: torch.Tensor | None) -> torch.Tensor:
-        """The model without looking at the numbers, which do not exist while a program is exported."""
-        far = None if farend is None else farend.flatten(0, -2) if farend.dim() > 1 else farend[None]
-        flat = wave.flatten(0, -2) if wave.dim() > 1 else wave[None]
-        return Stream(self.model, self.model.network).step(flat, far, last=True).reshape(wave.shape)
 
     @staticmethod
     def _to(wave: torch.Tensor, source: int, target: int) -> torch.Tensor:

@@ -131,6 +131,17 @@ def test_export_of_the_network_with_explicit_state(farend, tmp_path):
     assert all((state[name] - last[name]).abs().max() < 1e-5 for name in last)
 
 
+@pytest.mark.parametrize("farend", [False, True])
+def test_export_of_the_model(farend):
+    """One length, longer than a block, and any batch."""
+    model = tiny(farend)
+    waves = [0.1 * torch.randn(3, 40000) for _ in range(1 + farend)]
+    batch = {0: torch.export.Dim("batch")}
+    with torch.no_grad():
+        program = torch.export.export(model, tuple(w[:2] for w in waves), dynamic_shapes=(batch,) * len(waves))
+        close(program.module()(*waves), model(*waves), 1e-5)
+
+
 def test_export_of_the_transform():
     """From waveform to waveform, for one length; and within a chain of torchaudio's transforms."""
     model, wave = tiny(), 0.1 * torch.randn(2, 4410)
