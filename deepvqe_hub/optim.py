@@ -65,12 +65,15 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Roughly the orthogonal matrix nearest to (m, n): singular values between 0.7 and 1.2, by Newton-Schulz steps."""
+    """Roughly the orthogonal matrix nearest to (m, n): singular values between 0.7 and 1.2, by Newton-Schulz steps.
+
+    In bfloat16, which is enough for it (Jordan et al.) and several times as fast on CPUs and GPUs that have it.
+    """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = x / (x.norm() + 1e-7)
+    x = (x / (x.norm() + 1e-7)).bfloat16()
     for _ in range(STEPS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    return (x.T if tall else x).to(matrix.dtype)

@@ -168,8 +168,9 @@ class Enhance(nn.Module):
             _resample()  # a broken torchaudio is better known now than at the first waveform
 
     def forward(self, waveform: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
-        if not torch.compiler.is_exporting() and waveform.numel() == 0:  # which torchaudio does not resample
-            return self.model(waveform, farend)
+        unfit = any(not wave.is_floating_point() for wave in (waveform, farend) if wave is not None)
+        if unfit or (not torch.compiler.is_exporting() and waveform.numel() == 0):
+            return self.model(waveform, farend)  # torchaudio resamples neither integers nor nothing; the model knows
         wave = self._to(waveform, self.sample_rate, self.model.sample_rate)
         far = None if farend is None else self._to(farend, self.sample_rate, self.model.sample_rate)
         return self._to(self.model(wave, far), self.model.sample_rate, self.sample_rate)[..., : waveform.shape[-1]]

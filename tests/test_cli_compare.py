@@ -1,6 +1,7 @@
 """deepvqe compare."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -32,6 +33,19 @@ def recordings(tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     return save_folder(EnhancementModel.from_config(CONFIG).eval(), tmp_path / "tiny")
+
+
+def test_a_graph_with_a_config_of_no_model(folder, tmp_path, capsys):
+    onnx = pytest.importorskip("onnx")
+    graph = tmp_path / "tiny.onnx"
+    assert main(["export", str(folder), str(graph)]) == 0
+    model = onnx.load(graph)
+    info = json.loads(model.metadata_props[0].value)
+    info["config"] = info["config"] | {"network": "TFGridNet", "options": {"heads": 0}}
+    model.metadata_props[0].value = json.dumps(info)
+    onnx.save(model, graph)
+    assert main(["compare", str(graph), "--seconds", "1"]) == 2
+    assert "describes no model" in capsys.readouterr().err
 
 
 def test_costs_and_quality_of_a_folder_and_an_exported_graph(recordings, folder, capsys):

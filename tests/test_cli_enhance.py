@@ -251,6 +251,16 @@ def test_far_end_pairing(folder, capsys):
     assert tree(folder / "out") == ["1_mic.wav"]
 
 
+@pytest.mark.parametrize("option", ["--force", "--resume"])
+def test_far_ends_are_neither_replaced_nor_taken_for_results(folder, option, capsys):
+    for place in ("mic", "far"):
+        write(folder / place / "a.wav", 0.2)
+    before = (folder / "far" / "a.wav").read_bytes()
+    assert enhance("mic", "--farend", "far", "-o", "far", option) == 2
+    assert "would replace the far end far/a.wav" in capsys.readouterr().err
+    assert (folder / "far" / "a.wav").read_bytes() == before
+
+
 def test_plot(folder, capsys):
     pytest.importorskip("matplotlib")
     write(folder / "mic.wav", 1.5, 8000, 2)

@@ -157,9 +157,9 @@ def stub(monkeypatch):
             return noisy if farend is None else noisy - farend
 
     monkeypatch.setattr(deepvqe_hub, "load", lambda name: {"stub": Stub()}[name], raising=False)
-    evaluation.load_model.cache_clear()
+    evaluation._load.cache_clear()
     yield
-    evaluation.load_model.cache_clear()
+    evaluation._load.cache_clear()
 
 
 def test_model_enhances_in_memory_with_the_far_end(tmp_path, capsys, stub):
@@ -281,6 +281,9 @@ def test_metadata_groups(tmp_path):
     assert alone.rows == {"a.wav": {}, "b.wav": {}} and alone.unmatched == ["b.wav"]
     with pytest.raises(ValueError, match=r'"file".*names none of the files, e\.g\. z\.wav'):
         Metadata(path, ["z.wav"])
+    path.write_text('file,snr\na.wav,"' + "1" * 200_000)
+    with pytest.raises(ValueError, match="no CSV file"):
+        Metadata(path, ["a.wav"])
 
 
 def test_talk_types():

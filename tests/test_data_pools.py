@@ -225,6 +225,24 @@ def test_files_whose_names_tell_nothing_are_on_their_own():
         assert len({group_of(Path(name + ".wav"), kind) for name in names}) == 2
 
 
+def test_a_repaired_file_is_noticed(tmp_path):
+    for split in ("train", "valid"):
+        write(tmp_path / "data" / "clean" / split / "one" / "a.wav", np.ones(RATE) * 0.1)
+        write(tmp_path / "data" / "noise" / split / "hum.wav", np.ones(RATE) * 0.1)
+    cut = tmp_path / "data" / "clean" / "train" / "two" / "b.wav"
+    cut.parent.mkdir()
+    cut.write_bytes(b"RIFF")
+    made = write_manifests(tmp_path / "data", tmp_path / "made")
+    assert str(cut) in (made / "broken.txt").read_text()
+    write(cut, np.ones(2 * RATE) * 0.1)
+    write_manifests(tmp_path / "data", tmp_path / "made")
+    assert not (made / "broken.txt").exists()
+    speech = json.loads((made / "train_speech.json").read_text())
+    assert [entry["duration"] for key, entry in speech.items() if key.endswith("two/b")] == [2]
+    with pytest.raises(ValueError, match="holds the data"):
+        write_manifests(tmp_path / "data", tmp_path / "data")
+
+
 def test_scan_names_what_is_missing(tmp_path):
     write(tmp_path / "clean" / "a" / "0.wav", np.ones(RATE) * 0.1)
     with pytest.raises(ValueError, match="split=None"):

@@ -163,6 +163,7 @@ def spoil_config(folder, **changes):
         ({"options": {"compression": None}}, "config"),
         ({"options": {"compression": -1.0}}, "compression"),
         ({"network": "TFGridNet", "options": {"blocks": 60_000}}, "60000 blocks"),
+        ({"network": "TFGridNet", "options": {"heads": 60_000}}, "60000 heads"),
     ],
 )
 def test_absurd_configs_are_refused(folder, changes, words):
@@ -493,6 +494,23 @@ def test_odd_arrays_and_metadata(tmp_path):
         writer.close()
         with pytest.raises(CheckpointError, match=words):
             load(tmp_path / "x.gguf")
+
+
+def test_gguf_tensors_are_counted_before_they_are_unpacked(tmp_path, monkeypatch):
+    gguf = pytest.importorskip("gguf")
+    from deepvqe_hub.hub import gguf_file
+
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "deepvqe")
+    blocks = gguf.quantize(np.ones((64, 1024), np.float32), gguf.GGMLQuantizationType.Q8_0)
+    writer.add_tensor("dec.1.weight", blocks, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    size = (tmp_path / "x.gguf").stat().st_size
+    monkeypatch.setattr(gguf_file, "MAX_BYTES", 2 * size)  # of the file; its numbers take four times as much
+    with pytest.raises(CheckpointError, match="its tensors are larger"):
+        load(tmp_path / "x.gguf")
 
 
 def test_other_files(tmp_path, folder):

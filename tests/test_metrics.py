@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny import CONFIG
 
-from deepvqe_hub import metrics
+from deepvqe_hub import EnhancementModel, metrics
 from deepvqe_hub.metrics import evaluation, intrusive, mos, scoring
 from deepvqe_hub.metrics.statistics import quantile_ranges
 
@@ -377,7 +378,7 @@ def test_model_is_run_at_its_own_rate(files, monkeypatch):
             return noisy / 2
 
     monkeypatch.setattr(deepvqe_hub, "load", lambda name: Stub(), raising=False)
-    evaluation.load_model.cache_clear()
+    evaluation._load.cache_clear()
     mic = files("mic.wav", np.stack([voice(1), voice(1, 1)], 1))
     result = metrics.evaluate_file(mic, mic, model="stub", metrics=("si_sdr", "erle"), talk="nst", farend=mic)
     assert calls == [((2, 8000), (2, 8000), torch.float32)]
@@ -388,7 +389,16 @@ def test_model_is_run_at_its_own_rate(files, monkeypatch):
     Stub.farend = False  # a model without far end is run without
     metrics.evaluate_file(mic, model="stub", metrics="erle", talk="st", farend=mic)
     assert calls[2] == ((2, 8000), None, torch.float32)
-    evaluation.load_model.cache_clear()
+    evaluation._load.cache_clear()
+
+
+def test_weights_written_anew_are_scored_anew(files, tmp_path):
+    noisy, scores = files("noisy.wav", voice(1)), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        EnhancementModel.from_config(CONFIG).save_pretrained(tmp_path / "model")
+        scores.append(metrics.evaluate_file(noisy, noisy, model=str(tmp_path / "model"), metrics="si_sdr")["si_sdr"])
+    assert scores[0] != scores[1]
 
 
 # --- statistics ------------------------------------------------------------------------------------------------

@@ -174,6 +174,21 @@ def test_descriptions_that_lie(tmp_path):
             OnnxStream(tmp_path / "m.onnx")
 
 
+def test_a_graph_whose_output_is_longer_than_its_description(tmp_path):
+    model = onnx.load(export(small_model(), tmp_path / "m.onnx"))
+    double = onnx.helper.make_node("Concat", ["enhanced", "enhanced"], ["doubled"], axis=1)
+    model.graph.node.append(double)
+    output = next(value for value in model.graph.output if value.name == "enhanced")
+    for node in model.graph.node:
+        names = {"enhanced": "once", "doubled": "enhanced"}
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    output.type.tensor_type.shape.dim[1].dim_value *= 2
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match=r"m\.onnx.*outputs"):
+        OnnxStream(tmp_path / "m.onnx")
+
+
 def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
     from deepvqe_hub.onnx import exporting
 

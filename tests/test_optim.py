@@ -15,7 +15,7 @@ def test_all_directions_become_alike(shape):
     matrix = torch.randn(shape) @ torch.diag(torch.logspace(0, -1, shape[1]))  # singular values far apart
     values = torch.linalg.svdvals(orthogonal(matrix))
     assert values.min() > 0.4 and values.max() < 1.3
-    assert torch.allclose(orthogonal(100 * matrix), orthogonal(matrix), atol=1e-4)
+    assert torch.allclose(orthogonal(100 * matrix), orthogonal(matrix), atol=0.02)  # bfloat16
 
 
 def test_steps_are_as_long_as_those_of_adamw():

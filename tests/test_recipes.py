@@ -167,7 +167,7 @@ def test_a_finished_run_is_tested_again_and_nothing_else(single, tmp_path):
 
 
 def test_debug_leaves_a_run_as_it_is(corpus, tiny, tmp_path):
-    train("DNS3", *tiny, "--data_folder", corpus, "--output_folder", tmp_path, "--debug")
+    train("DNS3", *tiny, "--data_folder", corpus, "--output_folder", tmp_path, "--debug", "--tensorboard", "True")
     assert {path.name for path in tmp_path.iterdir()} <= {"env.log", "log.txt", "recipe.py", "save", "manifests"}
     assert not list((tmp_path / "save").iterdir())
 
@@ -432,6 +432,17 @@ def test_effects_become_noise_without_speech(tmp_path):
     before = sorted((tmp_path / "noise").rglob("*"))
     assert "stays as it is" in subprocess.run(run, check=True, stdout=subprocess.PIPE, **options).stdout
     assert sorted((tmp_path / "noise").rglob("*")) == before
+
+
+def test_pauses_of_a_recording_are_no_noise(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.syspath_prepend(str(RECIPES / "DNS3"))
+    import effects_prepare
+
+    wind = 0.1 * np.random.default_rng(0).standard_normal(60 * 16000) + 0.01
+    soundfile.write(tmp_path / "wind.wav", np.concatenate([wind, np.zeros_like(wind), wind]), 16000)
+    kept = [audio for _, audio in effects_prepare.parts(tmp_path, "nothing", 20)]
+    assert len(kept) == 2 and all(np.isfinite(audio).all() for audio in kept)
 
 
 def test_sample_rate_must_be_the_model_s(corpus, tmp_path):

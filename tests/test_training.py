@@ -282,6 +282,26 @@ def test_recordings_take_turns_over_the_epochs_and_leave_out_the_test_split(tmp_
     assert sorted(scenes(1, [2, 3, 6, 7, 10, 11])) == list(range(1, 7))
     data.portion = 1 / 6  # one batch of two: three epochs hear the six of them
     assert sorted(scenes(1, [10, 11]) + scenes(2, [10, 11]) + scenes(3, [10, 11])) == list(range(1, 7))
+    data.portion = 1 / 60  # less than one an epoch: one in ten epochs
+
+    def recorded(epoch):
+        data.set_epoch(epoch)
+        return sum("mic" in data[index] for index in range(12))
+
+    assert [recorded(epoch) for epoch in range(20)] == ([0] * 9 + [2]) * 2
+
+
+def test_recordings_are_decoded_once_for_all_workers(tmp_path):
+    for folder in FOLDERS.values():
+        (tmp_path / folder).mkdir()
+        for k in range(2):
+            soundfile.write(tmp_path / folder / f"x_fileid_{k}.wav", np.full(1600, 0.1), 16000)
+    hparams = {"recordings_folder": tmp_path, "recordings_portion": 0.5, "segment_seconds": 0.05, "seed": 1}
+    data = with_recordings(hparams | {"sample_rate": 16000, "cache": True, "num_workers": 1, "batch_size": 2}, Tones())
+    assert all(len(pool._cached) == 2 for pool in data.recordings.pools.values())
+    (tmp_path / "meta.csv").write_text("name,split\na,train\n")
+    with pytest.raises(ValueError, match="column fileid"):
+        with_recordings(hparams, Tones())
 
 
 def last_meta(folder):

@@ -191,6 +191,7 @@ def _without_own_results(jobs: list[Job]) -> list[Job]:
 def _check_distinct(jobs: list[Job]) -> None:
     written: dict[Path, Job] = {}
     sources = {job.source.resolve(): job for job in jobs if job.source != STANDARD}
+    farends = {job.farend.resolve() for job in jobs if job.farend is not None}
     for job in jobs:
         for path in filter(None, (job.output, job.plot)):
             other = written.setdefault(path.resolve(), job)
@@ -198,6 +199,8 @@ def _check_distinct(jobs: list[Job]) -> None:
                 raise CommandError(f"{other.source} and {job.source} would both be written to {path}")
             if path != STANDARD and sources.get(path.resolve(), job) is not job:
                 raise CommandError(f"the result of {job.source} would replace the input {path}; name another with -o")
+            if path != STANDARD and path.resolve() in farends - {job.source.resolve()}:
+                raise CommandError(f"the result of {job.source} would replace the far end {path}; name another with -o")
 
 
 def _check_free(jobs: list[Job]) -> None:

@@ -41,11 +41,11 @@ def open_model(name: str):
 
 def describe(name: str) -> dict:
     """Parameters and multiply-adds a second of a model or an exported graph, and whether it runs live."""
-    from deepvqe_hub import EnhancementModel
+    from deepvqe_hub.hub.checkpoint import build_blank
     from deepvqe_hub.models.complexity import count_model
     from deepvqe_hub.onnx import OnnxModel, is_graph
 
-    model = EnhancementModel.from_config(OnnxModel(name).config) if is_graph(name) else open_model(name)
+    model = build_blank(OnnxModel(name).config, name) if is_graph(name) else open_model(name)
     return {**count_model(model)._asdict(), "farend": model.farend, "streams": model.network.streams}
 
 
@@ -55,7 +55,7 @@ def prepare(case: Case, path: str) -> str | None:
 
     try:
         export(open_model(case.model), path, frames=case.frames, quantize=case.backend == "onnx-8bit", force=True)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, RuntimeError) as error:
         return str(error)
     return None
 

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 
+from deepvqe_hub.cli import CommandError
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -30,14 +32,10 @@ def run(args: argparse.Namespace) -> int:
     from deepvqe_hub.onnx import export
 
     model = deepvqe_hub.load(args.model, revision=args.revision)
-    path = export(
-        model,
-        args.output,
-        frames=args.frames,
-        quantize=args.quantize,
-        waveform=args.waveform,
-        batch_size=args.batch_size,
-        force=args.force,
-    )
+    options = {name: getattr(args, name) for name in ("frames", "quantize", "waveform", "batch_size", "force")}
+    try:
+        path = export(model, args.output, **options)
+    except RuntimeError as error:
+        raise CommandError(str(error)) from error
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, gives the model's output")
     return 0

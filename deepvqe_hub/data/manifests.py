@@ -45,8 +45,8 @@ def write_manifests(
     Args:
         data_folder: folder with ``clean``, ``noise`` and, for reverberation, ``impulse_responses``; or a folder that
             this function has written, which is taken as it is.
-        save_folder: where the manifests go. They are left as they are if they are complete and list the same files of
-            the same ``data_folder``, and made anew otherwise.
+        save_folder: where the manifests go. They are left as they are if they are complete and list the same files, of
+            the same size and time, of the same ``data_folder``, and made anew otherwise.
         valid_share, test_share: share of speakers and recordings, where the folder has no splits of its own.
         shards: pack the clips into tar shards, ``save_folder/train_speech/shard-000000.tar`` and so on, in place of
             the manifests; such a folder can be moved.
@@ -56,18 +56,20 @@ def write_manifests(
 
     Raises:
         FileNotFoundError: a folder is missing; the message says which and where to get it.
-        ValueError: a folder without audio, or too few speakers or recordings for a split.
+        ValueError: a folder without audio, too few speakers or recordings for a split, or one folder for both.
     """
     data_folder, save_folder = Path(data_folder), Path(save_folder)
+    if save_folder.resolve() == data_folder.resolve():
+        raise ValueError(f"{save_folder} holds the data; give another folder for what is made of them")
     if (data_folder / RECORD).is_file():
         logger.info("%s is prepared already", data_folder)
         return data_folder
     tree = {kind: _files(data_folder, kind) for kind in KINDS}
-    names = "\n".join(sorted(path for paths in tree.values() for path in paths))
+    listing = "\n".join(sorted(_signature(data_folder, path) for paths in tree.values() for path in paths))
     record = {
         "data_folder": str(data_folder.resolve()),
         "files": {kind: len(paths) for kind, paths in tree.items()},
-        "names": hashlib.sha256(os.fsencode(names)).hexdigest(),
+        "listing": hashlib.sha256(os.fsencode(listing)).hexdigest(),
         "shares": [valid_share, test_share],
         "shards": shards,
     }
@@ -145,6 +147,15 @@ def _files(data_folder: Path, kind: str) -> list[str]:
             f"no folder {folder}. data_folder must hold clean/, noise/ and impulse_responses/; {WHERE} into datasets/"
         )
     raise ValueError(f"no audio files ({', '.join(AUDIO_SUFFIXES)}) below {folder}; is the download complete?")
+
+
+def _signature(data_folder: Path, path: str) -> str:
+    """Name, size and time of a file: what changes when it is repaired or replaced."""
+    try:
+        stat = (data_folder / path).stat()
+    except OSError:  # a link that leads nowhere
+        return path
+    return f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
 
 
 def _up_to_date(save_folder: Path, record: dict) -> bool:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from deepvqe_hub.folders import AUDIO_SUFFIXES
+
 from .clips import as_clips
 from .pools import ATTEMPTS, AudioPool
 
@@ -113,7 +115,7 @@ def _by_id(folder: Path) -> dict[int, Path]:
     found = {}
     for path in sorted(folder.iterdir()):
         match = re.search(r"fileid_(\d+)", path.name)
-        if match:
+        if match and path.suffix.lower() in AUDIO_SUFFIXES:
             found[int(match[1])] = path
     return found
 
@@ -122,4 +124,7 @@ def _read_table(path: Path) -> dict[int, dict[str, str]]:
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8-sig") as file:
-        return {int(row["fileid"]): row for row in csv.DictReader(file)}
+        try:
+            return {int(row["fileid"]): row for row in csv.DictReader(file)}
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise ValueError(f"{path}: a whole number is expected in the column fileid of every line") from error

@@ -21,7 +21,8 @@ _CONFIG_KEYS = {"network": str, "options": dict, "stft": dict, "sample_rate": in
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _MAX_NUMBER = 1 << 16  # no size in a config comes near it, and none is refused that fits MAX_PARAMETERS
-_MAX_ENTRIES = 64  # of a list, and blocks of a network: thousands would take hours to build before they are counted
+_MAX_ENTRIES = 64  # of a list, and of parts of a network: thousands would take hours to build before they are counted
+_PARTS = ("blocks", "heads")  # options that say how many of them
 
 
 @dataclass
@@ -57,24 +58,34 @@ def build(checkpoint: Checkpoint, where: str, cls: type[EnhancementModel] = Enha
     Raises:
         CheckpointError: naming the offending entries.
     """
-    config = check_config(checkpoint.config, where)
+    blank = build_blank(checkpoint.config, where, cls)
     tensors = {name: tensor.detach() for name, tensor in checkpoint.tensors.items()}
+    check_tensors(blank.state_dict(), tensors, where)
+    model = cls(**checkpoint.config)
+    model.load_state_dict(tensors, strict=True)  # copies, and converts half precision to float32
+    model.licence = UNKNOWN_LICENCE
+    return model.eval()
+
+
+def build_blank(config: Any, where: str, cls: type[EnhancementModel] = EnhancementModel) -> EnhancementModel:
+    """The model that a config describes, checked, without weights and memory (on the meta device).
+
+    Raises:
+        CheckpointError: as :func:`check_config`, or no model can be built so.
+    """
+    config = check_config(config, where)
     try:
         with torch.device("meta"):
-            blank = cls(**config)
-            if blank.config["options"]["bins"] != blank.stft.bins:
-                raise ValueError(f"{blank.config['options']['bins']} bins, but {blank.stft.bins} in its spectra")
-            if hasattr(blank.network, "initial_state"):
-                state = sum(value.numel() for value in blank.network.initial_state().values())
+            model = cls(**config)
+            if model.config["options"]["bins"] != model.stft.bins:
+                raise ValueError(f"{model.config['options']['bins']} bins, but {model.stft.bins} in its spectra")
+            if hasattr(model.network, "initial_state"):
+                state = sum(value.numel() for value in model.network.initial_state().values())
                 if state > MAX_PARAMETERS:
                     raise ValueError(f"a stream would remember {state:,} numbers; the limit is {MAX_PARAMETERS:,}")
     except Exception as error:  # a stranger's numbers may fail anywhere inside a constructor
         raise CheckpointError(f"{where}: the config describes no model: {error}") from error
-    check_tensors(blank.state_dict(), tensors, where)
-    model = cls(**config)
-    model.load_state_dict(tensors, strict=True)  # copies, and converts half precision to float32
-    model.licence = UNKNOWN_LICENCE
-    return model.eval()
+    return model
 
 
 def parse_config(text: str, where: str) -> dict[str, Any]:
@@ -120,8 +131,9 @@ def check_config(config: Any, where: str) -> dict[str, Any]:
     if version < 1:
         raise CheckpointError(f"{where}: format_version {version} does not exist")
     options = config.get("options", {})
-    if isinstance(options.get("blocks"), int) and options["blocks"] > _MAX_ENTRIES:
-        raise CheckpointError(f"{where}: {options['blocks']} blocks in the config, the limit is {_MAX_ENTRIES}")
+    for name in _PARTS:
+        if isinstance(options.get(name), int) and options[name] > _MAX_ENTRIES:
+            raise CheckpointError(f"{where}: {options[name]} {name} in the config, the limit is {_MAX_ENTRIES}")
     _check_values({"options": options, "stft": config.get("stft", {})}, where)
     return config
 

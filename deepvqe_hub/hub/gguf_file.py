@@ -140,6 +140,8 @@ def _read_arrays(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
         reader = gguf.GGUFReader(path)
         meta = {key: field.contents() for key, field in reader.fields.items()}
         arrays = {}
+        if 4 * sum(int(tensor.n_elements) for tensor in reader.tensors) > MAX_BYTES:  # they may share bytes of the file
+            raise CheckpointError(f"{path}: its tensors are larger than {MAX_BYTES:,} bytes")
         for tensor in reader.tensors:
             if tensor.tensor_type not in supported:
                 raise CheckpointError(f"{path}: {tensor.name} is stored as {tensor.tensor_type.name}")

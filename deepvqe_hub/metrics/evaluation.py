@@ -41,9 +41,15 @@ def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
         return np.ascontiguousarray(wav, dtype=np.float64), recording.sample_rate
 
 
-@functools.lru_cache(maxsize=1)
 def load_model(name: str):
-    """The model to evaluate, once a process."""
+    """The model to evaluate, once a process as long as its files stay what they are."""
+    path = Path(name)
+    files = path.iterdir() if path.is_dir() else filter(Path.is_file, [path])
+    return _load(name, tuple(sorted((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)))
+
+
+@functools.lru_cache(maxsize=1)
+def _load(name: str, files: tuple):
     import deepvqe_hub
 
     return deepvqe_hub.load(name)

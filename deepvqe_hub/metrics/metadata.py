@@ -48,7 +48,11 @@ class Metadata:
         with open(path, encoding="utf-8-sig", newline="") as file:
             head = file.readline()
             file.seek(0)
-            lines = list(csv.DictReader(file, delimiter=max(",;\t", key=head.count), restval="", restkey="(more)"))
+            try:
+                reader = csv.DictReader(file, delimiter=max(",;\t", key=head.count), restval="", restkey="(more)")
+                lines = list(reader)
+            except csv.Error as error:
+                raise ValueError(f"{path} is no CSV file: {error}") from error
             columns = list(lines[0]) if lines else []
         if not columns:
             raise ValueError(f"{path} has no line below its head")

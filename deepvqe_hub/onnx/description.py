@@ -65,12 +65,19 @@ def _check(info: dict, session) -> None:
         if states[f"{name}.past"] != ([batch, size - hop], "float32"):
             raise ValueError(f"state {name}.past")
     wanted = {name: (shape, "float32") for name in signals} | states
-    found = {x.name: (list(x.shape), _TYPES.get(x.type)) for x in session.get_inputs()}
+    found = _tensors(session.get_inputs())
     if wanted != found:
         raise ValueError(f"inputs {', '.join(sorted(k for k in {*wanted, *found} if wanted.get(k) != found.get(k)))}")
-    if {x.name for x in session.get_outputs()} != {"enhanced", *(state["output"] for state in info["states"])}:
+    wanted = {"enhanced": (shape, "float32")}
+    wanted |= {state["output"]: (state["shape"], state["dtype"]) for state in info["states"]}
+    if wanted != _tensors(session.get_outputs()):
         raise ValueError("outputs")
     if any(state["in_place"] not in (True, False) for state in info["states"]):
         raise ValueError("in_place")
     if sum(math.prod(shape) for shape, _ in states.values()) > _MAX_NUMBERS:
         raise ValueError(f"states of more than {_MAX_NUMBERS:,} numbers")
+
+
+def _tensors(values) -> dict[str, tuple]:
+    """Shape and type of inputs or outputs of a graph, by name."""
+    return {value.name: (list(value.shape), _TYPES.get(value.type)) for value in values}

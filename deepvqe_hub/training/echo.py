@@ -101,17 +101,12 @@ class WithRecordings(Dataset):
         return len(self.simulated)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        number = index // self.batch
-        before = self._recorded(number)
-        if self._recorded(number + 1) == before:
+        number = self.recordings.epoch * (len(self) // self.batch) + index // self.batch  # of all batches of all epochs
+        before = int(number * self.portion)  # of them recordings
+        if int((number + 1) * self.portion) == before:
             return self.simulated[index]
-        before += self.recordings.epoch * self._recorded(len(self) // self.batch)
         turn = before * self.batch + index % self.batch
         return self.recordings[int(self.order[turn % len(self.order)])]
-
-    def _recorded(self, batches: int) -> int:
-        """How many of the first ``batches`` of an epoch are recordings."""
-        return int(batches * self.portion)
 
 
 def with_recordings(hparams: dict, data: Dataset) -> Dataset:
@@ -130,4 +125,7 @@ def with_recordings(hparams: dict, data: Dataset) -> Dataset:
         sample_rate=hparams["sample_rate"],
         cache=hparams["cache"],
     )
+    if hparams["cache"] and hparams["num_workers"]:  # once, before the loaders fork, and not in each of them
+        for pool in recordings.pools.values():
+            pool.preload()
     return WithRecordings(data, recordings, hparams["batch_size"] * world()[1], hparams["recordings_portion"])

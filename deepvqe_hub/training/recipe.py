@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from deepvqe_hub.data import NoisySpeech
 from deepvqe_hub.data.manifests import read_pools
+from deepvqe_hub.data.recordings import splits_of
 from deepvqe_hub.data.settings import check_settings
 from deepvqe_hub.metrics import select_metrics
 from deepvqe_hub.metrics.table import check_packages
@@ -52,7 +53,6 @@ def train(
     check(hparams, brain_class, data_class)
     torch.set_num_threads(hparams["threads"])
     sb.create_experiment_directory(hparams["output_folder"])
-    hparams["tensorboard"] = tensorboard(hparams) if hparams["tensorboard"] and if_main_process() else None
     brain = brain_class(
         modules=hparams["modules"],
         opt_class=hparams["opt_class"],
@@ -64,7 +64,9 @@ def train(
         raise ValueError(f"--test_only: {hparams['save_folder']} holds no finished epoch; give the options of the run")
     if brain.debug:  # the log of the run is none of its business
         brain.hparams.train_logger.save_file = os.devnull
+    brain.hparams.tensorboard = None
     if if_main_process() and not (brain.debug or brain.test_only):
+        brain.hparams.tensorboard = tensorboard(hparams) if hparams["tensorboard"] else None
         head = f"# {hparams_file} with all that it extends, and these options: {' '.join(arguments[1:])}\n"
         Path(hparams["output_folder"], "hyperparams.yaml").write_text(head + text, encoding="utf-8")
 
@@ -110,6 +112,8 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
     recordings = hparams.get("recordings_folder")
     if recordings and not Path(recordings).is_dir():
         raise ValueError(f"--recordings_folder {recordings}: no such folder")
+    if recordings:
+        splits_of(recordings)  # reads its table
     try:
         check_settings(data_class, hparams["mixing"])
     except ValueError as error:

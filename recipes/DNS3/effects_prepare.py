@@ -11,6 +11,7 @@ a time, are strung together at random times and levels. What says in its path th
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -81,6 +82,8 @@ def parts(folder: Path, exclude: str, minutes: float) -> Iterator[tuple[str, np.
             continue
         for start in range(0, len(audio) - SHORT + 1, PART):
             part = audio[start : start + PART]
+            if np.abs(part - part.mean()).max() < 0.01 * np.abs(audio).max():
+                continue  # a pause, which would be blown up to noise
             left -= len(part)
             yield re.sub(r"\W+", "-", files[index].stem)[:40], normalise(part)
     for _ in range(min(len(short) // 4, round(minutes))):
@@ -117,7 +120,7 @@ def main() -> None:
     parser.add_argument("--exclude", default=EXCLUDE, help="regular expression on paths (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=20, help="of long sounds, for each folder (default: 20)")
     args = parser.parse_args()
-    names = [folder.resolve().name for folder in args.sounds]
+    names = [Path(os.path.abspath(folder)).name for folder in args.sounds]  # of links their own
     for folder, name in zip(args.sounds, names):
         if names.count(name) > 1:
             parser.error(
