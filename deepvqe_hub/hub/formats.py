@@ -32,7 +32,9 @@ class Format:
 
 
 FORMATS = (
-    Format("torch.save archive", b"PK\x03\x04", (".tar", ".pt", ".pth", ".ckpt", ".bin"), "deepvqe_hub.hub.reference"),
+    Format(
+        "torch.save archive", b"PK\x03\x04", (".tar", ".pt", ".pth", ".ckpt", ".bin"), "deepvqe_hub.hub.reference_tar"
+    ),
     Format("GGUF file", b"GGUF", (".gguf",), "deepvqe_hub.hub.gguf_file"),
     Format(
         "bare pickle",
@@ -52,7 +54,8 @@ def read_file(path: str | Path, **options) -> Checkpoint:
 
     Args:
         path: the file; its first bytes, not its name, say what it is.
-        options: of that format; see ``read`` in :mod:`deepvqe_hub.hub.reference` and :mod:`deepvqe_hub.hub.gguf_file`.
+        options: of that format; see ``read`` in :mod:`deepvqe_hub.hub.reference_tar` and
+            :mod:`deepvqe_hub.hub.gguf_file`.
 
     Raises:
         FileNotFoundError: no such file.

@@ -49,7 +49,7 @@ def load(
             the options ``threads`` and ``quantize``. By default that of the file.
         **options: for the Hub ``token``, ``cache_dir``, ``local_files_only``, ``force_download``, and ``file``
             to choose one of several in another format; for a ``.tar`` ``window`` and ``padding``, see
-            :func:`deepvqe_hub.hub.reference.read`; for a ``.gguf`` ``temperature``, see
+            :func:`deepvqe_hub.hub.reference_tar.read`; for a ``.gguf`` ``temperature``, see
             :func:`deepvqe_hub.hub.gguf_file.read`.
 
     Returns:
