@@ -46,7 +46,7 @@ def write_manifests(
         data_folder: folder with ``clean``, ``noise`` and, for reverberation, ``impulse_responses``; or a folder that
             this function has written, which is taken as it is.
         save_folder: where the manifests go. They are left as they are if they are complete and list the same files, of
-            the same size and time, of the same ``data_folder``, and made anew otherwise.
+            the same sizes, of the same ``data_folder``, and made anew otherwise.
         valid_share, test_share: share of speakers and recordings, where the folder has no splits of its own.
         shards: pack the clips into tar shards, ``save_folder/train_speech/shard-000000.tar`` and so on, in place of
             the manifests; such a folder can be moved.
@@ -65,11 +65,11 @@ def write_manifests(
         logger.info("%s is prepared already", data_folder)
         return data_folder
     tree = {kind: _files(data_folder, kind) for kind in KINDS}
-    listing = "\n".join(sorted(_signature(data_folder, path) for paths in tree.values() for path in paths))
+    contents = "\n".join(sorted(_signature(data_folder, path) for paths in tree.values() for path in paths))
     record = {
         "data_folder": str(data_folder.resolve()),
         "files": {kind: len(paths) for kind, paths in tree.items()},
-        "listing": hashlib.sha256(os.fsencode(listing)).hexdigest(),
+        "contents": hashlib.sha256(os.fsencode(contents)).hexdigest(),
         "shares": [valid_share, test_share],
         "shards": shards,
     }
@@ -150,12 +150,11 @@ def _files(data_folder: Path, kind: str) -> list[str]:
 
 
 def _signature(data_folder: Path, path: str) -> str:
-    """Name, size and time of a file: what changes when it is repaired or replaced."""
+    """Name and size of a file, which changes when it is repaired or replaced; not its time, which copies change."""
     try:
-        stat = (data_folder / path).stat()
+        return f"{path}:{(data_folder / path).stat().st_size}"
     except OSError:  # a link that leads nowhere
         return path
-    return f"{path}:{stat.st_size}:{stat.st_mtime_ns}"
 
 
 def _up_to_date(save_folder: Path, record: dict) -> bool:
