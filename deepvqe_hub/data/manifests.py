@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from deepvqe_hub.drafts import draft
 from deepvqe_hub.folders import AUDIO_SUFFIXES, audio_files
 
 from .clips import Clip, find_clips
@@ -225,9 +226,8 @@ def _entry(clip: Clip) -> dict:
 
 
 def _write(path: Path, content: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    with draft(path) as part:
+        part.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def command_line(prepare: Callable, description: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from deepvqe_hub.drafts import draft
 from deepvqe_hub.files.audio import AudioFileError, Layout, native
 from deepvqe_hub.files.samples import levels
 
@@ -107,7 +107,7 @@ def _clipped(block: np.ndarray, bits: int | None) -> np.ndarray:
 
 @contextmanager
 def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name when the block ends well and is removed when it does not.
+    """A :func:`~deepvqe_hub.drafts.draft` of ``path``, whose folder is made.
 
     Raises:
         FileExistsError: when ``path`` is there and ``overwrite`` is not set.
@@ -115,17 +115,9 @@ def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Pa
     path = Path(path)
     check_free(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.parent / f".{uuid.uuid4().hex}.part"
-    try:
-        part.touch()
-    except OSError as error:  # such as a folder that may not be written; libsndfile does not say
-        raise type(error)(error.errno, f"cannot write: {error.strerror}", str(path)) from error
-    try:
+    with draft(path) as part:
         yield part
         check_free(path, overwrite=overwrite)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:

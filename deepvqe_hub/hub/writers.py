@@ -1,4 +1,4 @@
-"""Writes models in other projects' formats; the counterpart of :mod:`reference` and :mod:`gguf_file`.
+"""Writes models in other projects' formats; the counterpart of :mod:`reference_tar` and :mod:`gguf_file`.
 
 A writer refuses a model that the other project could not run, and writes its file whole or not at all. It returns what
 the file does not say but a reader must know, in sentences, if there is anything.
@@ -6,13 +6,12 @@ the file does not say but a reader must know, in sentences, if there is anything
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from deepvqe_hub.drafts import draft
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub.gguf_file import CUBE_ROOTS, PREFIXES
 from deepvqe_hub.models import DeepVQE
@@ -29,7 +28,8 @@ def write_tar(model: EnhancementModel, path: str | Path) -> list[str]:
     known = stft["window"] in ("sqrt_hann", "hann") and stft["padding"] in ("zeros", "reflect")
     _same_function(model, PRESETS["deepvqe"] | {"stft": stft if known else {}}, path)
     state = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
-    _whole(path, lambda draft: torch.save({"model": state}, draft))
+    with draft(_placed(path)) as part:
+        torch.save({"model": state}, part)
     if stft == {"window": "sqrt_hann", "padding": "zeros"}:
         return []
     return [f"the file does not say it: read it with --window {stft['window']} --padding {stft['padding']}"]
@@ -61,8 +61,8 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
     for name, value in CUBE_ROOTS.items():
         tensors[name] = torch.tensor(value).numpy()
 
-    def write(draft: Path) -> None:
-        writer = gguf.GGUFWriter(draft, "deepvqe")
+    with draft(_placed(path)) as part:
+        writer = gguf.GGUFWriter(part, "deepvqe")
         numbers = {
             "version": 1,
             "n_fft": model.stft.win_length,
@@ -85,8 +85,6 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-
-    _whole(path, write)
     return []
 
 
@@ -94,7 +92,7 @@ def write_onnx(model: EnhancementModel, path: str | Path) -> list[str]:
     """Write a streaming graph, see :func:`deepvqe_hub.onnx.export`."""
     from deepvqe_hub.onnx import export
 
-    _whole(path, lambda draft: export(model, draft))
+    export(model, _placed(path), force=True)
     return []
 
 
@@ -126,10 +124,7 @@ def _listed(key: str, values: list[int]) -> dict[str, int]:
     return {f"{key}.{i}": value for i, value in enumerate(values)} | {f"{key}.count": len(values)}
 
 
-def _whole(path: str | Path, write: Callable[[Path], None]) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        draft = Path(folder) / path.name
-        write(draft)
-        os.replace(draft, path)
+def _placed(path: str | Path) -> Path:
+    """``path``, its folder made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return Path(path)

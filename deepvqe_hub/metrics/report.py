@@ -7,12 +7,13 @@ import importlib.metadata
 import io
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from deepvqe_hub._version import __version__
+from deepvqe_hub.drafts import draft
 from deepvqe_hub.metrics.statistics import mean_interval
 from deepvqe_hub.metrics.table import METRICS
 
@@ -205,12 +206,7 @@ def write_files(contents: Mapping[Path, str], force: bool) -> None:
         FileExistsError: a file exists and `force` is not given.
     """
     check_writable(list(contents), force)
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
-    try:
+    with ExitStack() as drafts:
         for path, text in contents.items():
-            temporary[path].write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may be no text
-        for path in contents:
-            os.replace(temporary[path], path)
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
+            part = drafts.enter_context(draft(path))
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may be no text

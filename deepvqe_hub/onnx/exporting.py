@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from deepvqe_hub._version import __version__
+from deepvqe_hub.drafts import draft
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.onnx.description import FORMAT_VERSION, MAX_BATCH_SIZE, MAX_FRAMES
 
@@ -77,16 +77,9 @@ def export(
     if next(model.parameters()).dtype != torch.float32:
         model = copy.deepcopy(model).float()  # the graph computes in float32, whatever the weights are kept in
     graph = build(model, frames=frames, quantize=quantize, waveform=waveform, batch_size=batch_size)
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    draft = Path(draft)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(graph.SerializeToString())
-        check(model, draft, TOLERANCE_8BIT if quantize else TOLERANCE)
-        draft.chmod(0o644)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with draft(path) as part:
+        part.write_bytes(graph.SerializeToString())
+        check(model, part, TOLERANCE_8BIT if quantize else TOLERANCE)
     return path
 
 
