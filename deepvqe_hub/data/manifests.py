@@ -103,6 +103,15 @@ def write_manifests(
     return save_folder
 
 
+def prepare(data_folder, save_folder, skip_prep: bool = False, shards: bool = False) -> Path | str:
+    """What the recipes do before they train: :func:`write_manifests`; nothing with ``skip_prep``.
+
+    Returns:
+        The folder for :func:`read_pools`, which with ``skip_prep`` is ``save_folder``, prepared before.
+    """
+    return save_folder if skip_prep else write_manifests(data_folder, save_folder, shards=shards)
+
+
 def read_pools(folder: str | Path, split: str, *, balance: float = 1.0, **options):
     """Pools of one split of a folder by :func:`write_manifests`, from manifests or shards.
 

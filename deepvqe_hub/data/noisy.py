@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from .codec import CODECS
+from .drawn import DrawnItems
 from .mixing import SHAPE_HZ
 from .pools import AudioPool
 from .rooms import DIRECT_GAIN, DIRECT_INDEX, RoomPool
@@ -17,7 +17,7 @@ from .rooms import DIRECT_GAIN, DIRECT_INDEX, RoomPool
 Range = tuple[float, float]
 
 
-class NoisySpeech(Dataset):
+class NoisySpeech(DrawnItems):
     """Ingredients of noisy speech; a batch of them goes to `mix`.
 
     Item `i` is a pure function of `(seed, epoch, i)`: the same for any number of workers, after a resume
@@ -96,9 +96,10 @@ class NoisySpeech(Dataset):
             raise ValueError("segment_seconds must be at least 0.1, size and noises at least 1")
         if min(speed[0], noise_speed[0]) <= 0:
             raise ValueError("speed and noise_speed must be above 0")
+        super().__init__(size, seed)
         self.speech, self.noise, self.rooms = speech, noise, rooms
         self.samples = round(segment_seconds * sample_rate)
-        self.size, self.seed, self.sample_rate, self.noises = size, seed, sample_rate, noises
+        self.sample_rate, self.noises = sample_rate, noises
         self.snr_db, self.level_dbfs = snr_db, level_dbfs
         self.room_samples = DIRECT_INDEX + 1 if rooms is None else rooms.samples
         self.room_p, self.shape_p, self.shape_db = room_p, shape_p, shape_db
@@ -109,25 +110,9 @@ class NoisySpeech(Dataset):
         self.noise_only_p, self.clean_only_p = noise_only_p, clean_only_p
         self.speed, self.noise_speed, self.codec_p = speed, noise_speed, codec_p
         self.babble_p, self.babble_talkers = babble_p, babble_talkers
-        # Shared memory: workers that stay alive over epochs see set_epoch, too.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other items from now on; call it before each pass over the loader."""
-        self._epoch.fill_(epoch)
-
-    @property
-    def epoch(self) -> int:
-        """The number given to `set_epoch`, at first 0."""
-        return int(self._epoch)
-
-    def __len__(self) -> int:
-        return self.size
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if not 0 <= index < self.size:
-            raise IndexError(f"item {index} of {self.size}")
-        return as_tensors(self.draw(np.random.default_rng([self.seed, self.epoch, index])))
+        return as_tensors(self.draw(self.generator(index)))
 
     def draw(self, rng: np.random.Generator) -> dict:
         """One item as numpy arrays and numbers."""

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from deepvqe_hub.folders import AUDIO_SUFFIXES
 
 from .clips import as_clips
+from .drawn import DrawnItems
 from .pools import ATTEMPTS, AudioPool
 
 FOLDERS = {
@@ -25,7 +25,7 @@ FOLDERS = {
 """Signals of an item and the folders that hold them."""
 
 
-class EchoRecordings(Dataset):
+class EchoRecordings(DrawnItems):
     """Aligned stretches of microphone, far end, near end and echo.
 
     The files of a scene share `fileid_N` in their names. `meta.csv`, if there is one, gives
@@ -72,25 +72,11 @@ class EchoRecordings(Dataset):
             for name, found in files.items()
         }
         self.samples = None if segment_seconds is None else round(segment_seconds * sample_rate)
-        self.sample_rate, self.seed = sample_rate, seed
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other stretches from now on."""
-        self._epoch.fill_(epoch)
-
-    @property
-    def epoch(self) -> int:
-        """The number given to `set_epoch`, at first 0."""
-        return int(self._epoch)
-
-    def __len__(self) -> int:
-        return len(self.ids)
+        self.sample_rate = sample_rate
+        super().__init__(len(self.ids), seed)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"item {index} of {len(self)}")
-        rng = np.random.default_rng([self.seed, self.epoch, index])
+        rng = self.generator(index)
         for attempt in range(min(ATTEMPTS, len(self))):
             row = (index + attempt) % len(self)
             length = max(int(pool.clips[row].duration * self.sample_rate) for pool in self.pools.values())

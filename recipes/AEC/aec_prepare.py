@@ -9,17 +9,10 @@ Run by ``train.py``, or alone:
     python aec_prepare.py DATA_FOLDER SAVE_FOLDER [--shards]
 """
 
-from deepvqe_hub.data.manifests import command_line, write_manifests
+from deepvqe_hub.data.manifests import command_line
+from deepvqe_hub.data.manifests import prepare as prepare_aec
 
-
-def prepare_aec(data_folder, save_folder, skip_prep=False, shards=False):
-    """List or pack the clips of each split; returns the folder for `deepvqe_hub.data.manifests.read_pools`.
-
-    With ``skip_prep`` nothing is looked at: ``save_folder`` must have been prepared before. See
-    `deepvqe_hub.data.manifests.write_manifests` for what is written and which errors are raised.
-    """
-    return save_folder if skip_prep else write_manifests(data_folder, save_folder, shards=shards)
-
+__all__ = ["prepare_aec"]
 
 if __name__ == "__main__":
     command_line(prepare_aec, __doc__)
