@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import nn
 
+from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.disk import enhance_to_mono
 from deepvqe_hub.hub import registry
@@ -26,16 +27,12 @@ try:
     from speechbrain.utils.data_utils import split_path
     from speechbrain.utils.fetching import FetchSource, fetch
     from speechbrain.utils.parameter_transfer import Pretrainer
-except (ImportError, OSError, RuntimeError) as error:
-    # OSError: torchaudio built for CUDA beside a torch without it; RuntimeError: for another CUDA than torch's.
+except IMPORT_ERRORS as error:
     raise ImportError(
         f"deepvqe_hub.Enhancer needs speechbrain and torchaudio, and they cannot be imported: {error}\n"
-        f"Found torch {torch.__version__} (CUDA {torch.version.cuda or 'none'}). If speechbrain is missing:\n"
+        "If speechbrain is missing:\n"
         "    pip install 'deepvqe-hub[speechbrain]'\n"
-        "If torchaudio does not fit torch, one of:\n"
-        "    pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'       a pair known to work\n"
-        "    install both anew from PyTorch's package index for one and the same CUDA version\n"
-        "    install both anew from PyTorch's package index for the CPU\n"
+        f"{remedies()}"
         "deepvqe_hub.load and the command line need neither."
     ) from error
 

@@ -17,6 +17,7 @@ import os
 import torch
 from torch import nn
 
+from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub import ModelInfo, list_models, load, registry
 from deepvqe_hub.hub.card import PAPERS
@@ -186,13 +187,10 @@ class Enhance(nn.Module):
 def _resample():
     try:
         from torchaudio.functional import resample
-    except (ImportError, OSError, RuntimeError) as error:
-        # OSError: torchaudio built for CUDA beside a torch without it; RuntimeError: for another CUDA than torch's.
+    except IMPORT_ERRORS as error:
         raise ImportError(
             f"Enhance resamples with torchaudio, which cannot be imported: {error}\n"
-            f"Found torch {torch.__version__} (CUDA {torch.version.cuda or 'none'}). One of:\n"
-            "    pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'       a pair known to work\n"
-            "    install both anew from PyTorch's package index for one and the same CUDA version, or for the CPU\n"
+            f"{remedies()}"
             "    give waveforms at model.sample_rate, or use deepvqe_hub.enhance: neither needs torchaudio"
         ) from error
     return resample
