@@ -10,6 +10,7 @@ import yaml
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import default_collate
 
 from deepvqe_hub.data import mix
 from deepvqe_hub.metrics import evaluate_tensors
@@ -38,6 +39,7 @@ class EnhancementBrain(sb.Brain):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.model = self.modules.model  # what is wrapped later, for compilation and several processes, is inside this
         if isinstance(self.hparams.loss, torch.nn.Module):  # SpeechBrain moves ``modules`` alone
             self.hparams.loss.to(self.device)
 
@@ -78,7 +80,6 @@ class EnhancementBrain(sb.Brain):
 
     def make_average(self):
         """Put a moving average beside the model, before either is loaded from a checkpoint."""
-        self.model = self.modules.model  # what is wrapped below, for compilation and several processes, is inside this
         # In evaluation mode for good: it is no part of self.modules, whose mode Brain sets.
         self.average = AveragedModel(
             self.model, multi_avg_fn=MovingAverage(self.hparams.ema_decay), use_buffers=True
@@ -100,6 +101,11 @@ class EnhancementBrain(sb.Brain):
         """Mix a batch on the training device: ``noisy``, ``clean`` and, for echo cancellers, ``farend``."""
         noisy, clean = mix(batch, self.hparams.sample_rate)
         return {"noisy": noisy, "clean": clean}
+
+    def example(self, data, size: int = 24) -> dict[str, torch.Tensor]:
+        """The first ``size`` items of ``data``, mixed."""
+        batch = default_collate([data[i] for i in range(min(size, len(data)))])
+        return self.signals({name: value.to(self.device) for name, value in batch.items()})
 
     def compute_forward(self, batch, stage):
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}

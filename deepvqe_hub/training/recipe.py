@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import speechbrain as sb
@@ -16,12 +17,13 @@ from deepvqe_hub.data import NoisySpeech
 from deepvqe_hub.data.manifests import read_pools
 from deepvqe_hub.data.recordings import splits_of
 from deepvqe_hub.data.settings import check_settings
+from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.metrics import select_metrics
 from deepvqe_hub.metrics.table import check_packages
 from deepvqe_hub.training.brain import EnhancementBrain
 from deepvqe_hub.training.hparams import load_hparams
 from deepvqe_hub.training.publishing import publish
-from deepvqe_hub.training.transfer import init_from
+from deepvqe_hub.training.transfer import init_from, start_weights
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +72,9 @@ def train(
         head = f"# {hparams_file} with all that it extends, and these options: {' '.join(arguments[1:])}\n"
         Path(hparams["output_folder"], "hyperparams.yaml").write_text(head + text, encoding="utf-8")
 
-    model = hparams["modules"]["model"]
+    model, start = hparams["modules"]["model"], None
     if hparams["init_from"] and brain.checkpointer.find_checkpoint() is None:
-        init_from(model, hparams["init_from"])
+        start = start_weights(model, hparams["init_from"])
     if hparams["channels_last"]:
         model.to(memory_format=torch.channels_last)
 
@@ -80,7 +82,7 @@ def train(
     folder = run_on_main(prepare, folders, {"skip_prep": hparams["skip_prep"]})
     test_data = make_test_data(hparams, folder, data_class)
     if not brain.test_only:
-        fit(brain, hparams, folder, data_class, extend)
+        fit(brain, hparams, folder, data_class, extend, start)
     elif test_data is None:
         raise ValueError(f"--test_only: test_items is 0, or the split test of {folder} does not do, as a warning says")
     if test_data is not None:
@@ -120,12 +122,21 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         raise ValueError(f"--mixing: {error}") from error
 
 
-def fit(brain: EnhancementBrain, hparams: dict, folder: Path, kind: type[NoisySpeech], extend: Callable) -> None:
-    """Train on the splits ``train`` and ``valid``, from the last checkpoint or from the beginning."""
+def fit(
+    brain: EnhancementBrain,
+    hparams: dict,
+    folder: Path,
+    kind: type[NoisySpeech],
+    extend: Callable,
+    start: EnhancementModel | None,
+) -> None:
+    """Train on the splits ``train`` and ``valid``, from the last checkpoint or from the beginning, from ``start``."""
     train_data, valid_data = (
         make_data(hparams, folder, split, kind, size=hparams[size], seed=hparams["seed"] + offset)
         for split, size, offset in (("train", "items_per_epoch", 0), ("valid", "valid_items", 1))
     )
+    if start is not None:
+        init_from(hparams["modules"]["model"], start, partial(brain.example, train_data))
     brain.fit(
         hparams["epoch_counter"],
         extend(hparams, train_data),
