@@ -18,7 +18,7 @@ from deepvqe_hub import models
 from deepvqe_hub.limits import LOUDEST
 from deepvqe_hub.presets import PRESETS
 from deepvqe_hub.stft import STFT
-from deepvqe_hub.streaming import Stream
+from deepvqe_hub.streaming import Stream, precision
 
 FORMAT_VERSION = 1
 BLOCK_SECONDS = 2  # of a long signal in memory as features at a time; longer blocks fall out of the caches
@@ -292,7 +292,7 @@ class EnhancementModel(
     @property
     def _dtype(self) -> torch.dtype:
         """Of the network."""
-        return next(self.parameters()).dtype
+        return precision(self.network)
 
     def _checked(self, wave: torch.Tensor, name: str) -> torch.Tensor:
         """``wave`` as (batch, time) in the precision of the front end, or an error that names it."""

@@ -37,7 +37,6 @@ class Stream:
         self._state = None
         self._due = 0  # samples taken in and not yet given out
 
-    @torch.inference_mode()
     def __call__(self, chunk: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
         wave = self._checked(chunk, "chunk")
@@ -46,17 +45,22 @@ class Stream:
             raise ValueError(
                 f"farend chunk {tuple(farend.shape)} and microphone chunk {tuple(chunk.shape)} differ in shape"
             )
-        enhanced = self.step(wave, far).to(chunk.dtype)
+        enhanced = self._step(wave, far).to(chunk.dtype)
         return enhanced if chunk.dim() == 2 else enhanced[0]
 
-    @torch.inference_mode()
     def flush(self) -> torch.Tensor:
         """End the signal: the samples still due, (batch_size, time), or (time,) for one stream. Then :meth:`reset`."""
         weight = next(self.network.parameters())
         wave = self.model._checked(weight.new_zeros(self.batch_size, 0), "chunk")
-        wave = self.step(wave, None, last=True)
+        wave = self._step(wave, None, last=True)
         self.reset()
         return wave[0] if self.batch_size == 1 else wave
+
+    def _step(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
+        """:meth:`step` without gradients. A copy, because others may not write to what inference mode has made."""
+        with torch.inference_mode():
+            enhanced = self.step(wave, far, last)
+        return enhanced.clone()
 
     def step(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
         """The work itself, on (batch, time); offline it is called with the whole signal as the last chunk."""
@@ -68,7 +72,7 @@ class Stream:
             far = self._far_analysis(torch.zeros_like(wave) if far is None else far, last)
         if spec.shape[2] == 0:
             return wave[:, :0]
-        dtype = self.model._dtype
+        dtype = precision(self.network)
         spec, self._state = self.network(spec.to(dtype), None if far is None else far.to(dtype), self._state)
         wave = self._synthesis(spec.to(wave.dtype))[:, : self._due]
         self._due -= wave.shape[1]
@@ -79,3 +83,9 @@ class Stream:
         if chunk.dim() > 2 or wave.shape[0] != self.batch_size:
             raise ValueError(f"{name} has shape {tuple(chunk.shape)}; this stream takes ({self.batch_size}, time)")
         return wave
+
+
+def precision(network: nn.Module) -> torch.dtype:
+    """The type of a network's weights. A replica of ``nn.DataParallel`` has them, too, though not as parameters."""
+    weights = (getattr(module, "weight", None) for module in network.modules())
+    return next(value.dtype for value in (*network.parameters(), *weights) if isinstance(value, torch.Tensor))

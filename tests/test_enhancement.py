@@ -341,6 +341,60 @@ def test_models_and_signals_of_any_precision(build, dtype):
     model.delay(*signals)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("level", [0.0, 1e-6, 1.0])
+def test_half_precision_from_silence_to_full_scale(build, dtype, level):
+    """Squares of what is so quiet, or of bins so loud, do not fit into float16."""
+    reference = build(farend=True)
+    model, wave = copy.deepcopy(reference).to(dtype), torch.full((1, 4000), level)
+    wanted, enhanced = reference(wave), model(wave)
+    torch.testing.assert_close(enhanced, wanted, rtol=0, atol=0.05 * max(level, float(wanted.abs().max())))
+    stream = model.stream()
+    assert stream(wave).isfinite().all() and stream(noise(1, 2000)).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_of_normalised_spectra_in_silence(dtype):
+    options = {"blocks": 1, "channels": 8, "hidden": 8, "heads": 2, "normalize": True}
+    model = EnhancementModel("TFGridNet", options).eval().to(dtype)
+    with torch.inference_mode():
+        assert model(torch.zeros(3000)).isfinite().all()
+
+
+def test_outputs_of_a_stream_are_ordinary_tensors(build):
+    out = build().stream()(noise(3000))
+    out *= 0.5
+    torch.nn.Conv1d(1, 2, 3)(out[None]).sum().backward()
+
+
+def test_a_stream_keeps_its_weights_when_the_model_changes(build):
+    model, wave = build(), noise(3000)
+    wanted = model.stream()(wave)
+    stream = model.stream()
+    model.double()
+    assert torch.allclose(stream(wave), wanted, atol=1e-6)
+
+
+def test_replicas_of_data_parallel(build):
+    """They have tensors in the place of parameters; made here as ``torch.nn.parallel.replicate`` does."""
+    model = build()
+    wave = noise(1, 3000)
+    with torch.inference_mode():
+        wanted = model(wave)
+    copies = {module: module._replicate_for_data_parallel() for module in model.modules()}
+    for module, replica in copies.items():
+        for name, child in module._modules.items():
+            if child is not None:
+                setattr(replica, name, copies[child])
+        for name, value in module._parameters.items():
+            if value is not None:
+                setattr(replica, name, value.detach())
+    assert not list(copies[model].parameters())
+    with torch.inference_mode():
+        assert torch.allclose(copies[model](wave), wanted, atol=1e-6)
+
+
 def test_what_lies_beyond_the_length_is_ignored(build):
     model, (noisy, farend) = build(farend=True), noise(2, 2, 3000)
     wanted = model(noisy, farend, torch.tensor([1.0, 0.5]))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -429,6 +430,38 @@ def test_pickles_with_code_do_not_run(tmp_path):
     with pytest.raises(CheckpointError, match="pickle"):
         load(tmp_path / "y.tar")
     assert not (tmp_path / "ran").exists()
+
+
+def test_pickles_cannot_ask_for_memory(tmp_path):
+    torch.save({"model": bytearray(100)}, tmp_path / "x.tar")  # torch writes it out; a stranger would give its length
+    torch.load(tmp_path / "x.tar", weights_only=True)
+    with pytest.raises(CheckpointError, match=r"more than tensors.*bytearray"):
+        load(tmp_path / "x.tar")
+
+
+def test_gguf_metadata_cannot_ask_for_memory(tmp_path):
+    pytest.importorskip("gguf")
+    key, array = struct.pack("<Q", 1) + b"x", struct.pack("<IIQ", 9, 0, 1 << 60)
+    (tmp_path / "x.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + key + array)
+    with pytest.raises(CheckpointError, match="array"):
+        load(tmp_path / "x.gguf")
+
+
+def test_what_could_not_be_loaded_is_not_saved(model, folder):
+    before = (folder / "model.safetensors").read_bytes()
+    model.network = model.network.folded()
+    with pytest.raises(ValueError, match=r"the model to save.*missing"):
+        model.save_pretrained(folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+
+
+def test_loads_in_float32_whatever_the_default(folder):
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        model = load(folder)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
 
 
 def test_zip_bombs_are_not_unpacked(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from deepvqe_hub.enhancement import EnhancementModel
-from deepvqe_hub.files.blocks import FarEnd, block_frames, dry_share, enhanced_blocks
+from deepvqe_hub.files.blocks import FarEnd, block_frames, check_far_end, dry_share, enhanced_blocks
 from deepvqe_hub.files.samples import from_float, to_float
 from deepvqe_hub.limits import LOUDEST
 
@@ -53,8 +53,7 @@ def enhance(
     dry = dry_share(mix, attenuation_limit_db)
     if not sample_rate > 0:
         raise ValueError(f"sample_rate must be positive, not {sample_rate}")
-    if farend is not None and not model.farend:
-        raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
+    check_far_end(model, farend)
     samples = _samples(audio, "audio")
     frames, channels = samples.shape
     result = np.empty_like(samples)

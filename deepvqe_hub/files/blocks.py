@@ -23,6 +23,12 @@ def block_frames(sample_rate: int, channels: int) -> int:
     return math.ceil(sample_rate * max(BLOCK_SECONDS / max(channels, 1), 0.25))
 
 
+def check_far_end(model: EnhancementModel, farend: object) -> None:
+    """Refuse a far end, if there is one, for a model that takes none."""
+    if farend is not None and not model.farend:
+        raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
+
+
 def dry_share(mix: float, attenuation_limit_db: float | None) -> float:
     """The part of the input that stays in the output: ``out = enhanced + share * (input - enhanced)``.
 

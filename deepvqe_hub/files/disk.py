@@ -14,7 +14,7 @@ import numpy as np
 
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import Recording, Source
-from deepvqe_hub.files.blocks import FarEnd, dry_share, enhanced_blocks, resampled
+from deepvqe_hub.files.blocks import FarEnd, check_far_end, dry_share, enhanced_blocks, resampled
 from deepvqe_hub.files.output import check_free, written
 
 
@@ -58,7 +58,7 @@ def enhance_file(
         >>> deepvqe_hub.enhance_file(model, "noisy.mp3", "clean.wav")  # doctest: +SKIP
     """
     dry, output = dry_share(mix, attenuation_limit_db), Path(output)
-    _check_far_end(model, farend)
+    check_far_end(model, farend)
     check_free(output, overwrite=overwrite)
     with ExitStack() as stack:
         recording = stack.enter_context(Recording(source))
@@ -88,7 +88,7 @@ def enhance_to_mono(
     Raises:
         FileNotFoundError, AudioFileError, ValueError: as :func:`enhance_file`.
     """
-    _check_far_end(model, farend)
+    check_far_end(model, farend)
     rate, parts = model.sample_rate, []
     with ExitStack() as writing, ExitStack() as reading:
         recording = reading.enter_context(Recording(source))
@@ -120,11 +120,6 @@ def _mono(recording: Recording, rate: int) -> Iterator[np.ndarray]:
         block = block[: math.ceil(taken * rate / recording.sample_rate) - given]
         given += len(block)
         yield block
-
-
-def _check_far_end(model: EnhancementModel, farend: Source | None) -> None:
-    if farend is not None and not model.farend:
-        raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
 
 
 def _far_end(farend: Recording, recording: Recording, rate: int, channels: int | None = None) -> FarEnd:

@@ -18,7 +18,15 @@ from safetensors.torch import load_file, save
 
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub import card as cards
-from deepvqe_hub.hub.checkpoint import MAX_BYTES, Checkpoint, build, check_config, check_tensors, parse_config
+from deepvqe_hub.hub.checkpoint import (
+    MAX_BYTES,
+    Checkpoint,
+    build,
+    build_blank,
+    check_config,
+    check_tensors,
+    parse_config,
+)
 from deepvqe_hub.hub.errors import CheckpointError
 
 CONFIG, WEIGHTS, YAML, README = "config.json", "model.safetensors", "hyperparams.yaml", "README.md"
@@ -103,7 +111,8 @@ def save_folder(
 
     Raises:
         FileExistsError: without ``force``, for a folder that holds any of the files; for a file of that name.
-        ValueError: the weights are not finite, or not within float16 for ``half``.
+        ValueError: the weights are not finite, or not within float16 for ``half``, or not those of the config, as in a
+            compiled, folded or pruned network.
     """
     folder = Path(folder)
     present = [name for name in FILES if (folder / name).exists()]
@@ -113,7 +122,7 @@ def save_folder(
         raise FileExistsError(f"{folder} is a file, or a link to nothing; a checkpoint is a folder")
     config = check_config(json.loads(json.dumps(model.config)), str(folder))
     tensors = {name: _storable(tensor, half) for name, tensor in model.state_dict().items()}
-    check_tensors(model.state_dict(), tensors, "the model to save")
+    check_tensors(build_blank(config, str(folder), type(model)).state_dict(), tensors, "the model to save")
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     # A folder that is there may lie on another disk than its parent, or in one that is not ours to write to.

@@ -135,9 +135,18 @@ def _read_arrays(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
         raise ImportError("GGUF files need the package gguf: pip install 'deepvqe-hub[gguf]'") from error
     if path.stat().st_size > MAX_BYTES:
         raise CheckpointError(f"{path} is larger than {MAX_BYTES:,} bytes")
+
+    class Reader(gguf.GGUFReader):
+        """Of plain values alone: an array may claim any length, and would be read, even past the end of the file."""
+
+        def _get_field_parts(self, offset, kind):
+            if kind == gguf.GGUFValueType.ARRAY:
+                raise ValueError("its metadata hold an array, which deepvqe-ggml does not write")
+            return super()._get_field_parts(offset, kind)
+
     supported = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.Q8_0)
     try:
-        reader = gguf.GGUFReader(path)
+        reader = Reader(path)
         meta = {key: field.contents() for key, field in reader.fields.items()}
         arrays = {}
         if 4 * sum(int(tensor.n_elements) for tensor in reader.tensors) > MAX_BYTES:  # they may share bytes of the file

@@ -72,6 +72,9 @@ def load_tensors(path: Path) -> dict:
     if sum(member.file_size for member in members) > MAX_BYTES:
         raise CheckpointError(f"{path} holds more than {MAX_BYTES:,} bytes")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if any(b"bytearray" in archive.read(member) for member in members if member.filename.endswith(".pkl")):
+                raise pickle.UnpicklingError("a bytearray")  # weights_only lets it pass, and it may be of any length
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f"{path} holds more than tensors and is not loaded: {_first_line(error)}") from error

@@ -147,22 +147,26 @@ class DeepVQE(CausalNetwork):
         x = compress(torch.zeros_like(spec) if farend is None else farend, self.compression)
         return self.farblock2(self.farblock1(x, state), state)
 
-    def delay(self, spec: torch.Tensor, farend: torch.Tensor, state: State | None = None) -> torch.Tensor:
+    def delay(self, spec: torch.Tensor, farend: torch.Tensor) -> torch.Tensor:
         """Probability of each echo delay, (B, T, dmax); entry d stands for a delay of d frames."""
         if not self.farend:
             raise ValueError("this DeepVQE has no far end, so it estimates no delay; load an echo-cancelling model")
         if self.align is None:
             raise ValueError("this DeepVQE was built without alignment, so it estimates no delay")
-        state = dict(state or self.initial_state(spec.shape[0], device=spec.device, dtype=spec.dtype))
+        state = self.initial_state(spec.shape[0], device=spec.device, dtype=spec.dtype)
         x = self.enblock2(self.enblock1(compress(spec, self.compression), state), state)
         _, weights = self.align(x, self.encode_farend(spec, farend, state), state)
         return weights.flip(-1)
 
 
 def compress(spec: torch.Tensor, exponent: float) -> torch.Tensor:
-    """Power-law compressed spectrum: (B, F, T, 2) -> (B, 2, T, F), magnitude |X|^exponent, phase kept."""
-    power = spec.square().sum(-1, keepdim=True) + 1e-12  # the floor bounds the gradient at silence
-    return (spec * power.pow((exponent - 1) / 2)).permute(0, 3, 2, 1).contiguous()
+    """Power-law compressed spectrum: (B, F, T, 2) -> (B, 2, T, F), magnitude |X|^exponent, phase kept.
+
+    Squares of quiet and of loud spectra are beyond float16, so they are taken in float32.
+    """
+    wide = spec.float() if spec.dtype == torch.float16 else spec
+    power = wide.square().sum(-1, keepdim=True) + 1e-12  # the floor bounds the gradient at silence
+    return (wide * power.pow((exponent - 1) / 2)).to(spec.dtype).permute(0, 3, 2, 1).contiguous()
 
 
 class ResidualBlock(nn.Module):

@@ -84,18 +84,19 @@ class TFGridNet(nn.Module):
                 "load a causal model, such as deepvqe-s, for streaming"
             )
         level = self.level(spec) if self.normalize else 1.0
-        x = self.conv((spec / level).permute(0, 3, 2, 1))
+        x = self.conv((spec / level).to(spec.dtype).permute(0, 3, 2, 1))
         for block in self.blocks:
             x = block(x)
-        return self.deconv(x).permute(0, 3, 2, 1) * level, {}
+        return (self.deconv(x).permute(0, 3, 2, 1) * level).to(spec.dtype), {}
 
     def level(self, spec: torch.Tensor) -> torch.Tensor:
         """Standard deviation of the signal of each spectrum, (B, 1, 1, 1), up to a factor that depends on the window.
 
         The factor is one for the square-root Hann window: the mean of |X|^2 is then the variance times half the DFT
-        length. The floor keeps digital silence silent.
+        length. The floor keeps digital silence silent; it and squares of spectra are beyond float16.
         """
-        power = spec.square().sum(-1, keepdim=True).mean((1, 2, 3), keepdim=True)
+        wide = spec.float() if spec.dtype == torch.float16 else spec
+        power = wide.square().sum(-1, keepdim=True).mean((1, 2, 3), keepdim=True)
         return (power / (self.bins - 1)).clamp(min=1e-16).sqrt()
 
 
