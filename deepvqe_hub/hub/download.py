@@ -19,6 +19,7 @@ from deepvqe_hub.hub.errors import (
     NotCachedError,
     RepositoryMissingError,
     RevisionMissingError,
+    first_line,
 )
 
 _ATTEMPTS = 3  # of a file, at faults that may pass; the Hub's client resumes a cut connection by itself
@@ -135,7 +136,7 @@ class Repository:
                 f"{self}: {name} is not in the cache, and {reason}. There is no local folder {self.repo_id} either"
             )
         if isinstance(error, (errors.HfHubHTTPError, OSError, ValueError, ConnectionError)) or _is_transport(error):
-            return DownloadError(f"{self}: {name} could not be downloaded: {_first_line(error)}")
+            return DownloadError(f"{self}: {name} could not be downloaded: {first_line(error)}")
         return error
 
 
@@ -164,8 +165,3 @@ def _intact(path: Path) -> bool:
             if hasattr(hashlib, "file_digest")
             else (hashlib.sha256(file.read()).hexdigest() == digest)
         )
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from deepvqe_hub.hub.checkpoint import MAX_BYTES, Checkpoint
-from deepvqe_hub.hub.errors import CheckpointError
+from deepvqe_hub.hub.errors import CheckpointError, first_line
 from deepvqe_hub.presets import PRESETS
 
 
@@ -77,15 +77,10 @@ def load_tensors(path: Path) -> dict:
                 raise pickle.UnpicklingError("a bytearray")  # weights_only lets it pass, and it may be of any length
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path} holds more than tensors and is not loaded: {_first_line(error)}") from error
+        reason = first_line(error, "Unsupported", "GLOBAL")
+        raise CheckpointError(f"{path} holds more than tensors and is not loaded: {reason}") from error
     except Exception as error:  # torch reports a damaged archive in many ways
-        raise CheckpointError(f"{path} is not a file written by torch.save: {_first_line(error)}") from error
+        raise CheckpointError(f"{path} is not a file written by torch.save: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
     return content
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    wanted = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
-    return (wanted or lines or [type(error).__name__])[0]

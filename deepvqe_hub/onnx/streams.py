@@ -42,7 +42,7 @@ class OnnxStream:
     @property
     def latency(self) -> float:
         """Algorithmic latency in seconds: how long a sample waits at most until it comes out."""
-        samples = self._stft["win_length"] + (self.frames - 1) * self._stft["hop_length"]
+        samples = self._stft["win_length"] + (self.frames - 1) * self.hop_length
         return samples / self.sample_rate
 
     def reset(self) -> None:
@@ -51,7 +51,7 @@ class OnnxStream:
         self._step.reset()
         self._framers = [Framer(*shape) for _ in self._step.inputs]
         self._fourier = None if self._waveform else Fourier(*shape)
-        self._overlap = self._stft["win_length"] - self._stft["hop_length"]
+        self._overlap = self._stft["win_length"] - self.hop_length
         self._skip = 0 if self._stft["padding"] == "none" else self._overlap  # of the padding before the signal
         self._due = 0  # samples taken in and not yet given out
         self._first = True
@@ -75,7 +75,7 @@ class OnnxStream:
         for parts in zip(*blocks, strict=True):
             out = self._waves(parts) if self._waveform else self._spectra(parts)
             out = out[:, self._skip :]
-            self._skip -= min(self._skip, self.frames * self._stft["hop_length"])
+            self._skip -= min(self._skip, self.frames * self.hop_length)
             out = out[:, : self._due]
             self._due -= out.shape[1]
             done.append(out)
@@ -84,7 +84,7 @@ class OnnxStream:
     def _spectra(self, parts: tuple[np.ndarray, ...]) -> np.ndarray:
         for part, spec in zip(parts, self._step.inputs, strict=True):
             self._fourier.analyse(part, spec)
-        wave = np.empty((self.batch_size, self.frames * self._stft["hop_length"]), np.float32)
+        wave = np.empty((self.batch_size, self.frames * self.hop_length), np.float32)
         self._fourier.synthesise(self._step(), wave)
         return wave
 
