@@ -17,8 +17,8 @@ from test_files import RATE, broken_files, noise, tiny
 import deepvqe_hub
 from deepvqe_hub.cli import CommandError, main
 from deepvqe_hub.cli._inputs import plan
-from deepvqe_hub.cli._work import terminated_cleanly
 from deepvqe_hub.hub.registry import ModelInfo
+from deepvqe_hub.processes import terminated_cleanly
 
 
 @pytest.fixture(scope="module")
@@ -340,6 +340,19 @@ def test_a_closed_terminal_unwinds():
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shell")
+def test_closed_standard_streams():
+    """Whoever reads the output may go; whoever starts the program may have closed its input."""
+    deepvqe = f"{sys.executable} -m deepvqe_hub.cli"
+    shell = {"shell": True, "capture_output": True, "text": True}
+    done = subprocess.run(f"({deepvqe} models; echo $? >&2) | true", **shell)
+    assert done.stderr.strip() in ("0", "141")  # 0: it was faster
+    done = subprocess.run(f"{deepvqe} stream <&-", **shell)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    done = subprocess.run(f"{deepvqe} enhance - -o - <&-", **shell)
+    assert done.returncode != 0 and "Traceback" not in done.stderr and "standard input" in done.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

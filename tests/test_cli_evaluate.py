@@ -262,6 +262,34 @@ def test_pairing_by_path_stem_role_and_fileid(tmp_path):
     assert pair_files(["whatever.wav"], single, "reference") == {"whatever.wav": single}
 
 
+def test_signals_of_a_recording_in_one_folder(tmp_path):
+    """As the AEC Challenge has them: what is called a microphone is no far end."""
+    where = touch(tmp_path / "calls", "a_mic.flac", "a_lpb.flac", "b_mic.flac", "b_farend.flac", "c_mic.flac", "c.flac")
+    names = ["a_mic.flac", "b_mic.flac", "c_mic.flac"]
+    for role, found in (
+        ("farend", ["a_lpb.flac", "b_farend.flac", "c.flac"]),
+        ("noisy", ["a_mic.flac", "b_mic.flac", "c_mic.flac"]),
+    ):
+        assert [path.name for path in pair_files(names, where, role).values()] == found
+
+
+def test_one_file_is_not_taken_for_two(tmp_path):
+    where = touch(tmp_path / "clean", "A/1.wav")
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 files \(B/1.wav\)"):
+        pair_files(["A/1.wav", "B/1.wav"], where, "reference")
+
+
+def test_far_ends_that_are_the_microphones_are_refused(corpus):
+    with pytest.raises(CommandError, match=r"both the far end and the microphone of 00\.wav"):
+        run(corpus / "noisy", "--noisy", corpus / "noisy", "--farend", corpus / "noisy", "--metrics", "erle")
+
+
+def test_metadata_in_another_encoding(tmp_path):
+    (tmp_path / "meta.csv").write_bytes("file,room\na.wav,B\xe4r\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"meta\.csv is not UTF-8"):
+        Metadata(tmp_path / "meta.csv", ["a.wav"])
+
+
 def test_metadata_groups(tmp_path):
     path = tmp_path / "meta.csv"
     path.write_text(

@@ -57,6 +57,14 @@ def test_enhance(files):
         assert re.search(r"\| after \| \d\.\d\d \|", take.report)
 
 
+def test_floating_point_files(studio, files, tmp_path):
+    noisy, rate = soundfile.read(files / "noisy.wav")
+    soundfile.write(tmp_path / "float.wav", noisy, rate, subtype="FLOAT")
+    expected = studio.enhance(files / "noisy.wav").audio
+    assert np.abs(studio.enhance(tmp_path / "float.wav").audio.astype(int) - expected).max() <= 2
+    assert np.abs(expected).max() > 100
+
+
 def test_mix_and_attenuation(studio, files):
     noisy, _ = soundfile.read(files / "noisy.wav", dtype="int16", always_2d=True)
     for settings in ({"mix": 0}, {"attenuation_db": 0}):

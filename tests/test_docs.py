@@ -34,7 +34,7 @@ EXTRAS = {
     "tutorials/deploy.md": ["onnx", "onnxruntime"],
     "tutorials/demo.md": ["matplotlib", "gradio"],
     "tutorials/enhance.md": ["matplotlib"],
-    "tutorials/echo.md": ["matplotlib"],
+    "tutorials/echo.md": ["matplotlib", "speechmos", "onnxruntime"],
     "README.md": ["speechbrain"],
 }
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
@@ -164,18 +164,9 @@ def test_readme(folder, stand_ins):
     """Its Python blocks, with the signals that they take for granted."""
     for package in EXTRAS["README.md"]:
         pytest.importorskip(package)
-    noisy, mic, loudspeaker = (
-        torch.from_numpy(soundfile.read(f"{name}.wav", dtype="float32")[0]) for name in ("noisy", "mic", "loudspeaker")
-    )
-    namespace = {
-        "noisy": noisy,
-        "chunk": noisy[:1000],
-        "mic": mic,
-        "loudspeaker": loudspeaker,
-        "int16_array": (noisy.numpy() * 32767).astype(np.int16),
-        "wavs": noisy[None],
-        "lengths": torch.ones(1),
-    }
+    Path("examples").symlink_to(ROOT / "examples")
+    chunk = soundfile.read("noisy.wav", dtype="float32", frames=1000)[0]
+    namespace = {"chunk": chunk, "wavs": torch.from_numpy(chunk)[None], "lengths": torch.ones(1)}
     found = [block for block in blocks(README) if block[1] == "python"]
     assert found
     for line, _, code, _ in found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from tiny import CONFIG
 
 from deepvqe_hub import EnhancementModel, metrics
-from deepvqe_hub.metrics import evaluation, intrusive, mos, scoring
+from deepvqe_hub.metrics import evaluation, intrusive, mos, report, scoring
 from deepvqe_hub.metrics.statistics import quantile_ranges
 
 RATE = 16000
@@ -365,6 +366,36 @@ def test_processes_give_the_same_and_survive_the_death_of_one(files, monkeypatch
     assert os.environ["OMP_NUM_THREADS"] == "3" and "MKL_NUM_THREADS" not in os.environ
 
 
+def sleepy(case: metrics.Case, **_) -> dict:
+    """In the place of evaluate_file; in processes, therefore not monkeypatched there."""
+    time.sleep(0.5)
+    Path(case.enhanced).with_suffix(".done").touch()
+    return {"file": str(case.enhanced), "notes": {}}
+
+
+def test_an_interruption_ends_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "evaluate_file", sleepy)
+    cases = [metrics.Case(tmp_path / f"{i}.wav") for i in range(20)]
+
+    class Bar:
+        def update(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluation._in_processes(cases, {}, 2, Bar())
+    done = len(list(tmp_path.glob("*.done")))
+    assert 1 <= done < 6
+    time.sleep(1.5)
+    assert len(list(tmp_path.glob("*.done"))) == done
+
+
+def test_means_of_input_and_output_are_over_the_same_files():
+    silenced = {"file": "a", "si_sdr": float("nan"), "noisy_si_sdr": -20.0, "notes": {}}
+    kept = {"file": "b", "si_sdr": 10.0, "noisy_si_sdr": 12.0, "notes": {}}
+    summary = report.summarise([silenced, kept], ["si_sdr"])["si_sdr"]
+    assert (summary["noisy"]["mean"], summary["mean"], summary["change"]["mean"]) == (12.0, 10.0, -2.0)
+
+
 def test_model_is_run_at_its_own_rate(files, monkeypatch):
     import deepvqe_hub
 
@@ -386,9 +417,13 @@ def test_model_is_run_at_its_own_rate(files, monkeypatch):
     result = metrics.evaluate_file(mic, model="stub", metrics="erle", talk="st", farend=files("far.wav", voice(0.5)))
     assert result["erle"] == pytest.approx(6.02, abs=0.05) and calls[1] == calls[0]  # one channel, padded
 
+    mono, stereo = files("mono.wav", voice(1)), mic
+    result = metrics.evaluate_file(mono, model="stub", metrics="erle,aecmos", talk="st", farend=stereo)
+    assert calls[2][1] == (1, 8000) and result["notes"] == {}  # the mean of its channels
+
     Stub.farend = False  # a model without far end is run without
     metrics.evaluate_file(mic, model="stub", metrics="erle", talk="st", farend=mic)
-    assert calls[2] == ((2, 8000), None, torch.float32)
+    assert calls[3] == ((2, 8000), None, torch.float32)
     evaluation._load.cache_clear()
 
 

@@ -52,8 +52,13 @@ def main(argv: list[str] | None = None) -> int:
         # PyTorch's threads wait for one another by spinning, on a busy machine in the way of those they wait for:
         # ten times slower. So they spin a thousand times at most; libgomp reads this when torch is imported.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if sys.stdin is None:  # closed by the caller
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - for as long as the process lives
     try:
         return args.run(args) or 0
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # as of a program that SIGPIPE ends
     except (CommandError, OSError, ValueError, ImportError) as error:
         print(f"deepvqe: error: {error}", file=sys.stderr)
         return 2

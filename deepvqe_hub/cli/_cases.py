@@ -28,6 +28,12 @@ def collect(folder: Path, args: argparse.Namespace, **roles: Path | None):
         raise CommandError("--talk-column names a column of --metadata CSV, which is not given")
     files = find_audio(folder)
     others = {role: pair_files(files, where, role) for role, where in roles.items() if where}
+    for name, farend in others.get("farend", {}).items():
+        if farend.samefile(others.get("noisy", files)[name]):
+            raise CommandError(
+                f"{farend} would be both the far end and the microphone of {name}: keep far ends in a folder of their "
+                "own, or let their names end in _farend or _lpb"
+            )
     metadata = Metadata(args.metadata, list(files)) if args.metadata else None
     if metadata and metadata.unmatched:
         names = metadata.unmatched

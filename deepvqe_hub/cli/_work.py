@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import pickle
 import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 from deepvqe_hub.cli._inputs import STANDARD, Job
+from deepvqe_hub.processes import worker_pool
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,9 @@ def in_processes(model, jobs: list[Job], settings: Settings, processes: int, thr
 
     # Networks travel over the CPU; an exported graph is opened again from its file.
     device = next(model.parameters()).device if isinstance(model, torch.nn.Module) else None
-    pool = ProcessPoolExecutor(
-        processes,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(pickle.dumps(model if device is None else model.cpu()), device, threads),
-    )
-    try:
-        with _handled(signal.SIG_IGN, "SIGINT", "SIGHUP"):  # inherited: these are this process's to handle
-            futures = {pool.submit(_work, job, settings): job for job in jobs}
+    pickled = pickle.dumps(model if device is None else model.cpu())
+    with worker_pool(processes, _start_worker, (pickled, device, threads)) as submit:
+        futures = {submit(_work, job, settings): job for job in jobs}
         results = {}
         with _bar(len(jobs), "file", quiet) as bar:
             for future in as_completed(futures):
@@ -77,13 +70,7 @@ def in_processes(model, jobs: list[Job], settings: Settings, processes: int, thr
                     error = "not done, as a process died, perhaps for want of memory; try fewer --jobs, with --resume"
                 results[job] = future.result() if error is None else Result(error=f"{job.source}: {error}")
                 bar.update()
-        return [results[job] for job in jobs]
-    except BaseException:
-        for worker in multiprocessing.active_children():
-            worker.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return [results[job] for job in jobs]
 
 
 _worker_model = None
@@ -178,22 +165,3 @@ def _bar(total: float | None, unit: str, quiet: bool):
 
     # disable=None: no bar where standard error is not a terminal
     return tqdm(total=total, unit=unit, file=sys.stderr, disable=quiet or None, dynamic_ncols=True, leave=False)
-
-
-@contextlib.contextmanager
-def _handled(handler, *names: str) -> Iterator[None]:
-    """Another handler for signals that are not ignored, as by nohup, where Python allows it: in the main thread."""
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        there = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has no SIGHUP
-        before = {n: signal.signal(n, handler) for n in there if signal.getsignal(n) != signal.SIG_IGN}
-    try:
-        yield
-    finally:
-        for number, was in before.items():
-            signal.signal(number, was)
-
-
-def terminated_cleanly():
-    """Let a request to terminate, or a closed terminal, unwind as Ctrl-C does: unfinished outputs are removed."""
-    return _handled(lambda number, _: sys.exit(128 + number), "SIGTERM", "SIGHUP")

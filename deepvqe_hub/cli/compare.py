@@ -13,6 +13,7 @@ without weights is measured with random ones, and its quality is left open.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect, cores
 from deepvqe_hub.onnx import is_graph
+from deepvqe_hub.processes import terminated_cleanly
 
 # Heading, unit and digits of each column of costs.
 COSTS = {
@@ -77,9 +79,11 @@ def run(args: argparse.Namespace) -> int:
             continue
         _say(args, f"scoring {label}")
         first = "quality" not in rows[UNPROCESSED]
-        summary = rows[label]["quality"] = _score(args, name, cases, metrics, score_noisy=first)
+        results = _score(args, name, cases, metrics, score_noisy=first)
+        rows[label]["quality"] = report.summarise(results, metrics)
         if first:
-            rows[UNPROCESSED]["quality"] = {metric: entry.get("noisy", {}) for metric, entry in summary.items()}
+            inputs = [{metric: result.get(f"noisy_{metric}", math.nan) for metric in metrics} for result in results]
+            rows[UNPROCESSED]["quality"] = report.summarise(inputs, metrics)
 
     rows = list(rows.values())
     print(report.render(table(rows, metrics, intervals=args.markdown), args.markdown))
@@ -156,18 +160,19 @@ def _has_weights(name: str) -> bool:
     return entry is None or entry.embedded or entry.repo_id is not None
 
 
-def _score(args: argparse.Namespace, model: str, cases: list, metrics: list[str], score_noisy: bool) -> dict:
-    """Summary of the scores of a model; what could not be scored is said."""
+def _score(args: argparse.Namespace, model: str, cases: list, metrics: list[str], score_noisy: bool) -> list[dict]:
+    """Scores of a model, file by file; what could not be scored is said."""
     from deepvqe_hub.metrics import report
     from deepvqe_hub.metrics.evaluation import evaluate_files
 
     jobs = args.jobs if args.jobs > 0 else cores()
-    results = evaluate_files(
-        cases, metrics=metrics, model=model, score_noisy=score_noisy, jobs=jobs, progress=not args.quiet
-    )
+    with terminated_cleanly():
+        results = evaluate_files(
+            cases, metrics=metrics, model=model, score_noisy=score_noisy, jobs=jobs, progress=not args.quiet
+        )
     for line in report.unscored(results):
         print(f"deepvqe: {model}: {line}", file=sys.stderr)
-    return report.summarise(results, metrics)
+    return results
 
 
 def _flat(row: dict) -> dict:

@@ -47,6 +47,8 @@ def run(args) -> int:
     write = WRITERS.get(output.suffix.lower())
     if write is None and output.suffix in (".pt", ".pth", ".bin", ".safetensors", ".h5"):
         raise CommandError(f"{output}: cannot write {output.suffix}; a folder, {', '.join(WRITERS)} can be written")
+    if write is not None and args.half:
+        raise CommandError(f"--half is for a checkpoint folder, and {output} is a file")
     if write is not None and output.exists() and not args.force:
         raise FileExistsError(f"{output} exists; --force replaces it")
     if Path(args.input).is_file():

@@ -20,7 +20,8 @@ import time
 
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._inputs import STANDARD, Job, plan
-from deepvqe_hub.cli._work import Result, Settings, in_processes, one_by_one, terminated_cleanly
+from deepvqe_hub.cli._work import Result, Settings, in_processes, one_by_one
+from deepvqe_hub.processes import terminated_cleanly
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +114,6 @@ def _report(jobs: list[Job], results: list[Result], skipped: int, elapsed: float
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return int(text)

@@ -133,15 +133,13 @@ def keys():
         import select
         import termios
         import tty
-
-        descriptor = sys.stdin.fileno()
-        before = termios.tcgetattr(descriptor)
-    except (ImportError, OSError, ValueError):  # no terminal, or not a Unix: Ctrl-C still ends
+    except ImportError:  # not a Unix: Ctrl-C still ends
         yield lambda: None
         return
-    except Exception as error:
-        if type(error).__name__ != "error":  # termios.error, for input that is no terminal
-            raise
+    try:
+        descriptor = sys.stdin.fileno()
+        before = termios.tcgetattr(descriptor)
+    except (termios.error, OSError, ValueError):  # input that is no terminal
         yield lambda: None
         return
     try:

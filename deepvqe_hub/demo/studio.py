@@ -18,6 +18,7 @@ import torch
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files import enhance_file
 from deepvqe_hub.files.audio import Recording
+from deepvqe_hub.files.samples import from_float
 from deepvqe_hub.hub import load, registry
 
 MAX_SECONDS = 120
@@ -137,7 +138,8 @@ class Studio:
             enhance_file(model, noisy, output, farend, mix=mix, attenuation_limit_db=limit)
             elapsed = time.perf_counter() - started
             plot_enhancement(noisy, output, picture, model=model if farend else None, farend=farend)
-            audio, rate = soundfile.read(output, dtype="int16", always_2d=True)
+            audio, rate = soundfile.read(output, dtype="float32", always_2d=True)  # as int16 a float file is not scaled
+            audio = from_float(audio, np.dtype(np.int16))
             image = (imread(picture)[..., :3] * 255).round().astype(np.uint8)
             scores = _scores(noisy, output) if self.scores else ""
         lines = [f"{seconds:.1f} s of audio in {elapsed:.2f} s (real-time factor {elapsed / seconds:.3f}), {name}."]

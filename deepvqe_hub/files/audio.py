@@ -113,7 +113,10 @@ class Recording:
         if there < promised < 0x7FFF0000:
             raise self._truncated(f"{there:,} of {promised:,} bytes")
         if self.frames == 0:
-            raise AudioFileError(f"{self.name}: holds no samples")
+            raise AudioFileError(
+                f"{self.name}: holds no samples, or a header that does not count them, as a recorder that crashed "
+                "leaves it; then sox --ignore-length IN out.wav reads to the end"
+            )
 
     def _truncated(self, what: str) -> AudioFileError:
         return AudioFileError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
-import multiprocessing
 import os
 from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +15,7 @@ import numpy as np
 
 from deepvqe_hub.metrics._signal import SAMPLE_RATE, as_array, resample
 from deepvqe_hub.metrics.scoring import check_talk, chosen_metrics, score_channels
+from deepvqe_hub.processes import worker_pool
 
 _TOLERANCE = 0.1  # seconds by which signals may differ in length without a word about it
 
@@ -58,8 +58,8 @@ def _load(name: str, files: tuple):
 def run_model(name: str, noisy: np.ndarray, rate: int, farend: np.ndarray | None, farend_rate: int) -> np.ndarray:
     """Enhance ``(channels, time)`` at `rate`; returns as many channels at 16 kHz.
 
-    The far end, of one channel or as many, is padded or cut to the length of the microphone signal. A model that
-    takes no far end is run without.
+    The far end is padded or cut to the length of the microphone signal; its channels are averaged where they are not
+    as many. A model that takes no far end is run without.
     """
     import torch
 
@@ -69,6 +69,7 @@ def run_model(name: str, noisy: np.ndarray, rate: int, farend: np.ndarray | None
     if farend is not None and getattr(model, "farend", True):
         far = torch.from_numpy(resample(farend, farend_rate, model.sample_rate).astype(np.float32))
         far = torch.nn.functional.pad(far, (0, wav.shape[1] - far.shape[1]))  # negative: cuts
+        far = far if len(far) == len(wav) else far.mean(0, keepdim=True)
         options["farend"] = far.expand_as(wav)
     with torch.inference_mode():
         return resample(as_array(model(wav, **options)), model.sample_rate)
@@ -197,22 +198,17 @@ def evaluate_files(
 
 def _in_processes(cases: list[Case], options: dict, jobs: int, bar) -> list[dict]:
     results: dict[int, dict] = {}
-    start = functools.partial(concurrent.futures.ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"))
-    with start(jobs) as pool:
-        try:
-            futures = {pool.submit(evaluate_file, case, **options): index for index, case in enumerate(cases)}
-            for future in concurrent.futures.as_completed(futures):
-                # a dead worker breaks the pool: every file not done by then comes back with this error
-                with contextlib.suppress(BrokenProcessPool):
-                    results[futures[future]] = future.result()
-                    bar.update()
-        except BaseException:  # also an interrupt from the keyboard: do not score the rest first
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with worker_pool(jobs) as submit:
+        futures = {submit(evaluate_file, case, **options): index for index, case in enumerate(cases)}
+        for future in concurrent.futures.as_completed(futures):
+            # a dead worker breaks the pool: every file not done by then comes back with this error
+            with contextlib.suppress(BrokenProcessPool):
+                results[futures[future]] = future.result()
+                bar.update()
     for index in sorted(set(range(len(cases))) - set(results)):  # none, as a rule; else one process a file
-        with start(1) as pool:
+        with worker_pool(1) as submit:
             try:
-                results[index] = pool.submit(evaluate_file, cases[index], **options).result()
+                results[index] = submit(evaluate_file, cases[index], **options).result()
             except BrokenProcessPool:
                 results[index] = {
                     "file": cases[index].name or Path(cases[index].enhanced).name,

@@ -46,11 +46,13 @@ class Metadata:
     def __init__(self, path: str | Path, names: Sequence[str]):
         self.path = path
         with open(path, encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-            file.seek(0)
             try:
+                head = file.readline()
+                file.seek(0)
                 reader = csv.DictReader(file, delimiter=max(",;\t", key=head.count), restval="", restkey="(more)")
                 lines = list(reader)
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path} is not UTF-8: save it with that encoding") from error
             except csv.Error as error:
                 raise ValueError(f"{path} is no CSV file: {error}") from error
             columns = list(lines[0]) if lines else []

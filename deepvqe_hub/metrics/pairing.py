@@ -10,9 +10,13 @@ from pathlib import Path, PurePosixPath
 from deepvqe_hub.folders import AUDIO_SUFFIXES, audio_files
 
 # What data sets append to the same name for the signals of one recording
-_ROLE = re.compile(
-    r"[-_. ](mic|microphone|lpb|loopback|farend|nearend|enh|enhanced|clean|noisy|ref|reference|target)$", re.I
-)
+_ENDINGS = {
+    "noisy": "mic|microphone|noisy",
+    "farend": "lpb|loopback|farend",
+    "reference": "nearend|clean|ref|reference|target",
+    "enhanced": "enh|enhanced",
+}
+_ROLE = re.compile(rf"[-_. ]({'|'.join(_ENDINGS.values())})$", re.I)
 _FILEID = re.compile(r"fileid_\d+")
 
 
@@ -62,6 +66,9 @@ class Counterparts:
             for key in keys(name):
                 self._index[key].append((name, value))
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._index
+
     def find(self, name: str):
         """The entry, or None.
 
@@ -82,18 +89,30 @@ class Counterparts:
 
 
 def pair_files(names: Iterable[str], where: str | Path, what: str) -> dict[str, Path]:
-    """For each name the audio file in `where` that belongs to it, see `keys`. `what` names them in an error.
+    """For each name the audio file in `where` that belongs to it, see `keys`.
+
+    Args:
+        names: relative paths.
+        where: folder, or a file for a single name.
+        what: what the files are: "noisy", "farend" or "reference". Where some are called so (``x_lpb``), as in a folder
+            that holds all signals of a recording, what is called otherwise (``x_mic``) is none of them.
 
     Raises:
-        FileNotFoundError: `where` does not exist, or a file has no counterpart.
+        FileNotFoundError: `where` does not exist, or a file has no counterpart of its own.
         ValueError: a file has several.
     """
     names = list(names)
     found = find_audio(where)
     if Path(where).is_file() and len(names) == 1:
         return {names[0]: Path(where)}
+    called_so = re.compile(rf"[-_. ]({_ENDINGS[what]})$", re.I)
+    if any(called_so.search(path.stem) for path in found.values()):
+        found = {n: path for n, path in found.items() if called_so.search(path.stem) or not _ROLE.search(path.stem)}
     counterparts = Counterparts(found.items(), str(where))
     pairs = {name: counterparts.find(name) for name in names}
+    # What has the very path of one file is not that of another one, whose own is missing.
+    owners = {pairs[name]: name for name in names if keys(name)[0] in counterparts}
+    pairs = {name: path if owners.get(path, name) == name else None for name, path in pairs.items()}
     missing = [name for name, path in pairs.items() if path is None]
     if missing:
         raise FileNotFoundError(

@@ -22,7 +22,7 @@ _PACKAGES = ("torch", "numpy", "soundfile", "soxr", "pesq", "pystoi", "speechmos
 
 
 def summarise(results: Sequence[Mapping], metrics: Sequence[str], level: float = 0.95) -> dict[str, dict]:
-    """Mean and bootstrap interval of every measure over files; those of the input and the change where scored.
+    """Mean and bootstrap interval of every measure over files; those of their input and the change where scored.
 
     Returns:
         ``{metric: {"n", "mean", "low", "high", "unit", "noisy": {...}, "change": {...}}}``; the change is taken file
@@ -32,7 +32,11 @@ def summarise(results: Sequence[Mapping], metrics: Sequence[str], level: float =
     for metric in metrics:
         values = [result.get(metric, math.nan) for result in results]
         summary[metric] = mean_interval(values, level) | {"unit": METRICS[metric].unit}
-        noisy = [result.get(f"noisy_{metric}", math.nan) for result in results]
+        # Of the same files, or a model that silences the hardest ones would seem to gain.
+        noisy = [
+            result.get(f"noisy_{metric}", math.nan) if math.isfinite(value) else math.nan
+            for result, value in zip(results, values)
+        ]
         if any(f"noisy_{metric}" in result for result in results):
             summary[metric]["noisy"] = mean_interval(noisy, level)
             change = [value - before for value, before in zip(values, noisy)]

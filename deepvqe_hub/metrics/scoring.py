@@ -36,8 +36,9 @@ def score_channels(
     Args:
         enhanced: ``(channels, time)``.
         others: "reference", "noisy", "farend" as far as needed: ``(channels, time)``, of one channel (compared with
-            every enhanced one) or as many. Far end and noisy input are padded with silence or cut to the length of
-            `enhanced`; with a reference, what both share in time is scored.
+            every enhanced one) or as many; those of a far end are averaged where they are not as many. Far end and
+            noisy input are padded with silence or cut to the length of `enhanced`; with a reference, what both share
+            in time is scored.
         metrics: names from `METRICS`.
         talk: talk type or None.
 
@@ -78,6 +79,8 @@ def _channels(enhanced: np.ndarray, others: dict[str, np.ndarray]) -> Iterator[t
         length = min(length, others["reference"].shape[1])
     fitted = {}
     for name, wav in others.items():
+        if name == "farend" and len(wav) != len(enhanced):
+            wav = wav.mean(0, keepdims=True)
         if wav.shape[0] not in (1, enhanced.shape[0]):
             raise ValueError(f"the {name} signal has {wav.shape[0]} channels, the enhanced one {enhanced.shape[0]}")
         missing = max(0, length - wav.shape[1])

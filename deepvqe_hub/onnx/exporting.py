@@ -53,7 +53,8 @@ def export(
 
     Raises:
         FileExistsError: if the file exists, without ``force``.
-        ValueError: for a network that cannot stream, numbers out of range, or 8 bits for a network that is traced.
+        ValueError: for a network that cannot stream, numbers out of range, 8 bits for a network that is traced, or a
+            name that does not end in ".onnx".
         RuntimeError: if the graph does not give the model's numbers.
     """
     path = Path(path)
@@ -69,6 +70,8 @@ def export(
     for name, value, most in (("frames", frames, MAX_FRAMES), ("batch_size", batch_size, MAX_BATCH_SIZE)):
         if not (isinstance(value, int) and 1 <= value <= most):
             raise ValueError(f"{name} must be a whole number from 1 to {most}, not {value!r}")
+    if path.suffix.lower() != ".onnx":  # by which others, and we, know a graph
+        raise ValueError(f"the name of a graph ends in .onnx, and {path.name} does not")
     if path.exists() and not force:
         raise FileExistsError(f"{path} exists; choose another name, or overwrite it with force")
     if not path.parent.is_dir():
