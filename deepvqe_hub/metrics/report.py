@@ -21,8 +21,8 @@ SIG_DROP = 0.3  # MOS: a fall of DNSMOS SIG below the input's that a listener wo
 _PACKAGES = ("torch", "numpy", "soundfile", "soxr", "pesq", "pystoi", "speechmos", "onnxruntime")
 
 
-def summarise(results: Sequence[Mapping], metrics: Sequence[str], level: float = 0.95) -> dict[str, dict]:
-    """Mean and bootstrap interval of every measure over files; those of their input and the change where scored.
+def summarise(results: Sequence[Mapping], metrics: Sequence[str]) -> dict[str, dict]:
+    """Mean and 95 % bootstrap interval of every measure over files; those of their input and the change where scored.
 
     Returns:
         ``{metric: {"n", "mean", "low", "high", "unit", "noisy": {...}, "change": {...}}}``; the change is taken file
@@ -31,16 +31,16 @@ def summarise(results: Sequence[Mapping], metrics: Sequence[str], level: float =
     summary = {}
     for metric in metrics:
         values = [result.get(metric, math.nan) for result in results]
-        summary[metric] = mean_interval(values, level) | {"unit": METRICS[metric].unit}
+        summary[metric] = mean_interval(values) | {"unit": METRICS[metric].unit}
         # Of the same files, or a model that silences the hardest ones would seem to gain.
         noisy = [
             result.get(f"noisy_{metric}", math.nan) if math.isfinite(value) else math.nan
             for result, value in zip(results, values)
         ]
         if any(f"noisy_{metric}" in result for result in results):
-            summary[metric]["noisy"] = mean_interval(noisy, level)
+            summary[metric]["noisy"] = mean_interval(noisy)
             change = [value - before for value, before in zip(values, noisy)]
-            summary[metric]["change"] = mean_interval(change, level)
+            summary[metric]["change"] = mean_interval(change)
     return summary
 
 
@@ -57,10 +57,10 @@ def sig_drops(results: Sequence[Mapping], threshold: float = SIG_DROP) -> dict |
     return {"threshold": threshold, "n": len(drops), "share": len(damaged) / len(drops), "files": damaged}
 
 
-def summary_table(summary: Mapping[str, Mapping], markdown: bool, level: float = 0.95) -> str:
+def summary_table(summary: Mapping[str, Mapping], markdown: bool) -> str:
     """One line a measure: files, mean and interval; with the input's and the change where they are there."""
     compared = any("noisy" in entry for entry in summary.values())
-    interval = f"{level:.0%} interval"
+    interval = "95% interval"
     head = ["metric", "files", "mean", interval]
     if compared:
         head = ["metric", "files", "noisy", "enhanced", interval, "change", interval]
