@@ -2,7 +2,7 @@
 
   deepvqe export deepvqe-s deepvqe-s.onnx                 spectra in, spectra out, one frame a call
   deepvqe export deepvqe-s deepvqe-s.onnx --waveform      samples in, samples out
-  deepvqe export deepvqe-m m.onnx --quantize --frames 2   8 bits, two frames a call
+  deepvqe export deepvqe-s s.onnx --quantize --frames 2   8 bits, two frames a call
 
 States are inputs and outputs of the graph; their names and shapes, and all settings, are in the file's metadata.
 deepvqe_hub.onnx.OnnxStream runs the file without PyTorch.
