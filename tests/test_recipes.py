@@ -156,6 +156,33 @@ def test_two_processes_validate_as_one(corpus, tiny, single, tmp_path):
     assert deepvqe_hub.load(tmp_path / "model").sample_rate == 16000
 
 
+def test_a_larger_network_grows_out_of_a_trained_one(corpus, tiny, single, tmp_path):
+    """By a level, which takes a batch as example; every process has the same weights then."""
+    config = {"channels": [5, 8, 8, 14], "decoder_channels": [12, 8, 6], "hidden": 9}
+    config |= {"encoder_residual": [False] * 4, "decoder_residual": [True] * 4}
+    (tmp_path / "larger.json").write_text(json.dumps({"network": "DeepVQE", "options": config}))
+    small, out = single / "model", tmp_path / "larger"
+    still = ["--opt_class", "!name:torch.optim.SGD {lr: 0.0}", "--lr", 0, "--number_of_epochs", 1]
+    options = [tiny[0], "--data_folder", corpus, "--segment_seconds", 0.7, *still]
+    grown = [*options, "--preset", tmp_path / "larger.json", "--init_from", small, "--output_folder", out]
+    said = train("DNS3", *grown, "--distributed_backend", "gloo", processes=2)
+    assert re.search(r"grown from \d+ to \d+ weights", said)
+    source, model = deepvqe_hub.load(small), deepvqe_hub.load(out / "model")
+    assert torch.equal(model.network.enblock2.conv.weight[:6, :4], source.network.enblock2.conv.weight)
+
+    back = [
+        *options,
+        "--preset",
+        small / "config.json",
+        "--init_from",
+        out / "model",
+        "--output_folder",
+        tmp_path / "no",
+    ]
+    assert fails("DNS3", *back).startswith("ValueError: init_from")
+    assert not (tmp_path / "no/manifests").exists()
+
+
 def test_a_finished_run_is_tested_again_and_nothing_else(single, tmp_path):
     """With the saved file and another output folder."""
     shutil.copytree(single / "save", tmp_path / "save")
