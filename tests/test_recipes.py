@@ -297,8 +297,11 @@ def test_options_in_the_readme_are_options(recipe, preset):
     kinds = {"mixing": {"DNS3": NoisySpeech, "AEC": EchoSpeech}[recipe], "loss": SpeechLoss}
     for name, value in options:
         after = load_hparams(file, f"data_folder: x\n{name}: {value}")[0][name]
+        classes = (
+            [kinds[name], NoisySpeech] if kinds[name] is EchoSpeech else [kinds[name]]
+        )  # hands on what is its base's
         for setting, wanted in YAML().load(value).items():
-            assert setting in inspect.signature(kinds[name]).parameters
+            assert any(setting in inspect.signature(one).parameters for one in classes)
             assert (after[setting] if name == "mixing" else getattr(after, setting)) == wanted
 
 
