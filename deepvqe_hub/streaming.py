@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -88,4 +89,5 @@ class Stream:
 def precision(network: nn.Module) -> torch.dtype:
     """The type of a network's weights. A replica of ``nn.DataParallel`` has them, too, though not as parameters."""
     weights = (getattr(module, "weight", None) for module in network.modules())
-    return next(value.dtype for value in (*network.parameters(), *weights) if isinstance(value, torch.Tensor))
+    # One after the other, as a stream asks for every chunk and the first will do.
+    return next(value.dtype for value in chain(network.parameters(), weights) if isinstance(value, torch.Tensor))

@@ -20,6 +20,7 @@ import torch
 import deepvqe_hub
 from deepvqe_hub.data import EchoSpeech, NoisySpeech
 from deepvqe_hub.data.manifests import read_pools, write_manifests
+from deepvqe_hub.data.settings import check_settings
 from deepvqe_hub.losses import SpeechLoss
 from deepvqe_hub.presets import PRESETS
 
@@ -297,11 +298,12 @@ def test_options_in_the_readme_are_options(recipe, preset):
     kinds = {"mixing": {"DNS3": NoisySpeech, "AEC": EchoSpeech}[recipe], "loss": SpeechLoss}
     for name, value in options:
         after = load_hparams(file, f"data_folder: x\n{name}: {value}")[0][name]
-        classes = (
-            [kinds[name], NoisySpeech] if kinds[name] is EchoSpeech else [kinds[name]]
-        )  # hands on what is its base's
-        for setting, wanted in YAML().load(value).items():
-            assert any(setting in inspect.signature(one).parameters for one in classes)
+        settings = YAML().load(value)
+        if name == "mixing":
+            check_settings(kinds[name], settings)
+        else:
+            assert settings.keys() <= inspect.signature(kinds[name]).parameters.keys()
+        for setting, wanted in settings.items():
             assert (after[setting] if name == "mixing" else getattr(after, setting)) == wanted
 
 

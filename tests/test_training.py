@@ -31,6 +31,7 @@ def tiny(seed=0, **options):
 def test_init_from_same_model_copies_everything():
     source, model = tiny(1), tiny(2)
     init_from(model, source)
+    assert model.state_dict().keys() == source.state_dict().keys()
     for name, value in source.state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
 
@@ -38,7 +39,17 @@ def test_init_from_same_model_copies_everything():
 def test_echo_canceller_starts_as_the_noise_suppressor(lively):
     """Equal outputs at first, whatever the far end plays; the additional inputs can learn."""
     source, model = lively(tiny(1)), lively(tiny(2, **FAREND, dmax=4))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     init_from(model, source)
+    trained = source.state_dict()
+    widened = {name for name in trained if trained[name].shape != before[name].shape}
+    assert widened == {"network.enblock3.conv.weight"}
+    assert not model.network.enblock3.conv.weight[:, 6:].any()  # zeros for new inputs
+    for name, value in model.state_dict().items():
+        if name not in trained:  # fresh: random as they were
+            assert ("farblock" in name or "align" in name) and torch.equal(value, before[name])
+        elif name not in widened:
+            assert torch.equal(value, trained[name])
     noisy, farend = torch.randn(2, 1, 8000) * 0.1
     with torch.no_grad():
         assert torch.allclose(model(noisy, farend), source(noisy), atol=1e-6)
