@@ -1,5 +1,6 @@
 """Arrays and files through a model: values, alignment, formats, and files that are no good."""
 
+import copy
 import io
 import os
 
@@ -85,6 +86,15 @@ def test_types_come_back(model, dtype):
     step = {1: 0.04, 2: 1e-3}.get(dtype.itemsize, 1e-5)
     np.testing.assert_allclose((out.astype(float) - centre) / half, whole(model, samples), atol=step)
     assert (enhance(model, typed, RATE, mix=0) == typed).all()
+
+
+def test_a_network_in_half_precision_hears_float32(model):
+    half, samples = copy.deepcopy(model).bfloat16(), noise(0.5)
+    with torch.inference_mode():
+        expected = half(torch.from_numpy(samples))
+    out = enhance(half, samples, RATE)
+    np.testing.assert_allclose(out, expected, atol=1e-2 * float(expected.abs().max()))  # another order of rounding
+    assert not np.array_equal(out, torch.from_numpy(out).bfloat16().float())
 
 
 def test_integers_clip(identity):

@@ -128,7 +128,9 @@ class TonesBrain(EnhancementBrain):
             raise Killed
 
 
-def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss=None, batch=2, **options):
+def fit(
+    folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss=None, batch=2, hparams=None, **options
+):
     """Losses of a run on tones, and its brain; ``stop`` raises an error after so many batches."""
     folder.mkdir(exist_ok=True)
     model, counter = tiny(3), EpochCounter(epochs)
@@ -144,6 +146,7 @@ def fit(folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss
             "batch_size": batch,
             "segment_seconds": 0.128,
             "train_logger": FileTrainLogger(str(folder / "train_log.txt")),
+            **(hparams or {}),
         },
         {
             "device": "cpu",
@@ -251,6 +254,21 @@ def test_a_gradient_of_nan_costs_its_step_only(tmp_path):
     brain = fit(tmp_path, loss=Poisoned(), skip_nonfinite_grads=True)
     assert len(brain.losses) == 12 and torch.tensor(brain.losses).isfinite().all()
     assert all(value.isfinite().all() for value in brain.average.state_dict().values())
+
+
+def test_frozen_norms_train_the_function_that_is_published(tmp_path, whole):
+    """The first batch is heard as after training, not through statistics of its own, and those kept do not move."""
+    brain, model = fit(tmp_path, hparams={"freeze_norms": True}), tiny(3).eval()
+    first = Tones()
+    first.set_epoch(1)
+    clean, noisy = torch.utils.data.default_collate([first[0], first[1]]).values()
+    with torch.no_grad():
+        expected = float(SpeechLoss()(model(noisy), clean))
+    assert brain.losses[0] == pytest.approx(expected, rel=1e-5)
+    assert whole.losses[0] != pytest.approx(expected, rel=1e-3)
+    before, after = model.state_dict(), brain.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before if "running" in name)
+    assert not torch.equal(before["network.enblock1.bn.weight"], after["network.enblock1.bn.weight"])
 
 
 def test_killed_while_writing_a_checkpoint(tmp_path, whole, monkeypatch):

@@ -99,7 +99,9 @@ def _samples(audio: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
     if samples.ndim != 2:
         raise ValueError(f"{name} has shape {samples.shape}; numpy audio is (time,) or (time, channels)")
     if samples.dtype.kind == "f":
-        if not (np.abs(samples) < LOUDEST).all():
+        with np.errstate(over="ignore"):  # of LOUDEST as float16, infinity
+            sound = (np.abs(samples) < LOUDEST).all()
+        if not sound:
             raise ValueError(
                 f"{name} contains NaN, Inf or a number beyond {LOUDEST:g}; repair the recording, for example with "
                 "numpy.nan_to_num"

@@ -105,7 +105,7 @@ class _Tensors:
     """Arrays, (channels, time), through a stream that takes tensors."""
 
     def __init__(self, model: EnhancementModel, stream: Stream | _WholeSignal):
-        self.like, self.stream = next(model.parameters()), stream
+        self.device, self.stream = next(model.parameters()).device, stream
 
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None) -> np.ndarray:
         return self._array(self.stream(self._tensor(chunk), None if farend is None else self._tensor(farend)))
@@ -114,7 +114,7 @@ class _Tensors:
         return self._array(self.stream.flush())
 
     def _tensor(self, wave: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(wave)).to(self.like)
+        return torch.from_numpy(np.ascontiguousarray(wave)).to(self.device)  # in float32, whatever the network has
 
     def _array(self, wave: torch.Tensor) -> np.ndarray:
         return wave.float().cpu().numpy()

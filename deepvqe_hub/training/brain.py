@@ -26,7 +26,8 @@ class EnhancementBrain(sb.Brain):
     ``hparams`` must hold: ``loss(estimate, target)``; ``lr_schedule(step, total_steps)``; ``ema_decay``;
     ``valid_metrics``, names from :data:`deepvqe_hub.metrics.METRICS`; ``sample_rate``; ``batch_size`` (of a process)
     and ``segment_seconds``; ``train_logger``; for ``evaluate`` also ``test_metrics`` and ``epoch_counter``; and
-    optionally ``tensorboard``, a ``SummaryWriter`` on the first process.
+    optionally ``tensorboard``, a ``SummaryWriter`` on the first process, and ``freeze_norms``, so that batch norms use
+    their running statistics, which then stay as they are, while everything else learns.
     The training set must have ``set_epoch`` and draw its items at random by itself, so that no sampler shuffles.
     """
 
@@ -139,6 +140,10 @@ class EnhancementBrain(sb.Brain):
         return self.hparams.lr_schedule(step, self.steps_per_epoch * self.epochs)
 
     def on_fit_batch_start(self, batch, should_step):
+        if getattr(self.hparams, "freeze_norms", False):  # Brain puts everything into training mode once an epoch
+            for module in self.modules.modules():
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step - 1)
 
