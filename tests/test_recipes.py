@@ -502,6 +502,7 @@ def test_a_test_set_is_written_whole_and_can_be_evaluated(corpus, tmp_path, caps
     assert all(len(wave) == 24000 and wave.std() > 0 for wave in noisy + clean)
     rows = list(csv.DictReader((out / "meta.csv").open()))
     assert [row["file"] for row in rows] == names and {row["room"] for row in rows} <= {"yes", "no"}
+    assert "no" in {row["room"] for row in rows}  # where the noise is what is left without the target
     for row, mixture, target in zip(rows, noisy, clean):
         if row["room"] == "no":
             speech, noise = (active_power(torch.from_numpy(wave)) for wave in (target, mixture - target))
