@@ -238,7 +238,7 @@ class EnhancementModel(
         block = BLOCK_SECONDS * self.sample_rate
         if wave.shape[1] <= block:
             return Stream(self, self.network).step(wave, far, last=True)
-        stream = Stream(self, self.network if self.training else self.network.folded())
+        stream = Stream(self, self.network if self.training else self.network.for_inference())
         enhanced, done = torch.empty_like(wave), 0
         for start in range(0, wave.shape[1], block):
             part = slice(start, start + block)
@@ -258,7 +258,7 @@ class EnhancementModel(
                 f"{type(self.network).__name__} looks at the whole signal and cannot stream; "
                 "load a causal model, such as deepvqe-s"
             )
-        return Stream(self, self.network.folded(), batch_size)
+        return Stream(self, self.network.for_inference(), batch_size)
 
     @torch.no_grad()
     def delay(self, noisy: torch.Tensor, farend: torch.Tensor, memory: float = 0.8) -> torch.Tensor:

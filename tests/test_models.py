@@ -77,7 +77,7 @@ def test_presets_stream(preset, error):
     spec, far = spectra(network, frames=20)
     whole, _ = network(spec, far)
     assert error(pieces(network, spec, far, split(20, "random"))[0], whole) < 1e-5
-    assert error(pieces(network.folded(), spec, far, split(20, 1))[0], whole) < 1e-5
+    assert error(pieces(network.for_inference(), spec, far, split(20, 1))[0], whole) < 1e-5
 
 
 @torch.inference_mode()
@@ -100,6 +100,28 @@ def test_folded_is_the_same_function(network, error):
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())  # the original is left as it was
     assert error(folded(spec, far)[0], network(spec, far)[0]) < 1e-5
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("name", "options", "channels"),
+    [
+        ("deepvqe-s", {}, 18),
+        ("deepvqe-s", {"upsampling": "concat"}, 18),
+        ("deepvqe", {}, 27),  # with an activation on the mask, between the convolution and the roots of one
+        ("ablated", {}, None),
+        ("dpcrn", {}, None),
+    ],
+)
+def test_for_inference_is_the_same_function(name, options, channels, lively, error):
+    cls, base = CONFIGS[name]
+    network = lively(cls(**base | options))
+    spec, far = spectra(network, frames=30)
+    fast, wanted = network.for_inference(), network(spec, far)[0]
+    if channels:
+        assert fast.deblock1.deconv.conv.out_channels == len(fast.deblock1.deconv.conv.weight) == 2 * channels
+        assert network.deblock1.deconv.conv.out_channels == 2 * 27  # the original is left as it was
+    assert error(fast(spec, far)[0], wanted) < 1e-5
 
 
 def test_training_uses_the_statistics_of_the_batch(network):

@@ -256,9 +256,16 @@ class CausalNetwork(nn.Module):
         raise NotImplementedError
 
     def folded(self) -> CausalNetwork:
-        """A frozen copy for inference, with every batch norm merged into its convolution (the same function)."""
+        """A frozen copy with every batch norm merged into its convolution (the same function)."""
         network = copy.deepcopy(self).eval().requires_grad_(False)
         for module in network.modules():
             if hasattr(module, "fold"):
                 module.fold()
         return network
+
+    def for_inference(self) -> CausalNetwork:
+        """A frozen copy that computes the same function in fewer operations: :meth:`folded`, and what a network adds.
+
+        The names and shapes of its weights are its own affair; what is written to files is not taken from it.
+        """
+        return self.folded()

@@ -23,7 +23,7 @@ from deepvqe_hub.models.causal import (
     SubpixelConv2d,
     merge_norm,
 )
-from deepvqe_hub.models.mask import MASKS
+from deepvqe_hub.models.mask import MASKS, ComplexConvolvingMask
 
 
 class DeepVQE(CausalNetwork):
@@ -146,6 +146,13 @@ class DeepVQE(CausalNetwork):
     def encode_farend(self, spec: torch.Tensor, farend: torch.Tensor | None, state: State) -> torch.Tensor:
         x = compress(torch.zeros_like(spec) if farend is None else farend, self.compression)
         return self.farblock2(self.farblock1(x, state), state)
+
+    def for_inference(self) -> DeepVQE:
+        network = self.folded()
+        last, conv = network.deblock1, network.deblock1.upsampling_conv
+        if isinstance(network.ccm, ComplexConvolvingMask) and not last.activation and not conv.transposed:
+            network.ccm.merge(conv)
+        return network
 
     def delay(self, spec: torch.Tensor, farend: torch.Tensor) -> torch.Tensor:
         """Probability of each echo delay, (B, T, dmax); entry d stands for a delay of d frames."""

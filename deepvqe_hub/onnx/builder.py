@@ -80,12 +80,12 @@ class Graph:
     def reshape(self, x: str, *shape: int) -> str:
         return self.op("Reshape", x, self.constant(shape, np.int64))
 
-    def swap(self, x: str, first: int, second: int, *rest: int) -> str:
-        """``x`` of shape (first, second, *rest), however grouped, as (second, first, *rest)."""
-        if 1 in (first, second):
-            return self.reshape(x, second, first, *rest)
-        x = self.reshape(x, first, second, *rest)
-        return self.op("Transpose", x, perm=[1, 0, *range(2, 2 + len(rest))])
+    def permute(self, x: str, shape: tuple[int, ...], order: tuple[int, ...]) -> str:
+        """``x`` of ``shape``, however grouped, with its dimensions in ``order``; moves nothing where it need not."""
+        long = [i for i in order if shape[i] > 1]
+        if long == sorted(long):
+            return self.reshape(x, *(shape[i] for i in order))
+        return self.op("Transpose", self.reshape(x, *shape), perm=order)
 
     def slice(self, x: str, start: int, stop: int, axis: int) -> str:
         return self.op("Slice", x, *(self.constant([v], np.int64) for v in (start, stop, axis)))

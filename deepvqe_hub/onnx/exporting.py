@@ -92,7 +92,7 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
     from deepvqe_hub.onnx.frontend import analyse, synthesise
     from deepvqe_hub.onnx.network import Step
 
-    network, stft = model.network.folded().cpu(), dataclasses.asdict(model.stft)
+    network, stft = model.network.for_inference().cpu(), dataclasses.asdict(model.stft)
     if not Step.covers(network):
         from deepvqe_hub.onnx.tracing import trace
 
@@ -141,7 +141,7 @@ def check(model: EnhancementModel, path: Path, tolerance: float) -> None:
     cut = samples // 2 + 1
     got = [stream(*(w[:, part] for w in (noisy, *far))) for part in (slice(0, cut), slice(cut, None))]
     got = np.concatenate([*got, stream.flush().reshape(stream.batch_size, -1)], 1)
-    network = model.network.folded()
+    network = model.network.for_inference()
     device = next(network.parameters()).device
     with torch.inference_mode():
         specs = [model.stft.analyse(torch.from_numpy(w).to(device)) for w in (noisy, *far)]

@@ -31,7 +31,7 @@ def analyse(g: Graph, wave: str, name: str, stft: dict, batch: int, frames: int)
     g.update(f"{name}.past", g.slice(x, frames * hop, frames * hop + overlap, 1))
     hops = g.constant(np.arange(frames)[:, None] + np.arange(parts))
     x = g.op("Gather", g.reshape(x, batch, frames + parts - 1, hop), hops, axis=1)
-    x = g.reshape(g.swap(x, batch, frames, parts * hop), frames * batch, parts * hop)
+    x = g.reshape(g.permute(x, (batch, frames, parts * hop), (1, 0, 2)), frames * batch, parts * hop)
     return g.reshape(g.linear(x, bases(stft)[0]), -1, 2)
 
 
@@ -40,7 +40,8 @@ def synthesise(g: Graph, spec: str, stft: dict, batch: int, frames: int) -> str:
     hop, overlap = stft["hop_length"], stft["win_length"] - stft["hop_length"]
     behind = overlap // hop
     x = g.linear(g.reshape(spec, frames * batch, stft["win_length"] + 2), bases(stft)[1])
-    parts = g.op("Split", g.swap(x, frames, batch, behind + 1, hop), outputs=behind + 1, axis=2, num_outputs=behind + 1)
+    x = g.permute(x, (frames, batch, behind + 1, hop), (1, 0, 2, 3))
+    parts = g.op("Split", x, outputs=behind + 1, axis=2, num_outputs=behind + 1)
     total = g.remember("synthesis.tail", (batch, overlap))
     total = g.op("Pad", total, g.constant([0, 0, 0, frames * hop], np.int64))
     for i, part in enumerate(parts):

@@ -4,7 +4,7 @@ Layout: a feature map is a matrix, a row for each (frame, stream, bin) and a col
 convolution is one matrix product. The last frames stand in a ring of such rows, which a call overwrites where it is
 oldest, in place: nothing moves. A last row of zeros stands for everything off the frequency axis, and one Gather picks
 all rows that an output sees. Its indices are constants, a table for each place in the ring; stride and padding are in
-them.
+them, and the streams of a batch.
 """
 
 from __future__ import annotations
@@ -19,16 +19,26 @@ from deepvqe_hub.models.causal import CausalConv2d, SubpixelConv2d
 from deepvqe_hub.models.deepvqe import DeepVQE
 from deepvqe_hub.models.mask import ComplexConvolvingMask
 from deepvqe_hub.onnx.builder import Graph
+from deepvqe_hub.onnx.tables import (
+    MASK_TAPS,
+    mask_weights,
+    out_of_reach,
+    patch_rows,
+    subpixel_rows,
+    tap_values,
+    tap_weights,
+)
 
-MASK_TAPS = 3  # frames and bins
+NARROW = 8  # channels up to which picking values takes less time than picking rows of them
 
 
 @dataclass
 class Step:
-    """Writes the modules of a folded network into ``graph``, for ``frames`` frames a call of ``batch`` streams."""
+    """Writes a network's modules into ``graph``, for ``frames`` frames a call of ``batch`` streams."""
 
     graph: Graph
     network: DeepVQE
+    """From ``for_inference``, without batch norms."""
     batch: int = 1
     frames: int = 1
     quantize: bool = False
@@ -38,33 +48,30 @@ class Step:
     def __post_init__(self):
         taps = max(m.kernel_size[0] for m in self.network.modules() if isinstance(m, CausalConv2d))
         self.places = -(-(max(taps, MASK_TAPS) - 1) // self.frames) + 1
+        self._chosen, self._place = {}, self.clock("place", self.places)
+
+    def clock(self, name: str, places: int) -> str:
+        """A state that counts calls and starts anew after ``places`` of them; returns what it says now, a scalar."""
         g = self.graph
-        place = g.remember("place", (1,), np.int64)
+        place = g.remember(name, (1,), np.int64)
         following = g.op("Add", place, g.constant([1], np.int64))
-        g.update("place", g.op("Mod", following, g.constant([self.places], np.int64)))
-        self._place, self._chosen = g.reshape(place), {}
+        g.update(name, g.op("Mod", following, g.constant([places], np.int64)))
+        return g.reshape(place)
 
-    def here(self, tables: np.ndarray, bins: int = 0, zeros: int = 0) -> str:
-        """Of ``tables``, (places, ...), the one for the place where this call stands.
-
-        With ``bins`` it is for the first of the streams, those of the others follow; ``zeros`` stays what it is.
-        """
+    def here(self, tables: np.ndarray, place: str = "") -> str:
+        """Of ``tables``, (places, ...), the one for this call's place, which is the rings' if none is given."""
         g, tables = self.graph, self.graph.constant(tables)
         if tables not in self._chosen:
-            rows = g.op("Gather", tables, self._place, axis=0)
-            if bins and self.batch > 1:
-                rows = g.op("Add", rows, g.constant(np.arange(self.batch)[:, None, None] * bins))
-                rows = g.op("Min", rows, g.constant(zeros, np.int64))
-            self._chosen[tables] = rows
+            self._chosen[tables] = g.op("Gather", tables, place or self._place, axis=0)
         return self._chosen[tables]
 
     def rows(self, spec: str, bins: int) -> str:
         """(B, F, T, 2) -> (T * B * F, 2)."""
-        return self.graph.reshape(self.graph.swap(spec, self.batch * bins, self.frames, 2), -1, 2)
+        return self.graph.reshape(self.graph.permute(spec, (self.batch * bins, self.frames, 2), (1, 0, 2)), -1, 2)
 
     def spectrum(self, rows: str, bins: int) -> str:
         """(T * B * F, 2) -> (B, F, T, 2)."""
-        rows = self.graph.swap(rows, self.frames, self.batch * bins, 2)
+        rows = self.graph.permute(rows, (self.frames, self.batch * bins, 2), (1, 0, 2))
         return self.graph.reshape(rows, self.batch, bins, self.frames, 2)
 
     def conv(self, x: str, conv: CausalConv2d, key: str, exact: bool = False) -> str:
@@ -72,21 +79,39 @@ class Step:
         g = self.graph
         weight = conv.weight.detach().numpy().transpose(2, 3, 1, 0).reshape(-1, conv.out_channels)
         bias = conv.bias.detach().numpy()
-        x, rows = self.ring(f"{key}.past", x, conv.bins, conv.in_channels, conv.kernel_size, conv.stride[1])
+        x = self.ring(f"{key}.past", x, conv.bins, conv.in_channels)
         x, *scale = g.quantize(x) if self.quantize and not exact else [x]
-        x = g.reshape(g.op("Gather", x, rows, axis=0), -1, len(weight))
+        x = self.patches(x, conv.bins, conv.in_channels, conv.kernel_size, conv.stride[1])
+        x = g.reshape(x, -1, len(weight))
         return g.linear8((x, *scale), weight, bias) if scale else g.linear(x, weight, bias)
 
-    def ring(
-        self, name: str, x: str, bins: int, channels: int, kernel: tuple[int, int], stride: int = 1
-    ) -> tuple[str, str]:
-        """Put ``x``, (T * B * F, C), into ring ``name``; returns the ring and the rows of it that each output sees."""
+    def ring(self, name: str, x: str, bins: int, channels: int) -> str:
+        """Put ``x``, (T * B * F, C), into the ring ``name``; returns the ring."""
         g, size = self.graph, self.places * self.frames * self.batch * bins
         ring = g.remember(name, (size + 1, channels), in_place=True)
-        new = np.arange(size).reshape(self.places, -1, 1)
-        ring = g.update(name, g.op("ScatterND", ring, self.here(new), x))
+        return g.update(name, g.op("ScatterND", ring, self.here(np.arange(size).reshape(self.places, -1, 1)), x))
+
+    def patches(self, ring: str, bins: int, channels: int, kernel: tuple[int, int], stride: int = 1) -> str:
+        """What each output of a convolution sees of a ring: values in the order (T, B, F', taps, width, C)."""
+        g, zeros = self.graph, self.places * self.frames * self.batch * bins
         rows = patch_rows(self.places, self.frames, self.batch, bins, kernel, stride)
-        return ring, self.here(rows, bins, size)
+        if channels > NARROW:
+            return g.op("Gather", ring, self.of_all_streams(rows, bins, zeros), axis=0)
+        values = rows[..., None] * channels + np.arange(channels)
+        values = self.of_all_streams(values.reshape(*rows.shape[:-1], -1), bins * channels, zeros * channels)
+        return g.op("GatherElements", g.reshape(ring, -1), g.reshape(values, -1))
+
+    def of_all_streams(self, tables: np.ndarray, step: int, zeros: int) -> str:
+        """:meth:`here` of indices for the first stream, (places, T, 1, ...), for all of them, (T, B, ...).
+
+        Each stream's lie ``step`` after the last one's, up to ``zeros``, where zeros stand.
+        """
+        g, indices = self.graph, self.here(tables.astype(np.int32))
+        if self.batch > 1:
+            steps = np.arange(self.batch)[:, None, None] * step
+            indices = g.op("Add", indices, g.constant(steps, np.int32))
+            indices = g.op("Min", indices, g.constant(zeros, np.int32))
+        return indices
 
     def product(self, x: str, weight: np.ndarray, bias: np.ndarray) -> str:
         """A linear layer on rows: (n, K) -> (n, N)."""
@@ -155,66 +180,70 @@ class Step:
         power = g.op("Add", power, g.constant(1e-12, np.float32))
         return g.op("Mul", spec, g.op("Pow", power, g.constant((self.network.compression - 1) / 2, np.float32)))
 
-    def mask(self, mask: str, spec: str, bins: int) -> str:
-        """The complex convolving mask: 27 channels and spectra, (T * B * F, .) -> (T * B * F, 2)."""
-        g = self.graph
-        taps = g.op("Gather", *self.ring("ccm.past", spec, bins, 2, (MASK_TAPS, MASK_TAPS)), axis=0)
-        x = g.op("Mul", g.reshape(g.linear(mask, mask_weights()), -1, 2, 18), g.reshape(taps, -1, 1, 18))
+    def mask(self, mask: str, spec: str, bins: int, channels: int) -> str:
+        """The complex convolving mask: its channels and spectra, (T * B * F, .) -> (T * B * F, 2)."""
+        g, weights = self.graph, mask_weights(channels)
+        taps = self.patches(self.ring("ccm.past", spec, bins, 2), bins, 2, (MASK_TAPS, MASK_TAPS))
+        numbers = 2 * MASK_TAPS**2
+        x = g.op("Mul", g.reshape(g.linear(mask, weights), -1, 2, numbers), g.reshape(taps, -1, 1, numbers))
         return g.op("ReduceSum", x, g.constant([2], np.int64), keepdims=0)
 
     def align(self, mic: str, far: str, block: AlignBlock) -> str:
         """The microphone's features and the aligned far end's: two (T * B * F, .) -> (T * B * F, C_mic + C_far).
 
-        The past is kept in rings of L = dmax + T - 1 frames, of which a call overwrites T: nothing moves, so that the
-        cost of a frame is the arithmetic. A position says where in the rings the next frame goes.
+        The past is kept in rings of L frames, a multiple of T, of which a call overwrites T: nothing moves, so that the
+        cost of a frame is the arithmetic. All goes by slot of the ring, not by delay; a softmax does not mind.
         """
         g, b, t = self.graph, self.batch, self.frames
-        hidden, bins, channels, dmax = block.hidden, block.bins, block.far_channels, block.dmax
-        ring = dmax + t - 1
-        position, size = g.remember("align.position", (1,), np.int64), g.constant(ring, np.int64)
-        g.update("align.position", g.op("Mod", g.op("Add", position, g.constant(t, np.int64)), size))
-        slots = g.op("Mod", g.op("Add", position, g.constant(np.arange(t))), size)
+        hidden, bins, width, dmax = block.hidden, block.bins, block.bins * block.far_channels, block.dmax
+        taps = block.conv.kernel_size[0]
+        places = -(-(max(dmax, taps) + t - 1) // t)
+        ring, place = places * t, self.clock("align.place", places)
 
-        queries = self.pointwise(mic, block.pconv_mic, bins**-0.5)
-        queries = g.op("Transpose", g.reshape(queries, t, b, bins, hidden), perm=[1, 3, 2, 0])
-        keys = g.reshape(self.pointwise(far, block.pconv_ref), t, b, bins, hidden)
-        keys = self.into_ring("align.keys", g.op("Transpose", keys, perm=[1, 3, 0, 2]), slots, (b, hidden), ring, bins)
-        features = g.swap(far, t, b, bins * channels)
-        features = self.into_ring("align.features", features, slots, (b,), ring, bins * channels)
+        queries = self.pointwise_channels_first(mic, block.pconv_mic, bins**-0.5)
+        queries = g.permute(queries, (hidden, t, b, bins), (2, 0, 3, 1))
+        keys = self.pointwise_channels_first(far, block.pconv_ref)
+        keys = g.permute(keys, (hidden, t, b, bins), (2, 0, 1, 3))
+        keys = self.into_ring("align.keys", keys, place, (b, hidden), ring, bins)
+        similarity = g.permute(g.op("MatMul", keys, queries), (b, hidden, ring, t), (0, 1, 3, 2))
 
-        # From slots of the ring to delays, oldest first, and back: frame i of this call stands in slot slots[i].
-        rows = g.constant(np.arange(t)[:, None] * ring)
-        here = g.reshape(slots, t, 1)
-        by_delay = g.op("Add", here, g.constant(np.arange(dmax) - dmax + 1 + ring))
-        by_delay = g.op("Add", g.op("Mod", by_delay, size), rows)
-        by_slot = g.op("Sub", g.constant(np.arange(ring) + dmax - 1 + ring), here)
-        by_slot = g.op("Add", g.op("Mod", by_slot, size), rows)
+        # The convolution over frames and delays: first its products over channels, which the ring keeps, then its sum
+        # over taps. Its bias would be the same for all delays.
+        weight = tap_weights(block)
+        products = g.op("MatMul", g.constant(weight), g.reshape(similarity, b, hidden, t * ring))
+        products = g.permute(products, (b, len(weight), t, ring), (0, 2, 1, 3))
+        products = self.into_ring("align.products", products, place, (b,), ring, len(weight) * ring)
+        values = self.here(tap_values(places, t, block, len(weight)).reshape(places, 1, -1), place)
+        values = g.op("Expand", values, g.constant([b, 1], np.int64)) if b > 1 else values
+        products = g.op("GatherElements", g.reshape(products, b, -1), values, axis=1)
+        scores = g.op("ReduceSum", g.reshape(products, b, t, ring, -1), g.constant([3], np.int64), keepdims=0)
+        if ring > dmax:
+            scores = g.op("Add", scores, self.here(out_of_reach(places, t, dmax), place))
+        weights = g.op("Softmax", scores, axis=-1)
 
-        similarity = g.op("Transpose", g.op("MatMul", keys, queries), perm=[0, 1, 3, 2])
-        similarity = g.op("Gather", g.reshape(similarity, b, hidden, t * ring), by_delay, axis=2)
-        old = g.remember("align.similarity", (b, hidden, 4, dmax))
-        similarity = g.op("Concat", old, similarity, axis=2)
-        g.update("align.similarity", g.slice(similarity, t, t + 4, 2))
-        weight, bias = (g.constant(p.detach().numpy()) for p in (block.conv.weight, block.conv.bias))
-        weights = g.op("Softmax", g.op("Conv", similarity, weight, bias, pads=[0, 1, 0, 1]), axis=-1)
-        weights = g.op("Pad", weights, g.constant([0] * 7 + [t - 1], np.int64)) if t > 1 else weights
-        weights = g.op("Gather", g.reshape(weights, b, t * ring), by_slot, axis=1)
-        aligned = g.op("MatMul", weights, features)
-        return g.op("Concat", mic, g.reshape(g.swap(aligned, b, t, bins * channels), -1, channels), axis=1)
+        features = g.permute(far, (t, b, width), (1, 0, 2))
+        features = self.into_ring("align.features", features, place, (b,), ring, width)
+        aligned = g.permute(g.op("MatMul", weights, features), (b, t, width), (1, 0, 2))
+        return g.op("Concat", mic, g.reshape(aligned, -1, block.far_channels), axis=1)
 
-    def pointwise(self, x: str, conv: nn.Conv2d, scale: float = 1.0) -> str:
+    def pointwise(self, x: str, conv: nn.Conv2d) -> str:
         """A 1x1 convolution: (T * B * F, C) -> (T * B * F, C'); too small to gain from 8 bits what these cost."""
         weight, bias = conv.weight.detach().numpy()[:, :, 0, 0].T, conv.bias.detach().numpy()
-        return self.graph.linear(x, weight * scale, bias * scale)
+        return self.graph.linear(x, weight, bias)
 
-    def into_ring(self, name: str, x: str, slots: str, lead: tuple[int, ...], ring: int, width: int) -> str:
-        """Write ``x``, (*lead, T, width), to the slots of the ring ``name``, (*lead, ring, width)."""
+    def pointwise_channels_first(self, x: str, conv: nn.Conv2d, scale: float = 1.0) -> str:
+        """The same: (T * B * F, C) -> (C', T * B * F)."""
+        weight, bias = conv.weight.detach().numpy()[:, :, 0, 0], conv.bias.detach().numpy()[:, None]
+        g = self.graph
+        return g.op("Gemm", g.constant(weight * scale), x, g.constant(bias * scale), transB=1)
+
+    def into_ring(self, name: str, x: str, place: str, lead: tuple[int, ...], ring: int, width: int) -> str:
+        """Write ``x``, (*lead, T, width), to its slots of the ring ``name``, (*lead, ring, width)."""
         g, shape = self.graph, (*lead, self.frames)
         old = g.remember(name, (*lead, ring, width), in_place=True)
-        where = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)[..., :-1]
-        slots = g.op("Expand", g.reshape(slots, self.frames, 1), g.constant([*shape, 1], np.int64))
-        new = g.op("ScatterND", old, g.op("Concat", g.constant(where), slots, axis=-1), x)
-        return g.update(name, new)
+        where = np.moveaxis(np.indices((ring // self.frames, *shape)), 0, -1)  # (place, *lead, frame) of each row
+        where[..., -1] += where[..., 0] * self.frames  # the frame's slot
+        return g.update(name, g.op("ScatterND", old, self.here(where[..., 1:], place), g.reshape(x, *shape, width)))
 
     def write(self, spec: str, farend: str | None = None) -> str:
         """The whole network, (T * B * F, 2) -> (T * B * F, 2)."""
@@ -230,7 +259,8 @@ class Step:
         x = self.bottleneck(x, network.bottle, bins)
         for i in reversed(range(network.depth)):
             x = self.decoder(x, skips[i], network.get_submodule(f"deblock{i + 1}"), f"deblock{i + 1}")
-        return self.mask(x, spec, network.bins)
+        channels = network.deblock1.deconv.conv.out_channels // 2
+        return self.mask(x, spec, network.bins, channels)
 
     @staticmethod
     def covers(network) -> bool:
@@ -243,37 +273,3 @@ class Step:
                 for i in range(network.depth)
             )
         )
-
-
-def patch_rows(places: int, frames: int, batch: int, bins: int, kernel: tuple[int, int], stride: int) -> np.ndarray:
-    """Rows of a ring that each output of a convolution sees: (places, frames, 1, out_bins, taps * width).
-
-    The ring holds rows (place, frame, stream, bin) and a last one of zeros, for bins off the axis; the outputs are
-    those of the first stream.
-    """
-    taps, width = kernel
-    place, frame, bin_, tap, offset = np.ogrid[:places, :frames, : (bins - 1) // stride + 1, :taps, :width]
-    frame = (place * frames + frame + tap - taps + 1) % (places * frames)
-    bin_ = bin_ * stride + offset - width // 2
-    rows = np.where((bin_ >= 0) & (bin_ < bins), frame * batch * bins + bin_, places * frames * batch * bins)
-    return rows.reshape(places, frames, 1, -1, taps * width)
-
-
-def mask_weights() -> np.ndarray:
-    """From the mask's channels, (part, tap), to what multiplies the taps' real and imaginary parts: (27, 2 * 9 * 2).
-
-    Columns are (re or im of the result, tap, re or im of the tap); the parts lie along the cube roots of one.
-    """
-    re, im = (1, -0.5, -0.5), (0, 3**0.5 / 2, -(3**0.5) / 2)
-    weight = np.zeros((3, 9, 2, 9, 2), np.float32)
-    for part in range(3):
-        for tap in range(9):
-            weight[part, tap, :, tap] = [[re[part], -im[part]], [im[part], re[part]]]
-    return weight.reshape(27, 36)
-
-
-def subpixel_rows(frames: int, bins: int, module) -> np.ndarray:
-    """Where the bins after a sub-pixel convolution stand among rows (frame, bin, group): (frames * out_bins,)."""
-    rows = np.arange(frames * bins * 2).reshape(frames, bins, 2)
-    rows = rows.transpose(0, 2, 1) if module.order == "concat" else rows
-    return rows.reshape(frames, -1)[:, : module.out_bins].ravel()

@@ -42,7 +42,7 @@ class TracedGraph:
 
 
 def trace(model, network: nn.Module, frames: int, batch_size: int) -> TracedGraph:
-    """The graph of ``network``, a folded copy of ``model.network`` on the CPU."""
+    """The graph of ``network``, a copy of ``model.network`` for inference, on the CPU."""
     state = network.initial_state(batch_size)
     spec = torch.zeros(batch_size, model.stft.bins, frames, 2)
     names = ["noisy", "farend"] if network.farend else ["noisy"]
