@@ -118,7 +118,18 @@ def tiny(tmp_path_factory):
 def single(corpus, tiny, tmp_path_factory):
     """The output folder of a finished run in one process, with batches of four."""
     out = tmp_path_factory.mktemp("single")
-    train("DNS3", *tiny, "--data_folder", corpus, "--output_folder", out, "--batch_size", 4)
+    train(
+        "DNS3",
+        *tiny,
+        "--data_folder",
+        corpus,
+        "--output_folder",
+        out,
+        "--batch_size",
+        4,
+        "--loss",
+        "{sisdr_weight:\n  0.5}",
+    )
     return out
 
 
@@ -275,8 +286,15 @@ def test_settings_left_out_or_misspelt_are_named(tiny, tmp_path):
         merged(RECIPES / "DNS3/hparams/deepvqe_s.yaml", "batchsize: 3")
     with pytest.raises(ValueError, match="preset is not set"):
         merged(RECIPES / "AEC/hparams/base.yaml", "data_folder: x")
+    with pytest.raises(ValueError, match="--freeze_norms needs a value"):
+        merged(RECIPES / "DNS3/hparams/deepvqe_s.yaml", "data_folder: x\nfreeze_norms:")
     with pytest.raises(FileNotFoundError, match=r"hparams/none\.yaml"):
         merged("hparams/none.yaml")
+
+
+def test_the_saved_file_has_what_speechbrain_was_told():
+    text = merged(RECIPES / "DNS3/hparams/deepvqe_s.yaml", "data_folder: x", {"precision": "bf16", "debug": True})
+    assert "precision: bf16" in text and "debug" not in text
 
 
 def test_missing_folder_is_named(tiny, tmp_path):

@@ -36,7 +36,7 @@ def _recording(folder: Path, stem: str) -> str:
     if re.fullmatch(r"ch\d+", stem) and folder.parts:  # DEMAND has the channels of a recording in a folder
         return folder.as_posix()
     # Parts of a recording: 007_wind.flac of effects_prepare.py, door_Freesound_validated_342694_0.wav of DNS3
-    part = re.fullmatch(r"\d{3}_(?P<name>.+)|(?P<id>.*Freesound\D*\d+)_\d+", stem)
+    part = re.fullmatch(r"\d{3,4}_(?P<name>.+)|(?P<id>.*Freesound\D*\d+)_\d+", stem)
     return (folder / (part["name"] or part["id"] if part else stem)).as_posix()
 
 

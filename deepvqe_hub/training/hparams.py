@@ -16,16 +16,23 @@ import difflib
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
 
-def merged(path: str | Path, overrides: str = "") -> str:
+def merged(path: str | Path, overrides: str = "", run_options: Mapping = MappingProxyType({})) -> str:
     """The text of a hyperparameter file with everything that it extends, and with ``overrides`` (YAML) on top.
 
+    Args:
+        path: of the file.
+        overrides: settings of the command line.
+        run_options: SpeechBrain's options of the command line; those that the file sets as well are written into it.
+
     Raises:
-        ValueError: an override that is no setting of the file, or a ``!PLACEHOLDER`` that nothing replaces.
+        ValueError: an override that is no setting of the file, one without its value, or a ``!PLACEHOLDER`` that
+            nothing replaces.
         FileNotFoundError: no such file.
     """
     tree = _read(Path(path))
@@ -35,7 +42,10 @@ def merged(path: str | Path, overrides: str = "") -> str:
             close = difflib.get_close_matches(name, tree, 1)
             hint = f"; did you mean --{close[0]}?" if close else f". Settings: {', '.join(map(str, tree))}"
             raise ValueError(f"--{name} is neither a setting of {path} nor an option of SpeechBrain{hint}")
+        if changes[name] is None and isinstance(tree[name], bool):
+            raise ValueError(f"--{name} needs a value: --{name} True or --{name} False")
     _update(tree, changes)
+    _update(tree, {name: value for name, value in run_options.items() if name in tree})
     for name, value in tree.items():
         if _tag(value) == "!PLACEHOLDER":
             raise ValueError(f"{name} is not set: {path} has a placeholder there; add --{name} VALUE")
@@ -44,9 +54,11 @@ def merged(path: str | Path, overrides: str = "") -> str:
     return text.getvalue()
 
 
-def load_hparams(path: str | Path, overrides: str = "") -> tuple[dict, str]:
+def load_hparams(
+    path: str | Path, overrides: str = "", run_options: Mapping = MappingProxyType({})
+) -> tuple[dict, str]:
     """The objects that a hyperparameter file describes, and its text as `merged` gives it, to be saved with a run."""
-    text = merged(path, overrides)
+    text = merged(path, overrides, run_options)
     return load_hyperpyyaml(text), text
 
 

@@ -51,7 +51,7 @@ def train(
     """
     hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
     ddp_init_group(run_opts)
-    hparams, text = load_hparams(hparams_file, overrides)
+    hparams, text = load_hparams(hparams_file, overrides, {name: run_opts[name] for name in run_opts.overridden_args})
     check(hparams, brain_class, data_class)
     torch.set_num_threads(hparams["threads"])
     sb.create_experiment_directory(hparams["output_folder"])
@@ -69,7 +69,8 @@ def train(
     brain.hparams.tensorboard = None
     if if_main_process() and not (brain.debug or brain.test_only):
         brain.hparams.tensorboard = tensorboard(hparams) if hparams["tensorboard"] else None
-        head = f"# {hparams_file} with all that it extends, and these options: {' '.join(arguments[1:])}\n"
+        options = " ".join(" ".join(arguments[1:]).split())  # in one line, as it is a comment
+        head = f"# {hparams_file} with all that it extends, and these options: {options}\n"
         Path(hparams["output_folder"], "hyperparams.yaml").write_text(head + text, encoding="utf-8")
 
     model, start = hparams["modules"]["model"], None

@@ -23,7 +23,7 @@ def start_weights(model: EnhancementModel, source: str | os.PathLike | Enhanceme
 
     Args:
         model: what is to be trained.
-        source: a model, or whatever :func:`deepvqe_hub.load` takes: a name, a folder, a Hub repository, a file.
+        source: a model, or whatever :func:`deepvqe_hub.load` takes but graphs: a name, folder, Hub repository or file.
 
     Raises:
         ValueError: another kind of network, sample rate or front end, or one that is larger in some part.
@@ -32,7 +32,7 @@ def start_weights(model: EnhancementModel, source: str | os.PathLike | Enhanceme
     if not isinstance(source, EnhancementModel):
         from deepvqe_hub.hub import load
 
-        name, source = os.fspath(source), load(source)
+        name, source = os.fspath(source), load(source, backend="torch")
     ours, theirs = _kind(model), _kind(source)
     for key in ours:
         if ours[key] != theirs[key]:
@@ -64,7 +64,7 @@ def init_from(
 
     Args:
         model: what is to be trained; changed in place.
-        source: a model, or whatever :func:`deepvqe_hub.load` takes: a name, a folder, a Hub repository, a file.
+        source: a model, or whatever :func:`deepvqe_hub.load` takes but graphs: a name, folder, Hub repository or file.
         example: gives a training batch, a dict with "noisy" and, for echo cancellers, "farend", (batch, samples) each;
             a model that grows gets its first statistics from it, and one that grows by a level needs it.
 
