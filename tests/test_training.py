@@ -192,6 +192,14 @@ def test_hours_and_rate_go_on_with_another_batch_size(tmp_path):
     assert brain.optimizer.param_groups[0]["lr"] == WarmupCosine(1e-2, 2)(8, 9)
 
 
+def test_another_batch_size_within_an_epoch_is_refused(tmp_path):
+    """The place in the epoch is a number of batches: others would skip items or repeat them."""
+    fit(tmp_path, stop=5)
+    with pytest.raises(ValueError, match=r"stopped within an epoch with 2 items.*there are 4"):
+        fit(tmp_path, batch=4)
+    assert fit(tmp_path).optimizer_step == 12
+
+
 def test_a_checkpoint_without_hours_is_taken(tmp_path):
     fit(tmp_path, epochs=1)
     (saved,) = (tmp_path / "save").glob("*/brain.ckpt")

@@ -158,13 +158,18 @@ class EnhancementBrain(sb.Brain):
     @property
     def batch_hours(self) -> float:
         """Audio in a batch of all processes."""
-        return world()[1] * self.hparams.batch_size * self.hparams.segment_seconds / 3600
+        return self.batch_items * self.hparams.segment_seconds / 3600
+
+    @property
+    def batch_items(self) -> int:
+        """Items in a batch of all processes."""
+        return world()[1] * self.hparams.batch_size
 
     @mark_as_saver
     def _save(self, path):
         super()._save(path)
         with Path(path).open("a", encoding="utf-8") as file:  # beside SpeechBrain's own numbers
-            file.write(yaml.dump({"hours": self.hours}))
+            file.write(yaml.dump({"hours": self.hours, "batch_items": self.batch_items}))
 
     @mark_as_loader
     def _recover(self, path, end_of_epoch):
@@ -172,6 +177,12 @@ class EnhancementBrain(sb.Brain):
         saved = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         steps = self.optimizer_step * self.grad_accumulation_factor
         self.hours = saved.get("hours", steps * self.batch_hours)  # the latter of checkpoints before hours were kept
+        before = saved.get("batch_items", self.batch_items)
+        if before != self.batch_items and not end_of_epoch:  # the place in the epoch is kept in batches
+            raise ValueError(
+                f"the run stopped within an epoch with {before} items in the batches of all processes, and now there "
+                f"are {self.batch_items}: finish the epoch as it began, then change batch_size or the processes"
+            )
 
     def on_stage_start(self, stage, epoch=None):
         self.scores = {}
