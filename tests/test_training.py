@@ -75,6 +75,13 @@ def test_init_from_folder(tmp_path):
     assert torch.equal(model.network.bottle.fc.weight, source.network.bottle.fc.weight)
 
 
+def test_init_from_graph_is_refused(tmp_path):
+    onnx = pytest.importorskip("deepvqe_hub.onnx")
+    pytest.importorskip("onnx")
+    with pytest.raises(ValueError, match=r"m\.onnx"):
+        init_from(tiny(), onnx.export(tiny(), tmp_path / "m.onnx"))
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [({"options": {**OPTIONS, "hidden": 9}}, "gru"), ({"stft": {"window": "hann"}}, "stft")],

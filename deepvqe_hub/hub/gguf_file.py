@@ -14,6 +14,7 @@ import torch
 
 from deepvqe_hub.hub.checkpoint import MAX_BYTES, Checkpoint
 from deepvqe_hub.hub.errors import CheckpointError
+from deepvqe_hub.models.mask import ComplexConvolvingMask
 from deepvqe_hub.presets import PRESETS
 
 PREFIXES = {
@@ -23,7 +24,7 @@ PREFIXES = {
     "bottleneck": "bottle",
     "dec": "deblock",
 }
-CUBE_ROOTS = {"ccm.v_real": [1.0, -0.5, -0.5], "ccm.v_imag": [0.0, 0.75**0.5, -(0.75**0.5)]}
+CUBE_ROOTS = dict(zip(("ccm.v_real", "ccm.v_imag"), ComplexConvolvingMask.roots))
 _EPS = 1e-5  # of nn.BatchNorm2d; with variance 1 - eps a norm neither scales nor rounds
 
 

@@ -141,7 +141,7 @@ def check(model: EnhancementModel, path: Path, tolerance: float) -> None:
     cut = samples // 2 + 1
     got = [stream(*(w[:, part] for w in (noisy, *far))) for part in (slice(0, cut), slice(cut, None))]
     got = np.concatenate([*got, stream.flush().reshape(stream.batch_size, -1)], 1)
-    network = model.network.for_inference()
+    network = model.network.folded()  # which the graph was not made from
     device = next(network.parameters()).device
     with torch.inference_mode():
         specs = [model.stft.analyse(torch.from_numpy(w).to(device)) for w in (noisy, *far)]

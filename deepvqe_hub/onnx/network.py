@@ -3,8 +3,8 @@
 Layout: a feature map is a matrix, a row for each (frame, stream, bin) and a column for each channel, so that every
 convolution is one matrix product. The last frames stand in a ring of such rows, which a call overwrites where it is
 oldest, in place: nothing moves. A last row of zeros stands for everything off the frequency axis, and one Gather picks
-all rows that an output sees. Its indices are constants, a table for each place in the ring; stride and padding are in
-them, and the streams of a batch.
+all rows that an output sees, or their values one by one where rows are short. Its indices are constants, a table for
+each place in the ring; stride and padding are in them.
 """
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ class Step:
     def here(self, tables: np.ndarray, place: str = "") -> str:
         """Of ``tables``, (places, ...), the one for this call's place, which is the rings' if none is given."""
         g, tables = self.graph, self.graph.constant(tables)
-        if tables not in self._chosen:
-            self._chosen[tables] = g.op("Gather", tables, place or self._place, axis=0)
-        return self._chosen[tables]
+        key = tables, place or self._place
+        if key not in self._chosen:
+            self._chosen[key] = g.op("Gather", *key, axis=0)
+        return self._chosen[key]
 
     def rows(self, spec: str, bins: int) -> str:
         """(B, F, T, 2) -> (T * B * F, 2)."""
@@ -212,7 +213,7 @@ class Step:
         weight = tap_weights(block)
         products = g.op("MatMul", g.constant(weight), g.reshape(similarity, b, hidden, t * ring))
         products = g.permute(products, (b, len(weight), t, ring), (0, 2, 1, 3))
-        products = self.into_ring("align.products", products, place, (b,), ring, len(weight) * ring)
+        products = self.into_ring("align.similarity", products, place, (b,), ring, len(weight) * ring)
         values = self.here(tap_values(places, t, block, len(weight)).reshape(places, 1, -1), place)
         values = g.op("Expand", values, g.constant([b, 1], np.int64)) if b > 1 else values
         products = g.op("GatherElements", g.reshape(products, b, -1), values, axis=1)

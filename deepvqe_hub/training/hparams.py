@@ -16,13 +16,12 @@ import difflib
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
 
-def merged(path: str | Path, overrides: str = "", run_options: Mapping = MappingProxyType({})) -> str:
+def merged(path: str | Path, overrides: str = "", run_options: Mapping | None = None) -> str:
     """The text of a hyperparameter file with everything that it extends, and with ``overrides`` (YAML) on top.
 
     Args:
@@ -45,7 +44,7 @@ def merged(path: str | Path, overrides: str = "", run_options: Mapping = Mapping
         if changes[name] is None and isinstance(tree[name], bool):
             raise ValueError(f"--{name} needs a value: --{name} True or --{name} False")
     _update(tree, changes)
-    _update(tree, {name: value for name, value in run_options.items() if name in tree})
+    _update(tree, {name: value for name, value in (run_options or {}).items() if name in tree})
     for name, value in tree.items():
         if _tag(value) == "!PLACEHOLDER":
             raise ValueError(f"{name} is not set: {path} has a placeholder there; add --{name} VALUE")
@@ -54,9 +53,7 @@ def merged(path: str | Path, overrides: str = "", run_options: Mapping = Mapping
     return text.getvalue()
 
 
-def load_hparams(
-    path: str | Path, overrides: str = "", run_options: Mapping = MappingProxyType({})
-) -> tuple[dict, str]:
+def load_hparams(path: str | Path, overrides: str = "", run_options: Mapping | None = None) -> tuple[dict, str]:
     """The objects that a hyperparameter file describes, and its text as `merged` gives it, to be saved with a run."""
     text = merged(path, overrides, run_options)
     return load_hyperpyyaml(text), text
