@@ -39,7 +39,8 @@ def small_model(options=None, stft=None):
     model = EnhancementModel("DeepVQE", options={**SMALL, **(options or {})}, stft={**STFT, **(stft or {})}).eval()
     for name, value in model.state_dict().items():
         if value.is_floating_point():
-            value.copy_(torch.rand_like(value) + 0.5 if "running_var" in name else torch.randn_like(value) * 0.2)
+            scale = 2.0 if "align" in name else 0.2  # so that delays differ much in weight
+            value.copy_(torch.rand_like(value) + 0.5 if "running_var" in name else torch.randn_like(value) * scale)
     return model
 
 
