@@ -118,18 +118,8 @@ def tiny(tmp_path_factory):
 def single(corpus, tiny, tmp_path_factory):
     """The output folder of a finished run in one process, with batches of four."""
     out = tmp_path_factory.mktemp("single")
-    train(
-        "DNS3",
-        *tiny,
-        "--data_folder",
-        corpus,
-        "--output_folder",
-        out,
-        "--batch_size",
-        4,
-        "--loss",
-        "{sisdr_weight:\n  0.5}",
-    )
+    options = ["--batch_size", 4, "--ckpt_interval_minutes", 7, "--loss", "{sisdr_weight:\n  0.5}"]
+    train("DNS3", *tiny, "--data_folder", corpus, "--output_folder", out, *options)
     return out
 
 
@@ -155,7 +145,8 @@ def test_run_from_folder_to_checkpoint(single):
     assert "| Validation mixtures of the run |" in card and "| Test mixtures of the run |" in card
     saved = torch.load(SafeCheckpointer(single / "save").find_checkpoint(min_key="loss").paramfiles["average"])
     assert torch.equal(saved["module.network.bottle.fc.weight"], model.network.bottle.fc.weight)
-    load_hparams(single / "hyperparams.yaml")  # what was run, in one file that can be run
+    hparams, _ = load_hparams(single / "hyperparams.yaml")  # what was run, in one file that can be run
+    assert hparams["ckpt_interval_minutes"] == 7  # though SpeechBrain takes this option for itself
 
 
 def test_two_processes_validate_as_one(corpus, tiny, single, tmp_path):
