@@ -37,43 +37,56 @@ class Muon(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            # Parameters of one shape go together: on a GPU many small products take as long as they are many.
+            alike: dict[tuple[int, ...] | None, list[torch.Tensor]] = {}
             for param in group["params"]:
                 if param.grad is not None:
-                    update = self._orthogonal if param.ndim > 1 else self._adam
-                    change = update(param.grad, self.state[param], group)
-                    param.mul_(1 - group["lr"] * group["weight_decay"]).sub_(change, alpha=group["lr"])
+                    alike.setdefault(param.flatten(1).shape if param.ndim > 1 else None, []).append(param)
+            for shape, params in alike.items():
+                changes = self._orthogonal(params, group) if shape else self._adam(params, group)
+                torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(params, changes, alpha=-group["lr"])
         return loss
 
-    @staticmethod
-    def _orthogonal(grad: torch.Tensor, state: dict, group: dict) -> torch.Tensor:
-        if not state:
-            state["momentum"] = torch.zeros_like(grad)
-        momentum = state["momentum"].lerp_(grad, 1 - group["momentum"])
-        matrix = grad.lerp(momentum, group["momentum"]).flatten(1)
+    def _orthogonal(self, params: list[torch.Tensor], group: dict) -> list[torch.Tensor]:
+        """Changes of matrices that have one shape when flattened."""
+        for param in params:
+            if not self.state[param]:
+                self.state[param]["momentum"] = torch.zeros_like(param)
+        grads, momenta = [param.grad for param in params], [self.state[param]["momentum"] for param in params]
+        torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
+        matrices = torch.stack([grad.flatten(1) for grad in torch._foreach_lerp(grads, momenta, group["momentum"])])
         # The elements of an orthogonal (m, n) have the RMS max(m, n)^-0.5, those of AdamW's steps about 0.2.
-        return (orthogonal(matrix) * (0.2 * max(matrix.shape) ** 0.5)).reshape(grad.shape)
+        updates = orthogonal(matrices) * (0.2 * max(matrices.shape[1:]) ** 0.5)
+        return [update.reshape(param.shape) for update, param in zip(updates, params)]
 
-    @staticmethod
-    def _adam(grad: torch.Tensor, state: dict, group: dict) -> torch.Tensor:
-        if not state:
-            state |= {"step": torch.zeros(()), "mean": torch.zeros_like(grad), "square": torch.zeros_like(grad)}
-        state["step"] += 1
-        first, second = (1 - beta ** state["step"].item() for beta in group["betas"])
-        mean = state["mean"].lerp_(grad, 1 - group["betas"][0])
-        square = state["square"].lerp_(grad.square(), 1 - group["betas"][1])
-        return mean / first / ((square / second).sqrt() + group["eps"])
+    def _adam(self, params: list[torch.Tensor], group: dict) -> list[torch.Tensor]:
+        """Changes of biases and norms."""
+        for param in params:
+            if not self.state[param]:
+                zeros = {"mean": torch.zeros_like(param), "square": torch.zeros_like(param)}
+                self.state[param] |= {"step": torch.zeros(()), **zeros}
+        grads, states = [param.grad for param in params], [self.state[param] for param in params]
+        means, squares = [state["mean"] for state in states], [state["square"] for state in states]
+        torch._foreach_add_([state["step"] for state in states], 1)
+        counts = [state["step"].item() for state in states]
+        torch._foreach_lerp_(means, grads, 1 - group["betas"][0])
+        torch._foreach_lerp_(squares, torch._foreach_mul(grads, grads), 1 - group["betas"][1])
+        deviations = torch._foreach_sqrt(torch._foreach_div(squares, [1 - group["betas"][1] ** n for n in counts]))
+        torch._foreach_add_(deviations, group["eps"])
+        return torch._foreach_div(torch._foreach_div(means, [1 - group["betas"][0] ** n for n in counts]), deviations)
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Roughly the orthogonal matrix nearest to (m, n): singular values between 0.7 and 1.2, by Newton-Schulz steps.
+    """Roughly the nearest orthogonal matrices to (…, m, n): singular values between 0.7 and 1.2, by Newton-Schulz steps.
 
     In bfloat16, which is enough for it (Jordan et al.) and several times as fast on CPUs and GPUs that have it.
     """
     a, b, c = COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x = matrix.mT if tall else matrix
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
     for _ in range(STEPS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrix.dtype)

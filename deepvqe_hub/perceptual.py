@@ -13,6 +13,7 @@ import warnings
 import torch
 from torch import nn
 
+from deepvqe_hub.data.mixing import fft_length
 from deepvqe_hub.metrics.mos import mel_filters, network_file
 
 _RATE = 16000  # Hz, unless told otherwise
@@ -28,9 +29,41 @@ def pesq_loss(sample_rate: int = _RATE) -> nn.Module:
         from torch_pesq import PesqLoss
     except ImportError as error:
         raise ImportError('pesq_weight needs the package "torch-pesq": pip install torch-pesq') from error
-    loss = PesqLoss(1.0, sample_rate=sample_rate)
-    loss.to_spec = Power(loss.to_spec)
-    return loss
+
+    class Pesq(PesqLoss):
+        """Its two recursive filters by products of spectra: sample after sample they take longer than the network."""
+
+        def __init__(self):
+            super().__init__(1.0, sample_rate=sample_rate)
+            self.to_spec = Power(self.to_spec)
+            self.register_buffer("band", impulse_response(self.power_filter), persistent=False)
+            self.register_buffer("emphasis", impulse_response(self.pre_filter), persistent=False)
+
+        def align_level(self, signal):
+            level = filtered(signal, self.band).square().sum(1, keepdim=True) / (signal.shape[1] + 5120) / 1.04684
+            return signal * (1e7 / level.clamp_min(1e-12)).sqrt()  # silence stays silent, and has a gradient
+
+        def preemphasize(self, signal):
+            ramp = torch.arange(1, 16, device=signal.device) / 16  # fades both ends
+            ones = signal.new_ones(signal.shape[1] - 30)
+            return filtered(signal * torch.cat([ramp, ones, ramp.flip(0)]), self.emphasis)
+
+    return Pesq()
+
+
+def impulse_response(coefficients: torch.Tensor, samples: int = 1024) -> torch.Tensor:
+    """Of a recursive filter, (2, order + 1) numerator and denominator; those of PESQ are below -160 dB after 600."""
+    from scipy.signal import lfilter
+
+    impulse = torch.eye(1, samples, dtype=torch.float64)[0]
+    return torch.from_numpy(lfilter(*coefficients.detach().double().numpy(), impulse.numpy())).float()
+
+
+def filtered(signal: torch.Tensor, response: torch.Tensor) -> torch.Tensor:
+    """Causal convolution of (batch, samples) with (taps,), as long as the signal."""
+    size = fft_length(signal.shape[1] + len(response))
+    spectrum = torch.fft.rfft(signal, size) * torch.fft.rfft(response, size)
+    return torch.fft.irfft(spectrum, size)[:, : signal.shape[1]]
 
 
 def stoi_loss(sample_rate: int = _RATE) -> nn.Module:
@@ -49,10 +82,7 @@ def stoi_loss(sample_rate: int = _RATE) -> nn.Module:
 
 
 class Power(nn.Module):
-    """|X|² of a ``torchaudio.transforms.Spectrogram``, not by way of |X|, which has no gradient for subnormal numbers.
-
-    PESQ's recursive filters leave such numbers behind where speech ends in digital silence.
-    """
+    """|X|² of a ``torchaudio.transforms.Spectrogram``, not by way of |X|, which has no gradient for subnormal numbers."""
 
     def __init__(self, spectrogram: nn.Module):
         super().__init__()
