@@ -78,7 +78,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """Roughly the nearest orthogonal matrices to (…, m, n): singular values between 0.7 and 1.2, by Newton-Schulz steps.
+    """Roughly the nearest orthogonal matrices to (…, m, n), by Newton-Schulz steps: singular values from 0.7 to 1.2.
 
     In bfloat16, which is enough for it (Jordan et al.) and several times as fast on CPUs and GPUs that have it.
     """

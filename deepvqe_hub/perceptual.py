@@ -82,7 +82,7 @@ def stoi_loss(sample_rate: int = _RATE) -> nn.Module:
 
 
 class Power(nn.Module):
-    """|X|² of a ``torchaudio.transforms.Spectrogram``, not by way of |X|, which has no gradient for subnormal numbers."""
+    """|X|² of a ``torchaudio.transforms.Spectrogram``; by way of |X|, subnormal numbers would have no gradient."""
 
     def __init__(self, spectrogram: nn.Module):
         super().__init__()

@@ -34,7 +34,8 @@ class Stateful(nn.Module):
         """``x`` with the remembered frames put in front (dim 2); remembers its last frames for the next call."""
         name = f"{self.key}.{name}"
         past = state[name]
-        x = torch.cat([past.to(x.dtype), x], dim=2)
+        # In the layout of x, or the two together would be in neither.
+        x = torch.cat([past.to(x.dtype, memory_format=layout(x)), x], dim=2)
         # A copy, because a view would keep the whole chunk alive from one call to the next.
         state[name] = x[:, :, x.shape[2] - past.shape[2] :].clone()
         return x
@@ -151,12 +152,15 @@ class SubpixelConv2d(nn.Module):
     def forward(self, x: torch.Tensor, state: State, norm: nn.BatchNorm2d | None = None) -> torch.Tensor:
         fold = norm is not None and not norm.training
         x = self.conv(x, state, norm if fold else None)
-        x = x.unflatten(1, (2, -1))  # (batch, 2, channels, frames, bins)
-        x = (
-            torch.cat([x[:, 0], x[:, 1]], -1)
-            if self.order == "concat"
-            else torch.stack([x[:, 0], x[:, 1]], -1).flatten(-2)
-        )
+        if self.order == "interleave" and layout(x) == torch.channels_last:  # the order that memory has already
+            x = x.permute(0, 2, 3, 1).unflatten(3, (2, -1)).flatten(2, 3).permute(0, 3, 1, 2)
+        else:
+            x = x.unflatten(1, (2, -1))  # (batch, 2, channels, frames, bins)
+            x = (
+                torch.cat([x[:, 0], x[:, 1]], -1)
+                if self.order == "concat"
+                else torch.stack([x[:, 0], x[:, 1]], -1).flatten(-2)
+            )
         x = x if fold or norm is None else norm(x)
         return x[..., : self.out_bins]
 
@@ -175,6 +179,12 @@ class CausalGRU(nn.GRU, Stateful):
         x, hidden = super().forward(x, state[name][None])
         state[name] = hidden[0]
         return x
+
+
+def layout(x: torch.Tensor) -> torch.memory_format:
+    """``torch.channels_last`` for maps that lie in memory so and not otherwise, else ``torch.contiguous_format``."""
+    last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def fold_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
