@@ -48,8 +48,8 @@ def deepvqe(pretrained=True, checkpoint=None, device=None, **options):
     """DeepVQE: noise suppression and dereverberation, 7.5 M parameters, 16 kHz, streams.
 
     Args:
-        pretrained (bool): no weights ship with this release, so give False, for random ones ready to train, or
-            ``checkpoint``.
+        pretrained (bool): trained weights, in evaluation mode and with the paper's order of sub-pixel channels; False
+            gives random ones, ready to train, with that of the reference implementation.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file, such as
             ``deepvqe_trained_on_DNS3.tar`` of github.com/Xiaobin-Rong/deepvqe.
         device (str): where to put the model, by default the CPU.
@@ -60,7 +60,8 @@ def deepvqe(pretrained=True, checkpoint=None, device=None, **options):
         ``model.sample_rate``; ``model.stream()`` for live audio.
 
     Example:
-        >>> model = torch.hub.load("OWNER/deepvqe-hub", "deepvqe", pretrained=False, trust_repo=True)
+        >>> model = torch.hub.load("OWNER/deepvqe-hub", "deepvqe", trust_repo=True)
+        >>> clean = model(torch.randn(1, 16000))
 
     Paper: DeepVQE, Indenbom et al., Interspeech 2023, https://arxiv.org/abs/2306.03177. Licence: Apache-2.0.
     """
@@ -93,8 +94,7 @@ def deepvqe_aec(pretrained=True, checkpoint=None, device=None, **options):
     """DeepVQE with a far end: cancels echo, noise and reverberation at once, 8.0 M parameters, 16 kHz, streams.
 
     Args:
-        pretrained (bool): no weights ship with this release, so give False, for random ones ready to train, or
-            ``checkpoint``.
+        pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file, such as
             ``deepvqe.gguf`` of github.com/richiejp/deepvqe-ggml ("richiejp/deepvqe-aec-gguf" on the Hub).
         device (str): where to put the model, by default the CPU.
@@ -105,9 +105,7 @@ def deepvqe_aec(pretrained=True, checkpoint=None, device=None, **options):
         the near-end talker, (..., time).
 
     Example:
-        >>> model = torch.hub.load(
-        ...     "OWNER/deepvqe-hub", "deepvqe_aec", checkpoint="richiejp/deepvqe-aec-gguf", trust_repo=True
-        ... )
+        >>> model = torch.hub.load("OWNER/deepvqe-hub", "deepvqe_aec", trust_repo=True)
         >>> clean = model(mic, farend=loudspeaker)
 
     Paper: DeepVQE, Indenbom et al., Interspeech 2023, https://arxiv.org/abs/2306.03177. Licence: Apache-2.0.

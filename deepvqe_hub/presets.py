@@ -16,6 +16,8 @@ PRESETS: dict[str, dict] = {
         "network": "DeepVQE",
         "options": {"upsampling": "concat", "mask_activation": True},
     },
+    # The same network as the paper has it.
+    "deepvqe-paper": {"network": "DeepVQE", "options": {}},
     "deepvqe-s": {"network": "DeepVQE", "options": _SMALL},
     "deepvqe-aec": {"network": "DeepVQE", "options": {"farend_channels": [32, 128], "align_hidden": 32}},
     "deepvqe-aec-s": {

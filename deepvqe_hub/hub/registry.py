@@ -66,7 +66,7 @@ ENTRIES: dict[str, Entry] = {
     entry.name: entry
     for entry in (
         Entry("deepvqe-s", "deepvqe-s", "small: noise suppression and dereverberation"),
-        Entry("deepvqe", "deepvqe", "full size: noise suppression and dereverberation"),
+        Entry("deepvqe", "deepvqe-paper", "full size: noise suppression and dereverberation"),
         Entry("deepvqe-aec-s", "deepvqe-aec-s", "small: echo cancellation, noise suppression, dereverberation"),
         Entry("deepvqe-aec", "deepvqe-aec", "full size: echo cancellation, noise suppression, dereverberation"),
         Entry("dpcrn", "dpcrn", "noise suppression with a dual-path recurrent network"),
