@@ -23,6 +23,8 @@ from deepvqe_hub.optim import Muon
 def step_seconds(name: str, args) -> np.ndarray:
     torch.manual_seed(0)
     model, loss = EnhancementModel.from_config(name).train().to(args.device), SpeechLoss()
+    if args.channels_last:
+        model.to(memory_format=torch.channels_last)
     optimizer = {"AdamW": torch.optim.AdamW, "Muon": Muon}[args.optimizer](model.parameters())
     shape, times = (2 + model.farend, args.batch, round(args.seconds * model.sample_rate)), []
     clean, *inputs = torch.randn(shape, device=args.device) * 0.1
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--optimizer", choices=("AdamW", "Muon"), default="AdamW")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--json")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -21,7 +21,8 @@ from deepvqe_hub.stft import STFT
 from deepvqe_hub.streaming import Stream, precision
 
 FORMAT_VERSION = 1
-BLOCK_SECONDS = 2  # of a long signal in memory as features at a time; longer blocks fall out of the caches
+BLOCK_SECONDS = 2  # of a long signal in memory as features at a time; longer blocks fall out of a CPU's caches
+GPU_SECONDS = 320  # of all signals of a batch together; a GPU is at its best with much at once
 MAX_PARAMETERS = 1 << 28
 
 
@@ -235,7 +236,7 @@ class EnhancementModel(
         return torch.cat([F.pad(row, (0, noisy.shape[1] - row.shape[1])) for row in rows])
 
     def _in_blocks(self, wave: torch.Tensor, far: torch.Tensor | None) -> torch.Tensor:
-        block = BLOCK_SECONDS * self.sample_rate
+        block = block_seconds(wave) * self.sample_rate
         if wave.shape[1] <= block:
             return Stream(self, self.network).step(wave, far, last=True)
         stream = Stream(self, self.network if self.training else self.network.for_inference())
@@ -323,6 +324,11 @@ class EnhancementModel(
         if not ((lengths > 0) & (lengths <= 1)).all():
             raise ValueError("lengths are relative: greater than 0, at most 1")
         return [round(length * noisy.shape[1]) for length in lengths.tolist()]
+
+
+def block_seconds(wave: torch.Tensor) -> int:
+    """How much of a batch (batch, time) goes through a network in one go."""
+    return BLOCK_SECONDS if wave.device.type == "cpu" else max(BLOCK_SECONDS, GPU_SECONDS // max(1, wave.shape[0]))
 
 
 def _same_shape(noisy: torch.Tensor, farend: torch.Tensor | None) -> None:

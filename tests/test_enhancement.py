@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deepvqe_hub import EnhancementModel, enhance
-from deepvqe_hub.enhancement import BLOCK_SECONDS
+from deepvqe_hub.enhancement import BLOCK_SECONDS, GPU_SECONDS, block_seconds
 
 RATE = 16000
 TINY = {
@@ -122,6 +122,12 @@ def test_gradient_mode_changes_nothing(model, error):
         assert error(model(wave, far), with_graph) < 1e-5
     with torch.inference_mode():
         assert error(model(wave, far), with_graph) < 1e-5
+
+
+def test_a_gpu_takes_more_at_once():
+    sizes = [block_seconds(torch.empty(batch, 10, device="meta")) for batch in (1, 32, 1000)]
+    assert sizes == [GPU_SECONDS, GPU_SECONDS // 32, BLOCK_SECONDS]
+    assert block_seconds(torch.empty(1, 10)) == BLOCK_SECONDS
 
 
 def test_trains(model):

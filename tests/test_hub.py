@@ -285,7 +285,7 @@ def test_a_revision_in_the_name(model, tmp_path, monkeypatch):
 
 def test_list_models():
     rows = {row.name: row for row in list_models()}
-    assert rows["deepvqe"].parameters == 7_509_996
+    assert rows["deepvqe"].parameters == 7_509_942 and rows["deepvqe"].weights == "in the package"
     assert rows["deepvqe-aec"].farend and not rows["deepvqe-s"].farend
     assert 7.9e9 < rows["deepvqe"].macs_per_second < 8.1e9
     assert rows["deepvqe-aec-gguf"].available and "richiejp" in rows["deepvqe-aec-gguf"].weights
