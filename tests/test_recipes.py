@@ -218,6 +218,7 @@ def test_debug_leaves_a_run_as_it_is(corpus, tiny, tmp_path):
         ("DNS3", ["--mixing", "{size: 5}"], "--mixing: NoisySpeech has no setting size"),
         ("DNS3", ["--test_metrics", "[pesk]"], "unknown metric 'pesk'"),
         ("AEC", ["--recordings_folder", "nowhere"], "--recordings_folder nowhere: no such folder"),
+        ("DNS3", ["--segment_seconds", "0.3", "--loss", "{stoi_weight: 1.0}"], "--segment_seconds 0.3: the loss"),
     ],
 )
 def test_wrong_options_are_named_before_the_data_are_prepared(recipe, options, word, tmp_path):
@@ -505,6 +506,8 @@ def test_a_test_set_is_written_whole_and_can_be_evaluated(corpus, tmp_path, caps
         "5",
     ]
     options = {"cwd": RECIPES / "DNS3", "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+    none = subprocess.run(["0" if part == "3" else part for part in run], stderr=subprocess.PIPE, **options)
+    assert none.returncode == 2 and "--items must be at least 1, got 0" in none.stderr
     subprocess.run(run, check=True, **options)
     assert list(out.parent.iterdir()) == [out]
     names = ["0000.flac", "0001.flac", "0002.flac"]

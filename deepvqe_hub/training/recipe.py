@@ -121,6 +121,13 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         check_settings(data_class, hparams["mixing"])
     except ValueError as error:
         raise ValueError(f"--mixing: {error}") from error
+    wave = torch.arange(round(hparams["segment_seconds"] * hparams["sample_rate"])).sin()[None] * 0.1
+    try:  # no random numbers, so that the run draws what it would draw without
+        hparams["loss"](wave, wave * 0.9)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"--segment_seconds {hparams['segment_seconds']:g}: the loss cannot be computed for so little: {error}"
+        ) from error
 
 
 def fit(

@@ -63,6 +63,8 @@ def main() -> None:
     parser.add_argument("--snr", type=float, nargs=2, default=(-5.0, 20.0), metavar="DB", help="range (default: -5 20)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if args.items < 1:
+        parser.error(f"--items must be at least 1, got {args.items}")
     if args.output.exists():
         parser.error(f"{args.output} is there already and stays as it is; name a new folder")
     try:
