@@ -5,7 +5,7 @@ import torch
 
 from deepvqe_hub import EnhancementModel
 from deepvqe_hub.models import DPCRN, DeepVQE, TFGridNet
-from deepvqe_hub.models.causal import CausalConv2d
+from deepvqe_hub.models.causal import CausalConv2d, layout
 from deepvqe_hub.presets import PRESETS
 
 BINS = 33
@@ -123,6 +123,24 @@ def test_for_inference_is_the_same_function(name, options, channels, lively, err
         assert fast.deblock1.deconv.conv.out_channels == len(fast.deblock1.deconv.conv.weight) == 2 * channels
         assert network.deblock1.deconv.conv.out_channels == 2 * 27  # the original is left as it was
     assert error(fast(spec, far)[0], wanted) < 1e-5
+
+
+def test_channels_last_is_the_same_function_and_stays_so(network, error, monkeypatch):
+    if not isinstance(network, DeepVQE):
+        pytest.skip("of the layers of DeepVQE")
+    mic, far = spectra(network, batch=2, frames=20)
+    expected, layouts = network(mic, far)[0], []
+    convolve = torch.nn.functional.conv2d
+
+    def spied(x, weight, *args):
+        layouts.append((tuple(weight.shape[1:]), layout(x)))
+        return convolve(x, weight, *args)
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", spied)
+    assert error(network.to(memory_format=torch.channels_last)(mic, far)[0], expected) < 1e-5
+    # Spectra, what follows the GRU and the aligned far end come in another layout; everything else must not.
+    wide = [last for (channels, *kernel), last in layouts if kernel == [4, 3] and channels > 2]
+    assert wide.count(torch.contiguous_format) <= 1 + network.farend and len(wide) > 8
 
 
 def test_training_uses_the_statistics_of_the_batch(network):

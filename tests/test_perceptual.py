@@ -7,7 +7,7 @@ import torch
 
 from deepvqe_hub.losses import SpeechLoss
 from deepvqe_hub.metrics import dnsmos_p808, stoi
-from deepvqe_hub.perceptual import P808
+from deepvqe_hub.perceptual import P808, pesq_loss
 
 QUIET = {"complex_weight": 0.0, "magnitude_weight": 0.0, "sisdr_weight": 0.0}
 
@@ -33,6 +33,27 @@ def test_pesq_term_has_a_gradient_where_speech_ends_in_silence():
     estimate = (speech + 0.1 * noise)[None].requires_grad_()
     SpeechLoss(**QUIET, pesq_weight=1.0)(estimate, speech[None]).backward()
     assert estimate.grad.isfinite().all() and estimate.grad.any()
+
+
+def test_pesq_term_is_that_of_the_package():
+    package = pytest.importorskip("torch_pesq").PesqLoss(1.0, sample_rate=16000)
+    speech, noise = waves()
+    for gain in (0.05, 1.0):
+        values, grads = [], []
+        for loss in (package, pesq_loss()):
+            estimate = (speech + gain * noise)[None].requires_grad_()
+            values.append(loss(speech[None].clone(), estimate))
+            grads.append(torch.autograd.grad(values[-1].sum(), estimate)[0])
+        assert values[1].item() == pytest.approx(values[0].item(), abs=2e-3)
+        assert (grads[1] - grads[0]).norm() < 0.01 * grads[0].norm()
+
+
+def test_pesq_term_of_a_silent_estimate():
+    pytest.importorskip("torch_pesq")
+    estimate = torch.zeros(1, 32000).requires_grad_()
+    value = pesq_loss()(waves()[:1], estimate).sum()
+    value.backward()
+    assert value > 1 and estimate.grad.isfinite().all()
 
 
 def test_pesq_term_names_the_package_it_needs(monkeypatch):
