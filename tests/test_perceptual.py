@@ -45,7 +45,8 @@ def test_pesq_term_is_that_of_the_package():
             values.append(loss(speech[None].clone(), estimate))
             grads.append(torch.autograd.grad(values[-1].sum(), estimate)[0])
         assert values[1].item() == pytest.approx(values[0].item(), abs=2e-3)
-        assert (grads[1] - grads[0]).norm() < 0.01 * grads[0].norm()
+        for part in (slice(None), slice(15), slice(-15, None)):  # the ends are faded
+            assert (grads[1] - grads[0])[:, part].norm() < 0.01 * grads[0][:, part].norm()
 
 
 def test_pesq_term_of_a_silent_estimate():
