@@ -58,7 +58,7 @@ def offline(name: str, args) -> list[dict]:
 
 
 def live(name: str, args) -> list[dict]:
-    """Milliseconds of a frame for so many streams, and how many the GPU carries if a frame takes that long."""
+    """Milliseconds of a frame for so many streams at once."""
     model, rows = random_model(name).to(args.device), []
     for size in args.streams:
         stream, chunk = model.stream(size), torch.randn(size, model.stft.hop_length, device=args.device) * 0.1

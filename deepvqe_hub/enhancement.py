@@ -328,7 +328,7 @@ class EnhancementModel(
 
 def block_seconds(wave: torch.Tensor) -> int:
     """How much of a batch (batch, time) goes through a network in one go."""
-    return BLOCK_SECONDS if wave.device.type == "cpu" else max(BLOCK_SECONDS, GPU_SECONDS // max(1, wave.shape[0]))
+    return BLOCK_SECONDS if wave.device.type == "cpu" else max(BLOCK_SECONDS, GPU_SECONDS // wave.shape[0])
 
 
 def _same_shape(noisy: torch.Tensor, farend: torch.Tensor | None) -> None:

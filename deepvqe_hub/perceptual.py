@@ -31,7 +31,7 @@ def pesq_loss(sample_rate: int = _RATE) -> nn.Module:
         raise ImportError('pesq_weight needs the package "torch-pesq": pip install torch-pesq') from error
 
     class Pesq(PesqLoss):
-        """Its two recursive filters by products of spectra: sample after sample they take longer than the network."""
+        """Its two recursive filters by products of spectra; torchaudio goes from sample to sample, on a GPU as well."""
 
         def __init__(self):
             super().__init__(1.0, sample_rate=sample_rate)

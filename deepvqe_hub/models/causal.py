@@ -152,15 +152,12 @@ class SubpixelConv2d(nn.Module):
     def forward(self, x: torch.Tensor, state: State, norm: nn.BatchNorm2d | None = None) -> torch.Tensor:
         fold = norm is not None and not norm.training
         x = self.conv(x, state, norm if fold else None)
-        if self.order == "interleave" and layout(x) == torch.channels_last:  # the order that memory has already
+        if self.order == "concat":
+            x = torch.cat(x.chunk(2, dim=1), -1)
+        elif layout(x) == torch.channels_last:  # the order that memory has already
             x = x.permute(0, 2, 3, 1).unflatten(3, (2, -1)).flatten(2, 3).permute(0, 3, 1, 2)
         else:
-            x = x.unflatten(1, (2, -1))  # (batch, 2, channels, frames, bins)
-            x = (
-                torch.cat([x[:, 0], x[:, 1]], -1)
-                if self.order == "concat"
-                else torch.stack([x[:, 0], x[:, 1]], -1).flatten(-2)
-            )
+            x = torch.stack(x.chunk(2, dim=1), -1).flatten(-2)
         x = x if fold or norm is None else norm(x)
         return x[..., : self.out_bins]
 

@@ -53,7 +53,8 @@ class ComplexConvolvingMask(Mask, Stateful):
         taps = [x[:, :, m : m + frames, n : n + self.bins] for m in range(3) for n in range(3)]
         # The cube roots of one are applied after the sum over taps: 3 real sums instead of 9 complex weights.
         # Unbound, since the gradient of an index is a tensor of zeros as large as the mask, 27 times over.
-        weights = mask.contiguous().unsqueeze(2).unbind(1)
+        mask = mask if mask.stride(-1) == 1 else mask.contiguous()  # each of its channels is gone through by itself
+        weights = mask.unsqueeze(2).unbind(1)
         parts = [sum(w * tap for w, tap in zip(weights[r : r + 9], taps)) for r in range(0, len(weights), 9)]
         if len(parts) == 3:
             parts = [parts[0] - (parts[1] + parts[2]) / 2, (parts[1] - parts[2]) * (3**0.5 / 2)]

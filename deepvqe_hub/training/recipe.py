@@ -126,7 +126,7 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         hparams["loss"](wave, wave * 0.9)
     except (RuntimeError, ValueError, IndexError) as error:
         raise ValueError(
-            f"--segment_seconds {hparams['segment_seconds']:g}: the loss cannot be computed for so little: {error}"
+            f"--segment_seconds {hparams['segment_seconds']:g}: the loss cannot be computed for that length: {error}"
         ) from error
 
 
