@@ -48,7 +48,7 @@ class ComplexConvolvingMask(Mask, Stateful):
 
     def forward(self, mask: torch.Tensor, spec: torch.Tensor, state: State) -> torch.Tensor:
         frames = spec.shape[2]
-        x = self.with_past(spec.permute(0, 3, 2, 1), state)
+        x = self.with_past(spec.permute(0, 3, 2, 1).contiguous(), state)
         x = F.pad(x, (1, 1))
         taps = [x[:, :, m : m + frames, n : n + self.bins] for m in range(3) for n in range(3)]
         # The cube roots of one are applied after the sum over taps: 3 real sums instead of 9 complex weights.
