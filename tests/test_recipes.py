@@ -34,7 +34,7 @@ from deepvqe_hub.training import EchoBrain, EnhancementBrain, load_hparams
 from deepvqe_hub.training import train as run_recipe
 from deepvqe_hub.training.checkpoints import SafeCheckpointer
 from deepvqe_hub.training.curve import read_log
-from deepvqe_hub.training.hparams import merged
+from deepvqe_hub.training.hparams import merged, parse
 from deepvqe_hub.training.recipe import make_test_data
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -283,6 +283,18 @@ def test_settings_left_out_or_misspelt_are_named(tiny, tmp_path):
         merged(RECIPES / "DNS3/hparams/deepvqe_s.yaml", "data_folder: x\nfreeze_norms:")
     with pytest.raises(FileNotFoundError, match=r"hparams/none\.yaml"):
         merged("hparams/none.yaml")
+
+
+def test_command_lines_are_read_as_they_are_meant():
+    words = "x.yaml --data_folder /a=b/c --batch_size=3 --skip_nonfinite_grads False --loss {pesq_weight: 3.0}"
+    file, run_options, overrides = parse([*words.split(), "--compile", "True", "--debug", "--device=cpu", "--cache"])
+    assert file == "x.yaml" and run_options.compile and run_options.debug and run_options.device == "cpu"
+    assert not run_options.skip_nonfinite_grads
+    assert run_options.overridden_args == {"skip_nonfinite_grads", "compile", "debug", "device"}
+    settings = {"data_folder": "/a=b/c", "batch_size": 3, "loss": {"pesq_weight": 3.0}, "cache": None}
+    assert YAML().load(overrides) == settings
+    text = merged(RECIPES / "DNS3/hparams/deepvqe_s.yaml", "data_folder: x", {"skip_nonfinite_grads": False})
+    assert "\nskip_nonfinite_grads: false" in text
 
 
 def test_the_saved_file_has_what_speechbrain_was_told():

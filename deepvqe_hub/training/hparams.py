@@ -15,10 +15,41 @@ from __future__ import annotations
 import difflib
 import io
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
+from speechbrain.utils.run_opts import RunOptions
+
+
+def parse(arguments: list[str]) -> tuple[str, RunOptions, str]:
+    """The hyperparameter file, SpeechBrain's run options and the settings (YAML) of a command line.
+
+    Like ``speechbrain.parse_arguments``, but that flags may be given True or False, as settings are, and that values
+    may hold equals signs.
+    """
+    flags = {option.name for option in fields(RunOptions) if option.default is False}
+    options = {option.name for option in fields(RunOptions)}
+    first = next((i for i, word in enumerate(arguments) if word.startswith("--")), len(arguments))
+    own, settings, off = arguments[:first], {}, set()
+    for start in range(first, len(arguments)):
+        if not arguments[start].startswith("--"):
+            continue
+        stop = next((i for i in range(start + 1, len(arguments)) if arguments[i].startswith("--")), len(arguments))
+        name, equals, value = arguments[start][2:].partition("=")
+        values = [value] * bool(equals) + arguments[start + 1 : stop]
+        if name in flags and values == ["False"]:
+            off.add(name)
+        elif name in flags and values == ["True"]:
+            own.append(f"--{name}")
+        elif name in options:
+            own += arguments[start:stop]
+        else:
+            settings[name] = " ".join(values)
+    file, run_options, unknown = RunOptions.from_command_line_args(own)
+    run_options.overridden_args.update(off)
+    return file, run_options, "\n".join([*(f"{name}: {value}" for name, value in settings.items()), unknown])
 
 
 def merged(path: str | Path, overrides: str = "", run_options: Mapping | None = None) -> str:

@@ -21,7 +21,7 @@ from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.metrics import select_metrics
 from deepvqe_hub.metrics.table import check_packages
 from deepvqe_hub.training.brain import EnhancementBrain
-from deepvqe_hub.training.hparams import load_hparams
+from deepvqe_hub.training.hparams import load_hparams, parse
 from deepvqe_hub.training.publishing import publish
 from deepvqe_hub.training.transfer import init_from, start_weights
 
@@ -49,7 +49,7 @@ def train(
     Raises:
         ValueError: settings that do not fit, before anything is prepared.
     """
-    hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
+    hparams_file, run_opts, overrides = parse(arguments)
     ddp_init_group(run_opts)
     hparams, text = load_hparams(hparams_file, overrides, {name: run_opts[name] for name in run_opts.overridden_args})
     check(hparams, brain_class, data_class)
