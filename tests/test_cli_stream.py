@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -189,6 +190,20 @@ def test_live_command_with_a_fake_module(monkeypatch, capsys):
     assert main(["stream", "--live", "--block", "20"]) == 0
     err = capsys.readouterr().err
     assert "BYPASS" in err and "31 blocks" in err and len(device.played) == 31
+
+
+def test_keys_typed_at_once_are_read_one_by_one(monkeypatch):
+    pty = pytest.importorskip("pty")
+    controller, terminal = pty.openpty()
+    with os.fdopen(controller, "wb", 0) as keyboard, os.fdopen(terminal) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with command.keys() as pressed:
+            assert pressed() is None
+            keyboard.write(b"bq")
+            typed, until = [], time.monotonic() + 2
+            while len(typed) < 2 and time.monotonic() < until:
+                typed += filter(None, [pressed()])
+            assert typed == ["b", "q"] and pressed() is None
 
 
 def test_program_in_a_pipe(tmp_path):

@@ -142,8 +142,14 @@ def keys():
     except (termios.error, OSError, ValueError):  # input that is no terminal
         yield lambda: None
         return
+
+    def pressed() -> str | None:
+        waiting, _, _ = select.select([descriptor], [], [], 0)
+        # Not through sys.stdin, which would take all that was typed into its buffer, where select does not look.
+        return os.read(descriptor, 1).decode(errors="replace") if waiting else None
+
     try:
         tty.setcbreak(descriptor)
-        yield lambda: sys.stdin.read(1) if select.select([sys.stdin], [], [], 0)[0] else None
+        yield pressed
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
