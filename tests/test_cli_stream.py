@@ -192,6 +192,29 @@ def test_live_command_with_a_fake_module(monkeypatch, capsys):
     assert "BYPASS" in err and "31 blocks" in err and len(device.played) == 31
 
 
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [(OSError("unplugged"), 2, "stopped: unplugged"), (KeyboardInterrupt(), 130, "interrupted")],
+)
+def test_live_command_reports_however_it_ends(end, code, said, monkeypatch, capsys):
+    device = Device(tone(1.0, 16000))
+    read, device.latency = device.read, (0.01, 0.02)
+    device.__class__.__enter__ = lambda self: self
+    device.__class__.__exit__ = lambda self, *a: None
+
+    def read_until(count):
+        if len(device.played) == 7:
+            raise end
+        return read(count)
+
+    device.read = read_until
+    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(Stream=lambda **k: device, PortAudioError=OSError))
+    monkeypatch.setattr(_live, "open_stream", lambda *a: Echoless())
+    assert main(["stream", "--live"]) == code
+    err = capsys.readouterr().err
+    assert "7 blocks" in err and err.splitlines()[-1].startswith("deepvqe: ") and said in err.splitlines()[-1]
+
+
 def test_keys_typed_at_once_are_read_one_by_one(monkeypatch):
     pty = pytest.importorskip("pty")
     controller, terminal = pty.openpty()

@@ -103,14 +103,18 @@ def run_live(args: argparse.Namespace, converter, sounddevice) -> int:
         loop = Live(converter, device, block)
         report(args, f"{converter.rate} Hz, blocks of {args.block:g} ms; b: bypass, q: quit", converter)
         meter = max(1, round(0.2 * converter.rate / block))
-        while (key := pressed()) != "q":
-            loop.bypass ^= key == "b"
-            loop.step()
-            if not args.quiet and loop.blocks % meter == 0:
-                print(f"\r{loop.status()}", end="", file=sys.stderr, flush=True)
-    if not args.quiet:
-        delay = (loop.silence / converter.rate + sum(device.latency)) * 1e3
-        print(f"\ndeepvqe: {loop.blocks} blocks, {loop.missed} missed, {delay:.0f} ms in all", file=sys.stderr)
+        try:
+            while (key := pressed()) != "q":
+                loop.bypass ^= key == "b"
+                loop.step()
+                if not args.quiet and loop.blocks % meter == 0:
+                    print(f"\r{loop.status()}", end="", file=sys.stderr, flush=True)
+        except sounddevice.PortAudioError as error:
+            raise CommandError(f"the sound devices stopped: {error}") from error
+        finally:  # also after Ctrl-C
+            if not args.quiet:
+                delay = (loop.silence / converter.rate + sum(device.latency)) * 1e3
+                print(f"\ndeepvqe: {loop.blocks} blocks, {loop.missed} missed, {delay:.0f} ms in all", file=sys.stderr)
     return 0
 
 
