@@ -11,6 +11,7 @@ dependencies = ["torch", "numpy", "safetensors", "huggingface_hub"]
 def _model(name, pretrained, checkpoint, device, options):
     # Imports stand inside, so that a missing package is reported by torch.hub's own check of dependencies.
     from deepvqe_hub import EnhancementModel, load
+    from deepvqe_hub.hub.loading import on_device
 
     if checkpoint is not None:
         return load(checkpoint, device=device, **options)
@@ -18,8 +19,7 @@ def _model(name, pretrained, checkpoint, device, options):
         return load(name, device=device, **options)
     if options:
         raise ValueError(f"random weights take no options, got {', '.join(options)}")
-    model = EnhancementModel.from_config(name)
-    return model if device is None else model.to(device)
+    return on_device(EnhancementModel.from_config(name), device, name)
 
 
 def deepvqe_s(pretrained=True, checkpoint=None, device=None, **options):
@@ -157,11 +157,11 @@ def tf_gridnet(pretrained=True, checkpoint=None, device=None, **options):
     return _model("tf-gridnet", pretrained, checkpoint, device, options)
 
 
-def enhancer(source="deepvqe-s", **options):
+def enhancer(checkpoint="deepvqe-s", **options):
     """Any of these models as a SpeechBrain ``Pretrained``; needs speechbrain, the others do not.
 
     Args:
-        source (str): a model's name, a checkpoint folder, a Hugging Face Hub repository "owner/name", or a file.
+        checkpoint (str): a model's name, a checkpoint folder, a Hugging Face Hub repository "owner/name", or a file.
         **options: of ``deepvqe_hub.Enhancer.from_pretrained``, such as ``run_opts={"device": "cuda"}`` or ``revision``.
 
     Returns:
@@ -173,4 +173,4 @@ def enhancer(source="deepvqe-s", **options):
     """
     from deepvqe_hub import Enhancer
 
-    return Enhancer.from_pretrained(source, **options)
+    return Enhancer.from_pretrained(checkpoint, **options)

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
 from deepvqe_hub._version import __version__
@@ -51,7 +52,11 @@ _SUBMODULES = (
     *("onnx", "optim", "pipelines", "plots", "stft", "training"),
 )
 
-__all__ = [*_EXPORTS, *_SUBMODULES, "__version__"]
+# Those that need a package of an extra are listed where it is there; asked for by name, they say what is missing.
+_NEEDS = {"Enhancer": "speechbrain", "training": "speechbrain", "plots": "matplotlib"}
+
+__all__ = ["__version__"]
+__all__ += [name for name in (*_EXPORTS, *_SUBMODULES) if name not in _NEEDS or importlib.util.find_spec(_NEEDS[name])]
 
 
 def __getattr__(name: str):

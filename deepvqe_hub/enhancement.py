@@ -15,7 +15,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
 from deepvqe_hub import models
-from deepvqe_hub.limits import LOUDEST
+from deepvqe_hub.limits import LOUDEST, LOUDEST_HALF
 from deepvqe_hub.presets import PRESETS
 from deepvqe_hub.stft import STFT
 from deepvqe_hub.streaming import Stream, precision
@@ -72,11 +72,16 @@ class EnhancementModel(
             raise ValueError(f"unknown network {network!r}; this release has {', '.join(models.__all__)}")
         self.stft = STFT(**(stft or {}))
         options = {"bins": self.stft.bins, **(options or {})}
+        _check_sizes(options)
         with torch.device("meta"):  # what a stranger's config asks for is counted before it is allocated
             size = sum(p.numel() for p in getattr(models, network)(**options).parameters())
         if size > MAX_PARAMETERS:
             raise ValueError(f"the config asks for {size:,} parameters; the limit is {MAX_PARAMETERS:,}")
         self.network = getattr(models, network)(**options)
+        if self.network.bins != self.stft.bins:
+            raise ValueError(
+                f"{self.network.bins} bins in the options, but {self.stft.bins} in the spectra of the stft"
+            )
         self.sample_rate = sample_rate
         self.config = {
             "network": network,
@@ -123,9 +128,10 @@ class EnhancementModel(
         Raises:
             FileNotFoundError, ValueError: as :func:`deepvqe_hub.load`.
         """
-        from deepvqe_hub.hub.loading import load_as
+        from deepvqe_hub.hub.loading import load_as, on_device
 
-        return load_as(cls, pretrained_model_name_or_path, revision, hub_options).to(map_location)
+        source = pretrained_model_name_or_path
+        return on_device(load_as(cls, source, revision, hub_options), map_location, source)
 
     def save_pretrained(
         self,
@@ -154,6 +160,11 @@ class EnhancementModel(
         from deepvqe_hub.hub.folder import save_folder
         from deepvqe_hub.hub.upload import upload
 
+        if push_to_hub_kwargs and not push_to_hub:
+            raise TypeError(
+                f"save_pretrained has no option {', '.join(push_to_hub_kwargs)} without push_to_hub=True; "
+                "what the model card says goes into model_card_kwargs"
+            )
         card = dict(model_card_kwargs or {})
         if push_to_hub:
             repo_id = repo_id or Path(save_directory).name
@@ -201,11 +212,12 @@ class EnhancementModel(
             The enhanced signal in the shape and type of ``noisy``, aligned with it sample by sample.
 
         Without gradients (``torch.inference_mode()``) a long signal goes through in blocks, in constant memory beside
-        the signals themselves; with them, everything is kept for the backward pass (``deepvqe-s``: 18 MB a second).
+        the signals themselves; with them, and in training mode, whose batch norms want it whole, everything is kept
+        (``deepvqe-s``: 18 MB a second).
 
         Raises:
-            ValueError: for integers, NaN, Inf or numbers beyond 1e30, or shapes that do not fit (of the numbers
-                nothing is checked in a program of ``torch.export``).
+            ValueError: for integers, NaN, Inf or numbers beyond 1e30 (100 for a model in float16), or shapes that do
+                not fit (of the numbers nothing is checked in a program of ``torch.export``).
         """
         if lengths is not None:
             return self._padded(noisy, farend, lengths)
@@ -214,7 +226,8 @@ class EnhancementModel(
         _same_shape(noisy, farend)
         if noisy.numel() == 0:
             return noisy.clone()
-        if torch.is_grad_enabled() or torch.compiler.is_exporting() or not self.network.streams:
+        whole = torch.is_grad_enabled() or self.network.training or not self.network.streams
+        if whole or torch.compiler.is_exporting():
             enhanced = Stream(self, self.network).step(wave, far, last=True)
         else:
             enhanced = self._in_blocks(wave, far)
@@ -223,6 +236,8 @@ class EnhancementModel(
     def _padded(self, noisy: torch.Tensor, farend: torch.Tensor | None, lengths: torch.Tensor) -> torch.Tensor:
         """A batch of signals of different lengths, each as if it were alone."""
         ends = self._ends(noisy, lengths)
+        if farend is not None:
+            _check_type(farend, "farend")
         _same_shape(noisy, farend)
         if self.network.streams and self.stft.padding != "reflect":  # what follows silence changes nothing before it
             valid = torch.arange(noisy.shape[1], device=noisy.device) < torch.tensor(ends, device=noisy.device)[:, None]
@@ -239,7 +254,7 @@ class EnhancementModel(
         block = block_seconds(wave) * self.sample_rate
         if wave.shape[1] <= block:
             return Stream(self, self.network).step(wave, far, last=True)
-        stream = Stream(self, self.network if self.training else self.network.for_inference())
+        stream = Stream(self, self.network.for_inference())
         enhanced, done = torch.empty_like(wave), 0
         for start in range(0, wave.shape[1], block):
             part = slice(start, start + block)
@@ -252,8 +267,10 @@ class EnhancementModel(
         """A live stream, or ``batch_size`` of them side by side, with the weights as they are now.
 
         Raises:
-            ValueError: for a network that needs the whole signal.
+            ValueError: for a network that needs the whole signal, or a ``batch_size`` below one.
         """
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size must be a whole number, 1 or more, not {batch_size!r}")
         if not self.network.streams:
             raise ValueError(
                 f"{type(self.network).__name__} looks at the whole signal and cannot stream; "
@@ -287,6 +304,8 @@ class EnhancementModel(
             raise ValueError("this model has no far end, so it estimates no delay; load an echo-cancelling model")
         waves = self._checked(noisy, "noisy"), self._checked(farend, "farend")
         _same_shape(noisy, farend)
+        if noisy.numel() == 0:
+            raise ValueError(f"noisy is empty, of shape {_shape(noisy)}; there is no delay in it")
         distribution = self.network.delay(*(self.stft.analyse(wave).to(self._dtype) for wave in waves))
         return distribution.reshape(*noisy.shape[:-1], *distribution.shape[-2:])
 
@@ -297,20 +316,14 @@ class EnhancementModel(
 
     def _checked(self, wave: torch.Tensor, name: str) -> torch.Tensor:
         """``wave`` as (batch, time) in the precision of the front end, or an error that names it."""
-        if not isinstance(wave, torch.Tensor):
-            raise ValueError(
-                f"{name} is a {type(wave).__name__}; a torch.Tensor is needed (numpy: deepvqe_hub.enhance)"
-            )
-        if not wave.is_floating_point():
-            raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
-        if wave.dim() == 0:
-            raise ValueError(f"{name} is a single number; its last dimension must be time")
+        _check_type(wave, name)
         # Fourier transforms want single precision at least; what soundfile reads is double unless told otherwise.
         wave = wave.to(torch.float64 if self._dtype == torch.float64 else torch.float32)
         # A program is exported without numbers to look at.
-        if not torch.compiler.is_exporting() and not (wave.abs() < LOUDEST).all():
+        loudest = LOUDEST_HALF if self._dtype == torch.float16 else LOUDEST
+        if not torch.compiler.is_exporting() and not (wave.abs() < loudest).all():
             raise ValueError(
-                f"{name} contains NaN, Inf or a number beyond {LOUDEST:g}; repair the recording, for example with "
+                f"{name} contains NaN, Inf or a number beyond {loudest:g}; repair the recording, for example with "
                 "torch.nan_to_num"
             )
         return wave[None] if wave.dim() == 1 else wave.flatten(0, -2)
@@ -329,6 +342,22 @@ class EnhancementModel(
 def block_seconds(wave: torch.Tensor) -> int:
     """How much of a batch (batch, time) goes through a network in one go."""
     return BLOCK_SECONDS if wave.device.type == "cpu" else max(BLOCK_SECONDS, GPU_SECONDS // wave.shape[0])
+
+
+def _check_sizes(options: Mapping) -> None:
+    for name, value in options.items():
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(n, int) and not isinstance(n, bool) and n < 1 for n in numbers):
+            raise ValueError(f"{name} must be 1 or more, not {value}")
+
+
+def _check_type(wave: object, name: str) -> None:
+    if not isinstance(wave, torch.Tensor):
+        raise ValueError(f"{name} is a {type(wave).__name__}; a torch.Tensor is needed (numpy: deepvqe_hub.enhance)")
+    if not wave.is_floating_point():
+        raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
+    if wave.dim() == 0:
+        raise ValueError(f"{name} is a single number; its last dimension must be time")
 
 
 def _same_shape(noisy: torch.Tensor, farend: torch.Tensor | None) -> None:

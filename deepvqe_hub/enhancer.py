@@ -49,7 +49,9 @@ class Enhancer(Pretrained):
     Parameters are frozen unless ``freeze_params=False``; gradients then flow to parameters and input.
 
     Example:
-        >>> enhancer = Enhancer.from_hparams(source="owner/some-deepvqe", savedir="pretrained")  # doctest: +SKIP
+        >>> enhancer = Enhancer.from_hparams(
+        ...     source="owner/some-deepvqe", savedir="pretrained/some-deepvqe"
+        ... )  # doctest: +SKIP
         >>> enhancer.enhance_file("noisy.wav", output_filename="clean.wav")  # doctest: +SKIP
     """
 
@@ -62,7 +64,8 @@ class Enhancer(Pretrained):
         Args:
             source: folder, Hub repository, URL (then ``savedir`` is needed), or a name such as "deepvqe-s".
             *args, **kwargs: ``savedir``, ``run_opts``, ``freeze_params``, ``fetch_config``, ``overrides``, ... of
-                :meth:`speechbrain.inference.interfaces.Pretrained.from_hparams`.
+                :meth:`speechbrain.inference.interfaces.Pretrained.from_hparams`. Give each model a ``savedir`` of its
+                own: what lies there is used, whatever ``source`` says.
 
         Raises:
             WeightsMissingError: (a FileNotFoundError) for a known name without weights, such as "dpcrn".
@@ -91,6 +94,8 @@ class Enhancer(Pretrained):
         else:
             from deepvqe_hub.hub import load
 
+            if options.pop("backend", "torch") != "torch":
+                raise ValueError('an Enhancer runs on PyTorch; for onnxruntime deepvqe_hub.load(..., backend="onnx")')
             model = load(source, backend="torch", **options)
         return cls(
             modules={"enhance_model": SpeechBrainModel(model)},
@@ -128,9 +133,8 @@ class Enhancer(Pretrained):
         """
         # Asked of the parameters, because `.to()` moves them but leaves Pretrained's own note of the device.
         device = next(self.mods.parameters()).device
-        noisy = noisy.to(device)
-        farend = None if farend is None else farend.to(device)
-        wanted = noisy.requires_grad or any(p.requires_grad for p in self.mods.parameters())
+        noisy, farend = _to(noisy, device), _to(farend, device)
+        wanted = getattr(noisy, "requires_grad", False) or any(p.requires_grad for p in self.mods.parameters())
         # Where nothing can be trained, the model may work in blocks, in constant memory.
         with torch.set_grad_enabled(wanted and torch.is_grad_enabled()), self.inference_ctx:
             enhanced, _ = self.mods.enhance_model(noisy, lengths, farend)
@@ -181,9 +185,9 @@ class Enhancer(Pretrained):
         pairs = ((chunk, None) for chunk in chunks) if farend is None else zip(chunks, farend, strict=True)
         for chunk, far in pairs:
             if stream is None:
-                batched = chunk.dim() == 2
+                batched = getattr(chunk, "ndim", 1) == 2
                 stream = self.model.stream(chunk.shape[0] if batched else 1)
-            ready = stream(chunk.to(device), None if far is None else far.to(device))
+            ready = stream(_to(chunk, device), _to(far, device))
             if ready.shape[-1]:
                 yield ready
         if stream is not None:
@@ -243,6 +247,11 @@ class FolderPretrainer(Pretrainer):
 def load_weights(module: SpeechBrainModel | EnhancementModel, path: str | os.PathLike) -> None:
     """A ``custom_hooks`` function for ``Pretrainer``: loads a safetensors file strictly, whatever its name."""
     _load_weights(getattr(module, "model", module), path)
+
+
+def _to(wave, device: torch.device):
+    """A tensor on ``device``; anything else as it is, for the model to name."""
+    return wave.to(device) if isinstance(wave, torch.Tensor) else wave
 
 
 def _fetched(path: str, savedir: str | os.PathLike | None = None) -> str:

@@ -79,6 +79,8 @@ class SpeechLoss(nn.Module):
             self.p808 = P808(sample_rate)
 
     def forward(self, estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        # Squares of quiet signals, and the numbers that bound ratios of them, are below float16.
+        estimate, target = (w.float() if w.dtype in (torch.float16, torch.bfloat16) else w for w in (estimate, target))
         spectra = self.stft.analyse(torch.cat([estimate, target]).float())
         power = spectra.square().sum(-1) + 1e-12
         magnitude = power.pow(self.compression / 2)

@@ -169,9 +169,11 @@ class Enhance(nn.Module):
             _resample()  # a broken torchaudio is better known now than at the first waveform
 
     def forward(self, waveform: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
-        unfit = any(not wave.is_floating_point() for wave in (waveform, farend) if wave is not None)
-        if unfit or (not torch.compiler.is_exporting() and waveform.numel() == 0):
-            return self.model(waveform, farend)  # torchaudio resamples neither integers nor nothing; the model knows
+        waves = [wave for wave in (waveform, farend) if wave is not None]
+        fit = all(isinstance(w, torch.Tensor) and w.is_floating_point() and w.dim() for w in waves)
+        fit = fit and all(wave.shape == waveform.shape for wave in waves)
+        if not fit or (not torch.compiler.is_exporting() and waveform.numel() == 0):
+            return self.model(waveform, farend)  # which says what is wrong; torchaudio cannot resample nothing either
         wave = self._to(waveform, self.sample_rate, self.model.sample_rate)
         far = None if farend is None else self._to(farend, self.sample_rate, self.model.sample_rate)
         return self._to(self.model(wave, far), self.model.sample_rate, self.sample_rate)[..., : waveform.shape[-1]]

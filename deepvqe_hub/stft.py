@@ -9,6 +9,7 @@ Shapes: waveforms are (batch, samples), spectra real (batch, bins, frames, 2).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -55,8 +56,8 @@ class STFT:
             raise ValueError(f"window must be one of {', '.join(_WINDOWS)}, not {self.window!r}")
         if self.padding not in ("zeros", "reflect", "none"):
             raise ValueError(f'padding must be "zeros", "reflect" or "none", not {self.padding!r}')
-        if not self.scale > 0:
-            raise ValueError(f"scale must be positive, not {self.scale}")
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"scale must be positive and finite, not {self.scale}")
 
     @property
     def bins(self) -> int:

@@ -418,3 +418,65 @@ def test_samples_too_large_for_single_precision_are_refused(build):
         enhance(model, loud, RATE)
     with torch.no_grad():
         assert model(torch.full((1000,), 1e29)).isfinite().all()
+
+
+def test_a_float16_model_refuses_what_its_spectra_cannot_hold(build):
+    model = build().half()
+    stream, wave = model.stream(), noise(4000)
+    for call in (model, stream):
+        with pytest.raises(ValueError, match="beyond 100;"):
+            call(1000 * wave)
+    with torch.no_grad():
+        assert model(99 * wave).isfinite().all() and stream(99 * wave).isfinite().all()
+
+
+def test_training_mode_takes_a_signal_whole_with_and_without_gradients(build):
+    model, wave = build().train(), noise(2, 3 * BLOCK_SECONDS * RATE)
+    twin = copy.deepcopy(model)
+    wanted = model(wave).detach()
+    with torch.no_grad():
+        assert torch.allclose(twin(wave), wanted, atol=1e-6)
+    assert twin.network.enblock1.bn.num_batches_tracked == 1
+    torch.testing.assert_close(twin.network.enblock1.bn.running_var, model.network.enblock1.bn.running_var)
+
+
+def test_parametrized_weights_stream(build, error):
+    model, wave = build(), noise(2 * BLOCK_SECONDS * RATE)
+    torch.nn.utils.parametrizations.weight_norm(model.network.enblock1.conv)
+    model.network.enblock1.conv.parametrizations.weight.original0.data *= 1.5
+    wanted = model(wave).detach()
+    with torch.no_grad():
+        assert error(model(wave), wanted) < 1e-5
+    stream = model.stream()
+    assert error(torch.cat([stream(wave), stream.flush()]), wanted) < 1e-5
+    assert error(model(wave).detach(), wanted) == 0 and model.network.enblock1.conv.parametrizations
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"options": {**TINY, "bins": 100}}, "100 bins in the options, but 257"),
+        ({"options": {**TINY, "channels": [4, -6, 8]}}, "channels must be 1 or more"),
+        ({"options": {**TINY, **FAREND, "dmax": 0}}, "dmax must be 1 or more"),
+        ({"options": {**TINY, **FAREND, "farend_channels": [0, 6]}}, "farend_channels must be 1 or more"),
+        ({"network": "DPCRN", "options": {"strides": [0, 2, 1, 1, 1]}}, "strides must be 1 or more"),
+        ({"network": "TFGridNet", "options": {"heads": 0}}, "heads must be 1 or more"),
+        ({"stft": {"scale": float("inf")}}, "positive and finite"),
+    ],
+)
+def test_configs_that_no_signal_would_pass_are_refused(config, words):
+    with pytest.raises(ValueError, match=words):
+        EnhancementModel.from_config(config)
+
+
+def test_odd_calls_are_named(build):
+    model, wave = build(farend=True), noise(2, 3000)
+    with pytest.raises(ValueError, match="farend is a ndarray"):
+        model(wave, wave.numpy(), torch.tensor([1.0, 0.5]))
+    for size in (0, -1, 1.5):
+        with pytest.raises(ValueError, match="batch_size must be a whole number, 1 or more"):
+            model.stream(size)
+    with pytest.raises(ValueError, match="noisy is empty"):
+        model.delay(wave[:0], wave[:0])
+    with pytest.raises(ValueError, match="on device nowhere"):
+        EnhancementModel.from_pretrained("deepvqe-s", map_location="nowhere")

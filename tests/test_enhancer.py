@@ -271,6 +271,24 @@ def test_from_the_hub(tmp_path):
     assert answers == pytest.approx({"main": new, "tag": old, "data": old, "theirs": new, "cached": new}, rel=1e-4)
 
 
+def test_the_licence_is_that_of_the_weights(model, tmp_path):
+    theirs = save_folder(model, tmp_path / "theirs", {"license": "cc-by-nc-4.0"})
+    for options in ({}, {"savedir": str(tmp_path / "saved")}):
+        assert Enhancer.from_hparams(str(theirs), **options).model.licence == "cc-by-nc-4.0"
+    (theirs / "README.md").unlink()
+    assert Enhancer.from_hparams(str(theirs)).model.licence == "unknown"
+
+
+def test_wrong_use_is_named(enhancer, folder):
+    wave = np.zeros(1000, np.float32)
+    with pytest.raises(ValueError, match="noisy is a ndarray"):
+        enhancer.enhance_batch(wave[None])
+    with pytest.raises(ValueError, match="chunk is a ndarray"):
+        list(enhancer.enhance_stream([wave]))
+    with pytest.raises(ValueError, match="runs on PyTorch"):
+        Enhancer.from_pretrained(folder, backend="onnx")
+
+
 def test_a_broken_torchaudio_is_explained(tmp_path):
     """A package in torchaudio's place that fails to import as the real one does beside another CUDA."""
     (tmp_path / "torchaudio").mkdir()

@@ -67,3 +67,14 @@ def test_gradients_are_finite_for_silence(scale):
     assert torch.isfinite(estimate.grad).all()
     if scale == 1.0:
         assert estimate.grad[0].abs().max() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_counts_as_single(dtype):
+    target = torch.stack([torch.zeros(8000), waves()[1]]).to(dtype)
+    estimate = (0.5 * waves()).to(dtype).requires_grad_()
+    loss = SpeechLoss(asymmetric_weight=10.0, silence_weight=0.1)
+    value = loss(estimate, target)
+    assert float(value.detach()) == pytest.approx(float(loss(estimate.detach().float(), target.float())), rel=1e-6)
+    value.backward()
+    assert estimate.grad.isfinite().all()

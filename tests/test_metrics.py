@@ -128,6 +128,14 @@ def test_what_cannot_be_scored_says_why(measure, estimate, target, reason):
         getattr(metrics, measure)(estimate, target)
 
 
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_integers_are_not_taken_for_full_scale(kind):
+    wave = (voice(1) * 32767).astype(np.int16)
+    for call in (metrics.si_sdr, lambda a, b: metrics.evaluate_tensors(a, b, RATE, "si_sdr")):
+        with pytest.raises(ValueError, match=r"the samples are int16; convert them to floating point"):
+            call(kind(wave), kind(wave))
+
+
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"enhanced signal and reference differ in length: 16000 and 8000"):
         metrics.si_sdr(voice(1), voice(0.5))

@@ -78,6 +78,17 @@ def test_wrong_use_is_named():
         Enhance("deepvqe-x")
 
 
+def test_shapes_are_compared_as_they_were_given():
+    """Resampled, both signals are equally long."""
+    pytest.importorskip("torchaudio")
+    with pytest.raises(ValueError, match=r"farend \(47998,\) and noisy \(48000,\) differ in shape"):
+        Enhance(tiny(farend=True), 48000)(torch.zeros(48000), torch.zeros(47998))
+    with pytest.raises(ValueError, match="noisy is a ndarray"):
+        Enhance(tiny(), 48000)(np.zeros(48000, np.float32))
+    with pytest.raises(ValueError, match="noisy is a single number"):
+        Enhance(tiny(), 48000)(torch.tensor(1.0))
+
+
 def test_nothing_comes_of_nothing():
     assert Enhance(tiny(), 44100)(torch.zeros(2, 0)).shape == (2, 0)
 

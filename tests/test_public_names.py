@@ -2,6 +2,8 @@
 
 import ast
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,24 @@ def test_submodules_need_no_import_of_their_own(name):
 
     assert name in dir(deepvqe_hub)
     assert deepvqe_hub.__getattr__(name) is importlib.import_module(f"deepvqe_hub.{name}")
+
+
+def test_without_extras_the_rest_can_be_listed_and_help_be_had():
+    code = """
+import sys
+sys.modules["speechbrain"] = None
+import pydoc
+import deepvqe_hub
+from deepvqe_hub import *
+assert load and "Enhancer" not in dir(deepvqe_hub)
+assert "EnhancementModel" in pydoc.render_doc(deepvqe_hub)
+for name in ("Enhancer", "training"):
+    try:
+        getattr(deepvqe_hub, name)
+    except ImportError as error:
+        assert "pip install 'deepvqe-hub[" in str(error)
+    else:
+        raise AssertionError(name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -65,7 +65,7 @@ SpeechBrain (`pip install 'deepvqe-hub[speechbrain]'`):
 ```python
 from deepvqe_hub import Enhancer
 
-enhancer = Enhancer.from_hparams(source="$source", savedir="pretrained")
+enhancer = Enhancer.from_hparams(source="$source", savedir="pretrained/$name")
 enhancer.enhance_file("noisy.wav", output_filename="clean.wav")
 ```
 
@@ -165,7 +165,7 @@ def usage_of(text: str, repo_id: str) -> str:
 def licence_of(text: str) -> str | None:
     """The licence that the metadata of a model card states, if they do."""
     head = re.match(r"\s*---\n(.*?)\n---", text, re.DOTALL)
-    found = head and re.search(r"^license:[ \t]*[\"']?([\w.+-]+)", head[1], re.MULTILINE)
+    found = head and re.search(r"^license:[ \t]*[\"']?([\w.+-](?:[\w.+ -]*[\w.+-])?)", head[1], re.MULTILINE)
     return found[1] if found else None
 
 
@@ -181,7 +181,7 @@ def _metadata(name: str, model: EnhancementModel, card: Mapping) -> ModelCardDat
             dataset_name=dataset,
             metric_type=metric.lower().replace(" ", "-"),
             metric_name=metric,
-            metric_value=value,
+            metric_value=_number(value, metric),
         )
         for dataset, metrics in (card.get("results") or {}).items()
         for metric, value in metrics.items()
@@ -205,9 +205,23 @@ def _results_table(results: Mapping[str, Mapping[str, float]]) -> str:
     if not results:
         return ""
     metrics = list(dict.fromkeys(metric for values in results.values() for metric in values))
-    rows = [f"| {dataset} | " + " | ".join(f"{v.get(m, '')}" for m in metrics) + " |" for dataset, v in results.items()]
+    rows = [
+        f"| {dataset} | " + " | ".join(str(_number(v[m], m)) if m in v else "" for m in metrics) + " |"
+        for dataset, v in results.items()
+    ]
     head = [f"| | {' | '.join(metrics)} |", "|---" * (len(metrics) + 1) + "|"]
     return "\n## Results\n\n" + "\n".join(head + rows) + "\n"
+
+
+def _number(value, metric: str) -> float | int:
+    """A plain number, as YAML has no others: of numpy's and torch's, too."""
+    try:
+        number = value.item() if hasattr(value, "item") else value
+    except (ValueError, RuntimeError):  # there are several in it
+        number = None
+    if not isinstance(number, (int, float)):
+        raise ValueError(f"the result {metric} of a model card must be a number, not {value!r}")
+    return number
 
 
 def _entry(network: str, farend: bool) -> str:

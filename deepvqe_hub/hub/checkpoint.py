@@ -77,8 +77,6 @@ def build_blank(config: Any, where: str, cls: type[EnhancementModel] = Enhanceme
     try:
         with torch.device("meta"):
             model = cls(**config)
-            if model.config["options"]["bins"] != model.stft.bins:
-                raise ValueError(f"{model.config['options']['bins']} bins, but {model.stft.bins} in its spectra")
             if hasattr(model.network, "initial_state"):
                 state = sum(value.numel() for value in model.network.initial_state().values())
                 if state > MAX_PARAMETERS:
@@ -178,7 +176,8 @@ def check_tensors(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.
     faults += [f"types: {_some(kinds)}"] if kinds else []
     if faults:
         raise CheckpointError(f"{where}: the weights do not fit the config; " + "; ".join(faults))
-    broken = [name for name in common if not torch.isfinite(found[name]).all()]
+    # As the model will hold them: a double may be beyond its range.
+    broken = [name for name in common if not torch.isfinite(found[name].to(wanted[name].dtype)).all()]
     if broken:
         raise CheckpointError(f"{where}: NaN or Inf in {_some(broken)}")
 

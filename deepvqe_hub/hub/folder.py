@@ -20,6 +20,7 @@ from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub import card as cards
 from deepvqe_hub.hub.checkpoint import (
     MAX_BYTES,
+    UNKNOWN_LICENCE,
     Checkpoint,
     build,
     build_blank,
@@ -56,10 +57,16 @@ def read_folder(
     config = parse_config(config_file.read_text(encoding="utf-8", errors="replace"), where)
     tensors = read_weights(folder / WEIGHTS, where)
     model = build(Checkpoint(config, tensors, "checkpoint folder"), where, cls)
-    if (folder / README).is_file():
-        with open(folder / README, encoding="utf-8", errors="replace") as card:
-            model.licence = cards.licence_of(card.read(_MAX_CARD)) or model.licence
+    model.licence = licence_in(folder)
     return model
+
+
+def licence_in(folder: Path) -> str:
+    """The licence that the model card in a folder states."""
+    if not (folder / README).is_file():
+        return UNKNOWN_LICENCE
+    with open(folder / README, encoding="utf-8", errors="replace") as card:
+        return cards.licence_of(card.read(_MAX_CARD)) or UNKNOWN_LICENCE
 
 
 def read_weights(path: str | Path, where: str | None = None) -> dict[str, torch.Tensor]:
@@ -78,10 +85,14 @@ def read_weights(path: str | Path, where: str | None = None) -> dict[str, torch.
 
 
 def load_weights(model: EnhancementModel, path: str | Path) -> None:
-    """Put the tensors of a safetensors file into ``model``, strictly: same names, same shapes, all finite."""
+    """Put the tensors of a safetensors file into ``model``, strictly: same names, same shapes, all finite.
+
+    Their licence is that of the model card beside the file, or unknown.
+    """
     tensors = read_weights(path)
     check_tensors(model.state_dict(), tensors, str(path))
     model.load_state_dict(tensors, strict=True)
+    model.licence = licence_in(Path(path).resolve().parent)  # SpeechBrain links to files where they lie
 
 
 def save_folder(

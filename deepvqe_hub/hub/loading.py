@@ -74,11 +74,15 @@ def load(
         return _load_onnx(name_or_path, revision, options)
     if backend != "torch":
         raise ValueError(f'backend must be "torch" or "onnx", not {backend!r}')
-    model = load_as(EnhancementModel, name_or_path, revision, options)
+    return on_device(load_as(EnhancementModel, name_or_path, revision, options), device, name_or_path)
+
+
+def on_device(model: EnhancementModel, device: str | torch.device | None, name: str | os.PathLike) -> EnhancementModel:
+    """``model`` on ``device``, where it is for None; a ValueError that calls it ``name`` for one that is not there."""
     try:
         return model if device is None else model.to(device)
-    except (AssertionError, RuntimeError) as error:  # of torch, for a device that is not there
-        raise ValueError(f"cannot put {name_or_path} on device {device}: {error}") from error
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"cannot put {name} on device {device}: {error}") from error
 
 
 def load_as(

@@ -38,10 +38,18 @@ def _remedy(module: str, purpose: str) -> str:
 
 
 def as_array(wav) -> np.ndarray:
-    """A tensor (any device, with or without gradient) or array_like as float64 numpy array."""
+    """A tensor (any device, with or without gradient) or array_like as float64 numpy array.
+
+    Raises:
+        ValueError: for integers, whose full scale is not ±1.
+    """
     if hasattr(wav, "detach"):
-        wav = wav.detach().cpu().float()  # numpy has no bfloat16
-    return np.asarray(wav, dtype=np.float64)
+        wav = wav.detach().cpu()
+        wav = wav.float() if wav.is_floating_point() else wav  # numpy has no bfloat16
+    wav = np.asarray(wav)
+    if wav.dtype.kind != "f":
+        raise ValueError(f"the samples are {wav.dtype}; convert them to floating point within ±1")
+    return wav.astype(np.float64)
 
 
 def resample(wav: np.ndarray, rate: int, to: int = SAMPLE_RATE) -> np.ndarray:

@@ -15,6 +15,7 @@ import copy
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import parametrize
 
 from deepvqe_hub.models import winograd
 
@@ -204,6 +205,18 @@ def merge_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> No
     conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
 
 
+def settle(module: nn.Module) -> None:
+    """Replace parametrizations, such as weight norm, by the values that they give.
+
+    ``torch.nn.utils.parametrize`` removes them from the class, which a copy shares with what it was copied from.
+    """
+    values = {name: getattr(module, name).detach() for name in module.parametrizations}
+    module.__class__ = type(module).__bases__[0]
+    del module.parametrizations
+    for name, value in values.items():
+        setattr(module, name, nn.Parameter(value, False))
+
+
 def complex_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Product of complex numbers, real and imaginary part in the last dimension."""
     real = a[..., 0] * b[..., 0] - a[..., 1] * b[..., 1]
@@ -265,6 +278,9 @@ class CausalNetwork(nn.Module):
     def folded(self) -> CausalNetwork:
         """A frozen copy with every batch norm merged into its convolution (the same function)."""
         network = copy.deepcopy(self).eval().requires_grad_(False)
+        for module in network.modules():
+            if parametrize.is_parametrized(module):
+                settle(module)
         for module in network.modules():
             if hasattr(module, "fold"):
                 module.fold()

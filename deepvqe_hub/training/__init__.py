@@ -1,13 +1,23 @@
 """What the recipes share: the training loop on SpeechBrain's ``Brain``, its settings, checkpoints and publishing."""
 
-from deepvqe_hub.training.brain import EnhancementBrain
-from deepvqe_hub.training.checkpoints import SafeCheckpointer
-from deepvqe_hub.training.echo import EchoBrain, with_recordings
-from deepvqe_hub.training.hparams import load_hparams
-from deepvqe_hub.training.publishing import publish
-from deepvqe_hub.training.recipe import train
-from deepvqe_hub.training.schedule import WarmupCosine
-from deepvqe_hub.training.transfer import init_from
+from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
+
+try:
+    from deepvqe_hub.training.brain import EnhancementBrain
+    from deepvqe_hub.training.checkpoints import SafeCheckpointer
+    from deepvqe_hub.training.echo import EchoBrain, with_recordings
+    from deepvqe_hub.training.hparams import load_hparams
+    from deepvqe_hub.training.publishing import publish
+    from deepvqe_hub.training.recipe import train
+    from deepvqe_hub.training.schedule import WarmupCosine
+    from deepvqe_hub.training.transfer import init_from
+except IMPORT_ERRORS as error:
+    raise ImportError(
+        f"deepvqe_hub.training needs speechbrain and torchaudio, and they cannot be imported: {error}\n"
+        "If speechbrain is missing:\n"
+        "    pip install 'deepvqe-hub[train]'\n"
+        f"{remedies()}"
+    ) from error
 
 __all__ = [
     "EchoBrain",
