@@ -1,14 +1,20 @@
 """deepvqe stream, with pipes and devices that the tests play."""
 
+import contextlib
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 import soxr
+import torch
 
 from deepvqe_hub.cli import _live, main
 from deepvqe_hub.cli import stream as command
@@ -186,7 +192,7 @@ def test_live_command_with_a_fake_module(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "sounddevice", module)
     monkeypatch.setattr(_live, "open_stream", lambda *a: Echoless())
     pressed = iter([None] * 20 + ["b"] + [None] * 10 + ["q"])
-    monkeypatch.setattr(command, "keys", lambda: __import__("contextlib").nullcontext(lambda: next(pressed)))
+    monkeypatch.setattr(command, "keys", lambda: contextlib.nullcontext(lambda: next(pressed)))
     assert main(["stream", "--live", "--block", "20"]) == 0
     err = capsys.readouterr().err
     assert "BYPASS" in err and "31 blocks" in err and len(device.played) == 31
@@ -250,3 +256,58 @@ def test_program_in_a_pipe(tmp_path):
         check=True,
     )
     assert len(done.stdout) == wave.nbytes and b"latency 32 ms" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not all(map(shutil.which, ("pulseaudio", "paplay", "parec"))), reason="PulseAudio is not installed")
+def test_through_sound_devices(tmp_path):
+    """A real PortAudio stream, from the monitor of one silent sink of PulseAudio to another one."""
+    pty = pytest.importorskip("pty")
+    pytest.importorskip("sounddevice", exc_type=(ImportError, OSError))  # OSError: PortAudio itself is missing
+    import deepvqe_hub
+
+    source = Path(__file__).resolve().parents[1] / "examples" / "noisy.wav"
+    (tmp_path / ".asoundrc").write_text("pcm.!default { type pulse }\nctl.!default { type pulse }\n")
+    (tmp_path / "run").mkdir(mode=0o700)
+    env = os.environ | {"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "run")}
+    env |= {"PULSE_SOURCE": "mic.monitor", "PULSE_SINK": "loudspeaker"}
+    sinks = [f"module-null-sink sink_name={name} rate=16000 channels=1" for name in ("mic", "loudspeaker")]
+    modules = [f"--load={module}" for module in ("module-native-protocol-unix", *sinks)]
+    controller, terminal = pty.openpty()
+    with contextlib.ExitStack() as stack:
+        for end in (controller, terminal):
+            stack.callback(os.close, end)
+
+        def start(*command, **options):
+            process = subprocess.Popen(command, env=env, **options)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            return process
+
+        start("pulseaudio", "-n", "--exit-idle-time=-1", *modules)
+        time.sleep(2)
+        code = "import sys; from deepvqe_hub.cli import main; sys.exit(main(['stream']))"
+        with open(tmp_path / "said", "wb") as said:
+            live = start(sys.executable, "-c", code, stdin=terminal, stderr=said)
+        while b"q: quit" not in (tmp_path / "said").read_bytes():
+            assert live.poll() is None
+            time.sleep(0.1)
+        record = "parec --device=loudspeaker.monitor --rate=16000 --channels=1 --format=s16le"
+        with open(tmp_path / "played", "wb") as played:
+            recorder = start(*record.split(), stdout=played)
+        time.sleep(1)
+        subprocess.run(["paplay", "--device=mic", source], env=env, check=True, timeout=60)
+        time.sleep(2)
+        recorder.terminate()
+        os.write(controller, b"q")
+        assert live.wait(10) == 0
+    report = (tmp_path / "said").read_text()
+    assert re.search(r"\d+ blocks, \d+ missed, \d+ ms in all", report)
+    played = np.fromfile(tmp_path / "played", "<i2").astype(np.float32) / 32768
+    with torch.inference_mode():
+        wanted = deepvqe_hub.load("deepvqe-s")(torch.from_numpy(soundfile.read(source, dtype="float32")[0])).numpy()
+    wanted = wanted[16000:-16000]  # what stands before a signal is not silence here, and frames lie elsewhere
+    spectra = np.fft.rfft([np.pad(w, (0, 2**20 - len(w))) for w in (played, wanted)])
+    lag = np.fft.irfft(spectra[0] * spectra[1].conj()).argmax()
+    heard = played[lag : lag + len(wanted)]
+    assert 10 * np.log10(np.square(heard).sum() / np.square(heard - wanted).sum()) > 15
