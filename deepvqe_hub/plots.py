@@ -26,6 +26,13 @@ RANGE_DB = 80
 DELAY_BLOCK, DELAY_PAST = 10, 4  # seconds looked at in one go, and how far back the alignment remembers at most
 
 
+def check_format(path: str | os.PathLike) -> None:
+    """Raise ValueError where the ending of ``path`` names no format that can be drawn."""
+    endings = Figure().canvas.get_supported_filetypes()
+    if os.path.splitext(path)[1].lower().lstrip(".") not in endings:
+        raise ValueError(f"{os.fspath(path)}: the name of a picture ends in one of .{', .'.join(sorted(endings))}")
+
+
 def plot_enhancement(
     noisy: Source,
     enhanced: Source,

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from deepvqe_hub.cli import main
+from deepvqe_hub.cli import CommandError, main
 from deepvqe_hub.cli._measure import apart, machine, peak_memory
 
 
@@ -51,4 +51,15 @@ def test_errors(tmp_path, capsys):
     assert (tmp_path / "old.json").read_text() == "mine"
     assert main(["benchmark", "--models", "none"]) == 2
     assert "deepvqe-s" in capsys.readouterr().err
-    assert main(["benchmark", "--threads", "0"]) == 2
+    for count in ("0", "1000000"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["benchmark", "--threads", count])
+        assert "from 1 to 1024" in capsys.readouterr().err
+    for arguments in (["--seconds", "inf"], ["--seconds", "nan"], ["--frames", "65"], ["--frames", "64"]):
+        assert main(["benchmark", "--models", "deepvqe-s", *arguments]) == 2
+        assert "must be from" in capsys.readouterr().err
+
+
+def test_a_process_that_dies_ends_the_measurement():
+    with pytest.raises(CommandError, match="measuring 9 died"):
+        apart(os._exit, 9)

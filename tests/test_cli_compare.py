@@ -11,7 +11,7 @@ from tiny import CONFIG
 
 import deepvqe_hub
 from deepvqe_hub import EnhancementModel, metrics
-from deepvqe_hub.cli import compare, main
+from deepvqe_hub.cli import _measure, compare, main
 from deepvqe_hub.hub import save_folder
 from deepvqe_hub.models.complexity import count_model
 
@@ -97,12 +97,32 @@ def test_a_table_without_recordings(folder, capsys):
         (["deepvqe-s", "--reference", "clean"], "--noisy"),
         (["deepvqe-s", "--plot", "plot.png"], "--noisy"),
         (["deepvqe-s", "--seconds", "0"], "--seconds"),
+        (["deepvqe-s", "--seconds", "inf"], "--seconds"),
         (["no-such-model"], "no-such-model"),
     ],
 )
 def test_errors(arguments, message, capsys):
     assert main(["compare", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_call_of_several_frames_is_counted_by_the_frame(folder, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    graph = tmp_path / "four.onnx"
+    assert main(["export", str(folder), str(graph), "--frames", "4"]) == 0
+    case = _measure.measure(_measure.Case(str(graph), "onnx", 1, 1.0), str(graph))
+    assert case["frames"] == 4
+    monkeypatch.setattr(_measure, "apart", lambda *_: case)
+    cost = _measure.measure_cost(str(graph), 1.0, "onnx")
+    for name in ("step_ms_p50", "step_ms_p99"):
+        assert cost[name] == pytest.approx(case[name] / 4, abs=1e-3)
+
+
+def test_a_picture_of_no_format_is_refused_before_the_work(recordings, capsys):
+    pytest.importorskip("matplotlib")
+    command = ["compare", "no-such-model", "--noisy", str(recordings / "noisy"), "--metrics", "si_sdr"]
+    assert main([*command, "--reference", str(recordings / "clean"), "--plot", "q.xyz"]) == 2
+    assert "q.xyz: the name of a picture ends in" in capsys.readouterr().err
 
 
 def test_an_existing_table_is_kept(folder, tmp_path, capsys):

@@ -353,6 +353,53 @@ def test_closed_standard_streams():
     assert done.returncode == 0 and "Traceback" not in done.stderr
     done = subprocess.run(f"{deepvqe} enhance - -o - <&-", **shell)
     assert done.returncode != 0 and "Traceback" not in done.stderr and "standard input" in done.stderr
+    done = subprocess.run(f"{deepvqe} models >&-", **shell)
+    assert done.returncode == 0 and not done.stderr
+    if os.path.exists("/dev/full"):
+        done = subprocess.run(f"{deepvqe} models > /dev/full", **shell)
+        assert done.returncode == 2 and done.stderr.startswith("deepvqe: error: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shell")
+def test_closed_standard_error(folder, monkeypatch):
+    write(folder / "a.wav")
+    monkeypatch.setattr(sys, "stderr", None)
+    assert enhance("a.wav", "-o", "b.wav") == 0
+    assert (folder / "b.wav").exists()
+
+
+def test_a_reader_that_goes_is_no_fault_of_the_file(folder, monkeypatch):
+    write(folder / "a.wav")
+
+    def gone(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("deepvqe_hub.cli._work.shutil.copyfileobj", gone)
+    monkeypatch.setattr("deepvqe_hub.cli._forget_output", lambda: None)
+    assert enhance("a.wav", "-o", "-") == 141
+
+
+def test_names_that_stand_for_nothing(folder, capsys):
+    write(folder / "a.wav")
+    for arguments in (["", "-o", "out/"], ["a.wav", "-o", ""], ["a.wav", "--farend", "", "-o", "b.wav"]):
+        assert enhance(*arguments) == 2
+        assert "empty name" in capsys.readouterr().err
+    assert tree(folder) == ["a.wav"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+def test_a_pipe_with_a_name_is_no_folder(folder, capsys):
+    os.mkfifo(folder / "pipe.wav")
+    assert enhance("pipe.wav", "-o", "b.wav") == 1
+    assert "not a regular file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["enhance", "a.wav"], ["stream"], ["benchmark"]])
+def test_thread_counts_that_crash_are_refused(command, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--threads", "1000000"])
+    assert "from 1 to 1024" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -226,6 +226,22 @@ def test_errors_name_the_remedy(tmp_path):
         OnnxStream(tmp_path / "none.onnx")
 
 
+def test_odd_windows_with_the_front_end_inside(tmp_path):
+    model = small_model(stft={"win_length": 63, "hop_length": 21})
+    waves = signals(model, 40)
+    stream = OnnxStream(export(model, tmp_path / "model.onnx", waveform=True))
+    np.testing.assert_allclose(in_chunks(stream, waves, [50, 7]), offline(model, waves), atol=1e-5)
+
+
+def test_providers_and_threads_that_are_not_there(tmp_path):
+    path = export(small_model(), tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match=r"no provider Foo; it has .*CPUExecutionProvider"):
+        OnnxStream(path, providers=["Foo"])
+    assert OnnxStream(path, providers="CPUExecutionProvider")(np.zeros(64, np.float32)) is not None
+    with pytest.raises(ValueError, match="from 1 to 1024"):
+        OnnxStream(path, threads=2**40)
+
+
 def test_runs_without_torch(tmp_path):
     path = export(small_model(VARIANTS["echo"]), tmp_path / "m.onnx")
     code = f"""

@@ -13,6 +13,7 @@ import pkgutil
 import sys
 
 from deepvqe_hub._version import __version__
+from deepvqe_hub.processes import terminated_cleanly
 
 
 class CommandError(Exception):
@@ -52,12 +53,16 @@ def main(argv: list[str] | None = None) -> int:
         # PyTorch's threads wait for one another by spinning, on a busy machine in the way of those they wait for:
         # ten times slower. So they spin a thousand times at most; libgomp reads this when torch is imported.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    if sys.stdin is None:  # closed by the caller
-        sys.stdin = open(os.devnull)  # noqa: SIM115 - for as long as the process lives
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the caller
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
     try:
-        return args.run(args) or 0
+        with terminated_cleanly():
+            status = args.run(args) or 0
+        _flush()
+        return status
     except BrokenPipeError:  # whoever read the output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 128 + 13  # as of a program that SIGPIPE ends
     except (CommandError, OSError, ValueError, ImportError) as error:
         print(f"deepvqe: error: {error}", file=sys.stderr)
@@ -65,3 +70,19 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("deepvqe: interrupted", file=sys.stderr)
         return 130
+
+
+def _flush() -> None:
+    """Write what standard output still holds, while what goes wrong can be told."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _forget_output()
+        raise CommandError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def _forget_output() -> None:
+    """Let Python's own attempt to write the rest, when it ends, succeed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

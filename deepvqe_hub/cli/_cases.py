@@ -9,6 +9,15 @@ from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
 
+MAX_THREADS = 1024  # far more, and PyTorch's own libraries crash
+
+
+def thread_count(text: str) -> int:
+    """A number of threads, as a type of an argument."""
+    if not (text.isdecimal() and 1 <= int(text) <= MAX_THREADS):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to {MAX_THREADS}")
+    return int(text)
+
 
 def collect(folder: Path, args: argparse.Namespace, **roles: Path | None):
     """The cases in ``folder``, and the metadata of ``args``, if given.

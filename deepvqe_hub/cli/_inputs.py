@@ -52,6 +52,8 @@ def plan(
     Raises:
         CommandError, FileNotFoundError, FileExistsError: where the request cannot be met without harm.
     """
+    if "" in (*inputs, output, farend):
+        raise CommandError("an empty name of a file or folder; is a variable of the shell not set?")
     pairing = _Pairing(farend, farend_pattern)
     jobs: dict[tuple, Job] = {}  # by what they do: a file may be named twice
     several = len(inputs) > 1
@@ -59,7 +61,7 @@ def plan(
         if text == "-":
             jobs[()] = _standard_job(output, farend, farend_pattern, several)
             continue
-        many = several or not Path(text).is_file()
+        many = several or Path(text).is_dir() or not Path(text).exists()
         for path, relative, found in _expand(text, output):
             if pairing.is_microphone(path, found):
                 target = _target(path, relative, output, many)

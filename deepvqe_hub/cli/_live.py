@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import ceil, gcd
 
 import numpy as np
 
 from deepvqe_hub.cli._resample import Resampler
 from deepvqe_hub.onnx import is_graph
 
+MOST_BLOCKS = 20_000  # that are counted to find the latency, some minutes of audio
 FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
 
@@ -18,6 +20,8 @@ def open_stream(model: str, threads: int = 1, device: str | None = None):
     if is_graph(model):
         from deepvqe_hub.onnx import OnnxStream
 
+        if device is not None:
+            raise ValueError(f"--device is for PyTorch; the exported graph {model} runs on the CPU")
         return OnnxStream(model, threads=threads)
     return TorchStream(model, threads, device)
 
@@ -34,6 +38,7 @@ class TorchStream:
         self.model = deepvqe_hub.load(model, device=device)
         self.sample_rate, self.farend, self.latency = self.model.sample_rate, self.model.farend, self.model.latency
         self.stream = self.model.stream()
+        self.call_samples = self.model.stft.hop_length
         self.device = next(self.model.parameters()).device
 
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
@@ -76,15 +81,39 @@ class Converter:
             rate = self.stream.sample_rate
             self._resample = Resampler(self.rate, rate, self.channels), Resampler(rate, self.rate)
 
-    def rehearse(self, block: int, seconds: float = 2.0) -> int:
-        """The :attr:`latency` that blocks of this size lead to, found with silence; then begins anew."""
-        silence = np.zeros((block, self.channels), np.float32)
-        for _ in range(round(seconds * self.rate / block)):
-            self(silence)
-        latency = self.latency
+    def held(self, block: int) -> int:
+        """The most samples that blocks of this size leave waiting: the :attr:`latency` they lead to in the long run.
+
+        Counted block by block, without computing anything, until blocks and frames stand to each other as at first.
+        """
+        size, rate = self.stream.call_samples, self.stream.sample_rate
+        overlap = round(self.stream.latency * rate) - size
+        there, back = None, None
+        if self.rate != rate:
+            there, back = Resampler(self.rate, rate, channels=0), Resampler(rate, self.rate, channels=0)
+
+        def through(resampler: Resampler | None, count: int) -> int:
+            return len(resampler(np.zeros((count, 0), np.float32))) if resampler else count
+
+        common = gcd(self.rate, rate)
+        size_ratio, block_ratio = size * (self.rate // common), block * (rate // common)
+        cycle = min(size_ratio // gcd(size_ratio, block_ratio), MOST_BLOCKS)
+        beginning = ceil(2 * self.stream.latency * self.rate / block) + 10
+        taken = heard = done = given = most = 0
+        for _ in range(beginning + cycle):
+            taken += block
+            heard += through(there, block)
+            ready = max(done, heard // size * size - overlap)
+            given += min(through(back, ready - done), taken - given)
+            done, most = ready, max(most, taken - given)
+        return most
+
+    def warm_up(self, block: int, count: int = 10) -> None:
+        """Compute some blocks of silence, as the first take longer; then begins anew."""
+        for _ in range(count):
+            self(np.zeros((block, self.channels), np.float32))
         self.stream.reset()
         self._start()
-        return latency
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         """(time, channels) in float32 -> (time,) samples that are ready."""
@@ -160,7 +189,8 @@ class Live:
         self.blocks = self.missed = 0
         self.load = self.peak_load = 0.0  # share of real time spent computing: lately, and at most
         self.level_in = self.level_out = -100.0  # dB relative to full scale
-        self.silence = converter.rehearse(block)  # samples before the first output, the latency of the loop
+        converter.warm_up(block)
+        self.silence = converter.held(block)  # samples before the first output, the latency of the loop
         self._ready = np.zeros(self.silence, np.float32)  # enhanced, and not yet played
         self._dry = self._ready  # the same times of the input, for bypass
 

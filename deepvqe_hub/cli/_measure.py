@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import platform
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._cases import cores
+from deepvqe_hub.processes import worker_pool
 
 BACKENDS = ("torch", "onnx", "onnx-8bit")
+MAX_SECONDS = 3600  # of audio: it is kept in memory
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,11 @@ class Case:
 
 def apart(function, *arguments):
     """``function(*arguments)`` in a new process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    with worker_pool(1) as submit:
+        try:
+            return submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise CommandError(f"the process measuring {arguments[0]} died, perhaps for want of memory") from error
 
 
 def open_model(name: str):
@@ -63,8 +69,9 @@ def prepare(case: Case, path: str) -> str | None:
 def measure(case: Case, path: str | None) -> dict:
     """Speed of streaming and of a whole file. Torch is not imported for an exported graph, which is at ``path``.
 
-    Returns the fields of the case, and ``step_ms_p50``, ``step_ms_p99``: one call of ``frames`` frames, front end
-    included; ``stream_rtf``, ``offline_rtf``: computing time over audio time; ``peak_mb``: most memory of the process.
+    Returns the fields of the case, with the ``frames`` of a graph, and ``step_ms_p50``, ``step_ms_p99``: one call of
+    ``frames`` frames, front end included; ``stream_rtf``, ``offline_rtf``: computing time over audio time;
+    ``peak_mb``: most memory of the process.
     """
     import numpy as np
 
@@ -86,7 +93,8 @@ def measure(case: Case, path: str | None) -> dict:
     waves = [rng.standard_normal(round(case.seconds * rate)).astype(np.float32) * np.float32(0.05) for _ in range(2)]
     waves = [convert(w) for w in (waves if model.farend else waves[:1])]
     if stream is not None:
-        times, block = [], getattr(stream, "frames", case.frames) * hop
+        result["frames"] = getattr(stream, "frames", case.frames)
+        times, block = [], result["frames"] * hop
         for start in range(0, len(waves[0]) - block + 1, block):
             chunks = [w[start : start + block] for w in waves]
             before = time.perf_counter()
@@ -105,21 +113,27 @@ def measure(case: Case, path: str | None) -> dict:
 def measure_cost(model: str, seconds: float, live: str) -> dict:
     """Speed and memory of a model with PyTorch, and of its live frames with the backend ``live``; one thread.
 
-    An exported graph, by its path, is measured on its own.
+    An exported graph, by its path, is measured on its own. Here ``step_ms_p50`` and ``step_ms_p99`` are of one frame,
+    whatever the frames of a call.
     """
     from deepvqe_hub.onnx import is_graph
 
     if is_graph(model):
-        return apart(measure, Case(model, "onnx", 1, seconds), model)
-    result = apart(measure, Case(model, "torch", 1, seconds), None)
+        return _a_frame(apart(measure, Case(model, "onnx", 1, seconds), model))
+    case = Case(model, "torch", 1, seconds)
+    result = apart(measure, case, None)
     if live == "torch" or "step_ms_p50" not in result:
         return result
     with tempfile.TemporaryDirectory() as folder:
-        case, path = Case(model, live, 1, seconds), f"{folder}/model.onnx"
+        case, path = replace(case, backend=live), f"{folder}/model.onnx"
         if problem := apart(prepare, case, path):
             raise ValueError(f"{model} cannot be exported: {problem}")
         exported = apart(measure, case, path)
     return result | {key: exported[key] for key in ("step_ms_p50", "step_ms_p99", "stream_rtf")}
+
+
+def _a_frame(result: dict) -> dict:
+    return result | {key: round(result[key] / result["frames"], 3) for key in ("step_ms_p50", "step_ms_p99")}
 
 
 def peak_memory() -> float | None:

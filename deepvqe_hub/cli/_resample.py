@@ -7,6 +7,7 @@ from math import ceil, gcd
 import numpy as np
 
 CROSSINGS = 48  # of zero on either side, at the lower of the two rates
+MOST_WEIGHTS = 1 << 21  # half of the numbers in the table of filters
 BETA = 8.0  # of the Kaiser window: images and aliases below -80 dB, flat up to 0.9 of the band
 
 
@@ -23,6 +24,10 @@ class Resampler:
         self.up, self.down = target // common, source // common
         band = min(1.0, self.up / self.down)
         self.half = ceil(CROSSINGS / band)
+        if self.up * self.half > MOST_WEIGHTS:
+            raise ValueError(
+                f"{source} and {target} Hz have too little in common; choose a usual rate, such as 48000 Hz"
+            )
         distance = np.arange(1 - self.half, self.half + 1) - np.arange(self.up)[:, None] / self.up
         shape = np.i0(BETA * np.sqrt(np.maximum(0, 1 - np.square(distance / self.half))))
         filters = np.sinc(0.95 * band * distance) * shape

@@ -109,6 +109,8 @@ def _enhance(model, job: Job, settings: Settings, progress: Callable[[float], No
         try:
             _enhance_and_plot(model, job, settings, count)
             error = None
+        except BrokenPipeError:  # whoever read standard output has gone
+            raise
         except (ValueError, OSError) as problem:
             error = str(problem)
         except Exception as problem:  # one file's trouble does not stop the others

@@ -4,7 +4,8 @@
   deepvqe benchmark --models deepvqe-s --threads 1 2   some of them
   deepvqe benchmark --json speed.json                  the numbers as a file, with the machine named
 
-A step is one frame of live audio with its front end, as a stream runs it; it must take less than the frame's 16 ms.
+A step is one call of a stream, front end included: one frame of live audio, or --frames of them; it must take less
+than the 16 ms that a frame lasts, each.
 RTF is computing time over audio time. Weights are random, which does not change the speed.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 
 from deepvqe_hub.cli import CommandError
+from deepvqe_hub.cli._cases import thread_count
 from deepvqe_hub.cli._measure import BACKENDS
 
 
@@ -20,7 +22,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--models", nargs="+", metavar="NAME", help="configurations (default: all)")
     add("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, metavar="NAME", help=f"of {', '.join(BACKENDS)}")
-    add("--threads", nargs="+", type=int, metavar="N", help="thread counts (default: 1 and the number of usable cores)")
+    add(
+        "--threads",
+        nargs="+",
+        type=thread_count,
+        metavar="N",
+        help="thread counts (default: 1 and the number of usable cores)",
+    )
     add("--seconds", type=float, default=4.0, help="of audio (default: 4)")
     add("--frames", type=int, default=1, metavar="N", help="frames a call when streaming (default: 1)")
     add("--json", metavar="FILE", help="write the numbers there as well")
@@ -35,8 +43,9 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from deepvqe_hub.cli._cases import cores
-    from deepvqe_hub.cli._measure import Case, apart, machine, measure, prepare
+    from deepvqe_hub.cli._measure import MAX_SECONDS, Case, apart, machine, measure, prepare
     from deepvqe_hub.metrics.report import check_writable, write_files
+    from deepvqe_hub.onnx.description import MAX_FRAMES
     from deepvqe_hub.presets import PRESETS
 
     files = [Path(args.json)] if args.json else []
@@ -45,9 +54,12 @@ def run(args: argparse.Namespace) -> int:
     if unknown := [name for name in models if name not in PRESETS]:
         raise CommandError(f"unknown model {unknown[0]}; choose from {', '.join(PRESETS)}")
     threads = args.threads or sorted({1, cores()})
-    if min(threads) < 1 or args.seconds < 1 or args.frames < 1:
-        raise CommandError("--threads and --frames must be at least 1, --seconds at least 1")
-    about, results = machine(), []
+    if not 1 <= args.frames <= MAX_FRAMES:
+        raise CommandError(f"--frames must be from 1 to {MAX_FRAMES}, not {args.frames}")
+    least = max(1, 0.16 * args.frames)  # ten calls
+    if not least <= args.seconds <= MAX_SECONDS:
+        raise CommandError(f"--seconds must be from {least:g} to {MAX_SECONDS}, not {args.seconds:g}")
+    about, results, failed = machine(), [], 0
     print(
         f"{about['cpu']}, {about['cores']} cores, {', '.join(f'{k} {v}' for k, v in about['versions'].items() if v)}\n"
     )
@@ -58,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
             path = None if backend == "torch" else f"{folder}/{model}-{backend}.onnx"
             if path and (problem := apart(prepare, Case(model, backend, 1, args.seconds, args.frames), path)):
                 print(f"{model}, {backend}: {problem}", file=sys.stderr)
+                failed += 1
                 continue
             for count in threads:
                 result = apart(measure, Case(model, backend, count, args.seconds, args.frames), path)
@@ -66,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
                 print(row(model, backend, count, *(result.get(key, "—") for key in keys)), flush=True)
     text = json.dumps({"machine": about, "results": results}, indent=1) + "\n"
     write_files(dict.fromkeys(files, text), args.force)
-    return 0
+    return 1 if failed else 0
 
 
 def row(*cells) -> str:

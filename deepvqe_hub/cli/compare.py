@@ -21,7 +21,6 @@ from pathlib import Path
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect, cores
 from deepvqe_hub.onnx import is_graph
-from deepvqe_hub.processes import terminated_cleanly
 
 # Heading, unit and digits of each column of costs.
 COSTS = {
@@ -55,17 +54,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from deepvqe_hub.cli._measure import describe, measure_cost
+    from deepvqe_hub.cli._measure import MAX_SECONDS, describe, measure_cost
     from deepvqe_hub.metrics import METRICS, report
 
     models = _labelled(args.models)
     cases, metrics = _recordings(args)
     quality = _plotted(args, metrics)
     report.check_writable([path for path in (args.output, args.plot) if path], args.force)
-    if args.seconds < 1:
-        raise CommandError("--seconds must be at least 1")
+    if not 1 <= args.seconds <= MAX_SECONDS:
+        raise CommandError(f"--seconds must be from 1 to {MAX_SECONDS}, not {args.seconds:g}")
     if args.plot:  # whether it can draw is better known before the work
-        from deepvqe_hub.plots import Point, plot_comparison
+        from deepvqe_hub.plots import Point, check_format, plot_comparison
+
+        check_format(args.plot)
 
     rows = {label: {"model": label, **describe(name)} for label, name in models.items()}  # all can be loaded
     for label, name in models.items():
@@ -166,10 +167,9 @@ def _score(args: argparse.Namespace, model: str, cases: list, metrics: list[str]
     from deepvqe_hub.metrics.evaluation import evaluate_files
 
     jobs = args.jobs if args.jobs > 0 else cores()
-    with terminated_cleanly():
-        results = evaluate_files(
-            cases, metrics=metrics, model=model, score_noisy=score_noisy, jobs=jobs, progress=not args.quiet
-        )
+    results = evaluate_files(
+        cases, metrics=metrics, model=model, score_noisy=score_noisy, jobs=jobs, progress=not args.quiet
+    )
     for line in report.unscored(results):
         print(f"deepvqe: {model}: {line}", file=sys.stderr)
     return results

@@ -19,9 +19,9 @@ import sys
 import time
 
 from deepvqe_hub.cli import CommandError
+from deepvqe_hub.cli._cases import thread_count
 from deepvqe_hub.cli._inputs import STANDARD, Job, plan
 from deepvqe_hub.cli._work import Result, Settings, in_processes, one_by_one
-from deepvqe_hub.processes import terminated_cleanly
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     existing.add_argument("--resume", action="store_true", help="skip inputs whose output (and picture) exists")
     existing.add_argument("--force", action="store_true", help="replace existing outputs")
     add("--jobs", type=_positive, default=1, metavar="N", help="work on N files at once, in processes of their own")
-    add("--threads", type=_positive, metavar="N", help="threads of each process (default: all; one with --jobs)")
+    add("--threads", type=thread_count, metavar="N", help="threads of each process (default: all; one with --jobs)")
     add("-q", "--quiet", action="store_true", help="no progress and no summary")
 
 
@@ -81,13 +81,12 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(args.mix, args.attenuation_limit, args.force, args.resume)
     processes = min(args.jobs, len(jobs))
     started = time.perf_counter()
-    with terminated_cleanly():
-        if processes > 1:
-            results = in_processes(model, jobs, settings, processes, args.threads or 1, args.quiet)
-        else:
-            if args.threads:
-                torch.set_num_threads(args.threads)
-            results = one_by_one(model, jobs, settings, args.quiet)
+    if processes > 1:
+        results = in_processes(model, jobs, settings, processes, args.threads or 1, args.quiet)
+    else:
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        results = one_by_one(model, jobs, settings, args.quiet)
     wall = time.perf_counter() - started
     elapsed = wall if processes > 1 else sum(result.elapsed for result in results)
     return _report(jobs, results, skipped, elapsed, args.quiet)

@@ -22,7 +22,6 @@ from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect, cores
-from deepvqe_hub.processes import terminated_cleanly
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -66,15 +65,14 @@ def run(args: argparse.Namespace) -> int:
     groups, left_out = _groups(args, metadata)
 
     begin = time.monotonic()
-    with terminated_cleanly():
-        results = evaluate_files(
-            cases,
-            metrics=metrics,
-            model=args.model,
-            score_noisy=not args.skip_noisy,
-            jobs=args.jobs if args.jobs > 0 else cores(),
-            progress=not args.quiet,
-        )
+    results = evaluate_files(
+        cases,
+        metrics=metrics,
+        model=args.model,
+        score_noisy=not args.skip_noisy,
+        jobs=args.jobs if args.jobs > 0 else cores(),
+        progress=not args.quiet,
+    )
     failed = [result for result in results if "failed" in result["notes"]]
     for line in report.unscored(results):
         print(f"deepvqe: {line}", file=sys.stderr)

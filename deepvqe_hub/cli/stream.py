@@ -18,6 +18,7 @@ import os
 import sys
 
 from deepvqe_hub.cli import CommandError
+from deepvqe_hub.cli._cases import thread_count
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--output-device", metavar="NAME", help="the same for the loudspeaker")
     add("--block", type=float, default=16, metavar="MS", help="length of a block of live audio (default: 16)")
     add("--device", help="for PyTorch, such as cpu or cuda")
-    add("--threads", type=int, default=1, help="threads for computing (default: 1)")
+    add("--threads", type=thread_count, default=1, help="threads for computing (default: 1)")
     add("-q", "--quiet", action="store_true", help="no meter and no report")
 
 
@@ -43,14 +44,12 @@ def run(args: argparse.Namespace) -> int:
     live = args.live or sys.stdin.isatty()
     if not live and sys.stdout.isatty():
         raise CommandError("standard output is a terminal; redirect it, or use sound devices with --live")
-    if args.threads < 1:
-        raise CommandError(f"--threads must be at least 1, not {args.threads}")
     device = sound_devices() if live else None  # whether there are any is better known before loading
 
     from deepvqe_hub.cli._live import Converter, open_stream
 
     stream = open_stream(args.model, args.threads, args.device)
-    converter = Converter(stream, args.rate or stream.sample_rate, args.channels)
+    converter = Converter(stream, stream.sample_rate if args.rate is None else args.rate, args.channels)
     if live:
         return run_live(args, converter, device)
     return run_pipe(args, converter)
@@ -99,22 +98,22 @@ def run_live(args: argparse.Namespace, converter, sounddevice) -> int:
         )
     except (sounddevice.PortAudioError, ValueError) as error:
         raise CommandError(f"cannot open the sound devices: {error}; see deepvqe stream --list-devices") from error
-    with device, keys() as pressed:
-        loop = Live(converter, device, block)
-        report(args, f"{converter.rate} Hz, blocks of {args.block:g} ms; b: bypass, q: quit", converter)
-        meter = max(1, round(0.2 * converter.rate / block))
-        try:
+    loop = Live(converter, device, block)
+    try:
+        with device, keys() as pressed:
+            report(args, f"{converter.rate} Hz, blocks of {args.block:g} ms; b: bypass, q: quit", converter)
+            meter = max(1, round(0.2 * converter.rate / block))
             while (key := pressed()) != "q":
                 loop.bypass ^= key == "b"
                 loop.step()
                 if not args.quiet and loop.blocks % meter == 0:
                     print(f"\r{loop.status()}", end="", file=sys.stderr, flush=True)
-        except sounddevice.PortAudioError as error:
-            raise CommandError(f"the sound devices stopped: {error}") from error
-        finally:  # also after Ctrl-C
-            if not args.quiet:
-                delay = (loop.silence / converter.rate + sum(device.latency)) * 1e3
-                print(f"\ndeepvqe: {loop.blocks} blocks, {loop.missed} missed, {delay:.0f} ms in all", file=sys.stderr)
+    except sounddevice.PortAudioError as error:
+        raise CommandError(f"the sound devices stopped: {error}") from error
+    finally:  # also after Ctrl-C
+        if not args.quiet:
+            delay = (loop.silence / converter.rate + sum(device.latency)) * 1e3
+            print(f"\ndeepvqe: {loop.blocks} blocks, {loop.missed} missed, {delay:.0f} ms in all", file=sys.stderr)
     return 0
 
 

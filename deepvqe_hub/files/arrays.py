@@ -14,6 +14,8 @@ from deepvqe_hub.files.blocks import FarEnd, block_frames, check_far_end, dry_sh
 from deepvqe_hub.files.samples import from_float, to_float
 from deepvqe_hub.limits import LOUDEST
 
+MAX_RATE = 10_000_000  # Hz
+
 
 def enhance(
     model: EnhancementModel,
@@ -51,8 +53,8 @@ def enhance(
         >>> clean = deepvqe_hub.enhance(model, samples, rate)  # doctest: +SKIP
     """
     dry = dry_share(mix, attenuation_limit_db)
-    if not sample_rate > 0:
-        raise ValueError(f"sample_rate must be positive, not {sample_rate}")
+    if not 1000 <= sample_rate <= MAX_RATE:
+        raise ValueError(f"sample_rate must be from 1000 to {MAX_RATE} Hz, not {sample_rate}")
     check_far_end(model, farend)
     samples = _samples(audio, "audio")
     frames, channels = samples.shape

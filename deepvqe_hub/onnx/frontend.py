@@ -39,7 +39,7 @@ def synthesise(g: Graph, spec: str, stft: dict, batch: int, frames: int) -> str:
     """Spectra (T * B * bins, 2) -> complete samples (B, T * hop); remembers the sums that later frames add to."""
     hop, overlap = stft["hop_length"], stft["win_length"] - stft["hop_length"]
     behind = overlap // hop
-    x = g.linear(g.reshape(spec, frames * batch, stft["win_length"] + 2), bases(stft)[1])
+    x = g.linear(g.reshape(spec, frames * batch, 2 * (stft["win_length"] // 2 + 1)), bases(stft)[1])
     x = g.permute(x, (frames, batch, behind + 1, hop), (1, 0, 2, 3))
     parts = g.op("Split", x, outputs=behind + 1, axis=2, num_outputs=behind + 1)
     total = g.remember("synthesis.tail", (batch, overlap))

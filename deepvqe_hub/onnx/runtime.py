@@ -28,8 +28,14 @@ class Step:
         graph = graph if isinstance(graph, bytes) else name
         if graph is name and not os.path.isfile(name):
             raise FileNotFoundError(f"there is no file {name}; make one with: deepvqe export MODEL {name}")
-        if not (isinstance(threads, int) and threads >= 1):
-            raise ValueError(f"threads must be a whole number from 1, not {threads!r}")
+        if not (isinstance(threads, int) and 1 <= threads <= 1024):
+            raise ValueError(f"threads must be a whole number from 1 to 1024, not {threads!r}")
+        providers = [providers] if isinstance(providers, str) else list(providers or ["CPUExecutionProvider"])
+        there = ort.get_available_providers()
+        for provider in providers:
+            name_of = provider if isinstance(provider, str) else provider[0]  # or (name, its options)
+            if name_of not in there:  # onnxruntime would take the CPU
+                raise ValueError(f"this onnxruntime has no provider {name_of}; it has {', '.join(there)}")
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
@@ -39,7 +45,7 @@ class Step:
             self.session = ort.InferenceSession(
                 graph if isinstance(graph, bytes) else name,
                 options,
-                providers=list(providers or ["CPUExecutionProvider"]),
+                providers=providers,
             )
         except Exception as error:  # onnxruntime has a class for each of its error codes, and no common one
             raise ValueError(f"onnxruntime cannot open {name}: {error}") from error

@@ -37,6 +37,7 @@ class OnnxStream:
         self.batch_size, self.frames = info["batch_size"], info["frames"]
         self._stft, self._waveform = info["stft"], info["input"] == "waveform"
         self.hop_length = self._stft["hop_length"]
+        self.call_samples = self.frames * self.hop_length
         self.reset()
 
     @property
@@ -116,7 +117,9 @@ class OnnxStream:
             raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
         if wave.ndim not in (1, 2) or (wave[None] if wave.ndim == 1 else wave).shape[0] != self.batch_size:
             raise ValueError(f"{name} has shape {wave.shape}; this stream takes ({self.batch_size}, time)")
-        if not (np.abs(wave) < LOUDEST).all():
+        with np.errstate(over="ignore"):  # of LOUDEST as float16, infinity
+            sound = (np.abs(wave) < LOUDEST).all()
+        if not sound:
             raise ValueError(
                 f"{name} contains NaN, Inf or a number beyond {LOUDEST:g}; repair the recording, for example with "
                 "numpy.nan_to_num"

@@ -27,7 +27,8 @@ class EnhancementBrain(sb.Brain):
     ``valid_metrics``, names from :data:`deepvqe_hub.metrics.METRICS`; ``sample_rate``; ``batch_size`` (of a process)
     and ``segment_seconds``; ``train_logger``; for ``evaluate`` also ``test_metrics`` and ``epoch_counter``; and
     optionally ``tensorboard``, a ``SummaryWriter`` on the first process, and ``freeze_norms``, so that batch norms use
-    their running statistics, which then stay as they are, while everything else learns.
+    their running statistics, which then stay as they are, while everything else learns, and ``chain``, how many items
+    follow one another in one signal in every other batch.
     The training set must have ``set_epoch`` and draw its items at random by itself, so that no sampler shuffles.
     """
 
@@ -112,9 +113,12 @@ class EnhancementBrain(sb.Brain):
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
         with torch.autocast(self.device_type, enabled=False):
             signals = self.signals(batch)
-        model = self.modules.model if stage == sb.Stage.TRAIN else self.average.module
-        enhanced = model(signals["noisy"], signals.get("farend"))
-        return {**signals, "enhanced": enhanced}
+        train = stage == sb.Stage.TRAIN
+        model = self.modules.model if train else self.average.module
+        # One scene after the other in one signal, so that the network learns to leave behind what it has heard before.
+        chain = getattr(self.hparams, "chain", 1) if train and self.step % 2 else 1
+        waves = (signals[name].unflatten(0, (-1, chain)).flatten(1) for name in ("noisy", "farend") if name in signals)
+        return {**signals, "enhanced": model(*waves).reshape_as(signals["clean"])}
 
     def compute_objectives(self, predictions, batch, stage):
         with torch.autocast(self.device_type, enabled=False):

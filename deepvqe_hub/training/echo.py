@@ -59,7 +59,9 @@ class EchoBrain(EnhancementBrain):
 
     def delay_in_frames(self, delay: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """True delay in frames where echo is audible, and the alignment's probabilities there, delay 0 first."""
-        weights = torch.cat(self.delay_weights, dim=1).flip(-1)[:, : delay.shape[1]].float()
+        weights = torch.cat(self.delay_weights, dim=1).flip(-1).float()
+        length = delay.shape[1]  # frames of a scene; where one follows another its last is the first of the next
+        weights = weights.unfold(1, length, length - 1).transpose(2, 3).flatten(0, 1)
         frames = delay * (self.hparams.sample_rate / self.model.stft.hop_length)
         audible = (delay >= 0) & (frames <= weights.shape[-1] - 1)
         return frames[audible], weights[audible]

@@ -112,6 +112,12 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         )
     if model.farend and not brain_class.farend:
         raise ValueError(f"--preset {preset} takes a far end, and this recipe has none; try deepvqe-s, or recipes/AEC")
+    samples = round(hparams["segment_seconds"] * hparams["sample_rate"])
+    if hparams["batch_size"] % hparams["chain"] or (hparams["chain"] > 1 and samples % model.stft.hop_length):
+        raise ValueError(
+            f"--chain {hparams['chain']} must divide batch_size ({hparams['batch_size']}), "
+            f"and segment_seconds be whole frames of {model.stft.hop_length} samples"
+        )
     recordings = hparams.get("recordings_folder")
     if recordings and not Path(recordings).is_dir():
         raise ValueError(f"--recordings_folder {recordings}: no such folder")
@@ -121,7 +127,7 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         check_settings(data_class, hparams["mixing"])
     except ValueError as error:
         raise ValueError(f"--mixing: {error}") from error
-    wave = torch.arange(round(hparams["segment_seconds"] * hparams["sample_rate"])).sin()[None] * 0.1
+    wave = torch.arange(samples).sin()[None] * 0.1
     try:  # no random numbers, so that the run draws what it would draw without
         hparams["loss"](wave, wave * 0.9)
     except (RuntimeError, ValueError, IndexError) as error:
