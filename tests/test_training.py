@@ -1,6 +1,7 @@
 """The parts of training, without audio files and without ``train.py``."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,15 @@ from tiny import FAREND, OPTIONS
 
 from deepvqe_hub.data.recordings import FOLDERS
 from deepvqe_hub.losses import SpeechLoss
-from deepvqe_hub.training import EnhancementBrain, SafeCheckpointer, WarmupCosine, curve, init_from, with_recordings
+from deepvqe_hub.training import (
+    EchoBrain,
+    EnhancementBrain,
+    SafeCheckpointer,
+    WarmupCosine,
+    curve,
+    init_from,
+    with_recordings,
+)
 from deepvqe_hub.training.brain import MovingAverage
 
 
@@ -284,6 +293,40 @@ def test_frozen_norms_train_the_function_that_is_published(tmp_path, whole):
     before, after = model.state_dict(), brain.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if "running" in name)
     assert not torch.equal(before["network.enblock1.bn.weight"], after["network.enblock1.bn.weight"])
+
+
+def test_scenes_that_follow_one_another(tmp_path, monkeypatch):
+    """In every other batch the items are one signal for the network, and items for the loss."""
+    shapes, forward = [], EnhancementModel.forward
+
+    def spy(self, noisy, *others):
+        shapes.append(tuple(noisy.shape))
+        return forward(self, noisy, *others)
+
+    monkeypatch.setattr(EnhancementModel, "forward", spy)
+    brain, model = fit(tmp_path, hparams={"freeze_norms": True, "chain": 2}), tiny(3).eval()
+    first = Tones()
+    first.set_epoch(1)
+    clean, noisy = torch.utils.data.default_collate([first[0], first[1]]).values()
+    assert shapes[:3] == [(1, noisy.numel()), tuple(noisy.shape), (1, noisy.numel())]
+    with torch.no_grad():
+        expected, alone = (
+            float(SpeechLoss()(forward(model, wave).reshape_as(clean), clean)) for wave in (noisy.reshape(1, -1), noisy)
+        )
+    assert brain.losses[0] == pytest.approx(expected, rel=1e-5) and expected != pytest.approx(alone, rel=1e-4)
+
+
+def test_delays_of_scenes_that_follow_one_another():
+    brain = SimpleNamespace(
+        delay_weights=[torch.rand(2, 5, 6), torch.rand(2, 6, 6)],  # (signals, frames, dmax), longest delay first
+        hparams=SimpleNamespace(sample_rate=16000),
+        model=SimpleNamespace(stft=SimpleNamespace(hop_length=256)),
+    )
+    delay = torch.arange(4.0)[:, None].expand(4, 6) * 256 / 16000  # four scenes of five steps in two signals
+    frames, weights = EchoBrain.delay_in_frames(brain, delay)
+    whole = torch.cat(brain.delay_weights, 1).flip(-1)
+    wanted = torch.stack([whole[0, :6], whole[0, 5:], whole[1, :6], whole[1, 5:]])
+    assert torch.equal(weights, wanted.flatten(0, 1)) and frames.tolist() == [i for i in range(4) for _ in range(6)]
 
 
 def test_killed_while_writing_a_checkpoint(tmp_path, whole, monkeypatch):
