@@ -113,10 +113,12 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
     if model.farend and not brain_class.farend:
         raise ValueError(f"--preset {preset} takes a far end, and this recipe has none; try deepvqe-s, or recipes/AEC")
     samples = round(hparams["segment_seconds"] * hparams["sample_rate"])
-    if hparams["batch_size"] % hparams["chain"] or (hparams["chain"] > 1 and samples % model.stft.hop_length):
+    if hparams["batch_size"] % hparams["chain"]:
+        raise ValueError(f"--chain {hparams['chain']} must divide batch_size, which is {hparams['batch_size']}")
+    if brain_class.farend and hparams["chain"] > 1 and samples % model.stft.hop_length:
         raise ValueError(
-            f"--chain {hparams['chain']} must divide batch_size ({hparams['batch_size']}), "
-            f"and segment_seconds be whole frames of {model.stft.hop_length} samples"
+            f"--segment_seconds {hparams['segment_seconds']:g} must be whole frames of {model.stft.hop_length} samples, "
+            "as their delays follow one another; or --chain 1"
         )
     recordings = hparams.get("recordings_folder")
     if recordings and not Path(recordings).is_dir():
