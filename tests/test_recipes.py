@@ -217,7 +217,7 @@ def test_debug_leaves_a_run_as_it_is(corpus, tiny, tmp_path):
         ("AEC", ["--mixing", "{far_only_p: 0.6, near_only_p: 0.5}"], "--mixing: far_only_p .* must not pass 1"),
         ("DNS3", ["--mixing", "{size: 5}"], "--mixing: NoisySpeech has no setting size"),
         ("DNS3", ["--chain", "3"], "--chain 3 must divide batch_size"),
-        ("AEC", ["--chain", "2", "--batch_size", "2", "--segment_seconds", "1.01"], "whole frames of 256 samples"),
+        ("AEC", ["--chain", "2", "--batch_size", "2", "--segment_seconds", "1.01"], r"whole frames \(256 samples\)"),
         ("DNS3", ["--test_metrics", "[pesk]"], "unknown metric 'pesk'"),
         ("AEC", ["--recordings_folder", "nowhere"], "--recordings_folder nowhere: no such folder"),
         ("DNS3", ["--segment_seconds", "0.3", "--loss", "{stoi_weight: 1.0}"], "--segment_seconds 0.3: the loss"),

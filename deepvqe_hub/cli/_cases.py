@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
-
-MAX_THREADS = 1024  # far more, and PyTorch's own libraries crash
+from deepvqe_hub.limits import MAX_THREADS
 
 
 def thread_count(text: str) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepvqe_hub.limits import MAX_THREADS
 from deepvqe_hub.onnx.description import read_info
 
 
@@ -28,8 +29,8 @@ class Step:
         graph = graph if isinstance(graph, bytes) else name
         if graph is name and not os.path.isfile(name):
             raise FileNotFoundError(f"there is no file {name}; make one with: deepvqe export MODEL {name}")
-        if not (isinstance(threads, int) and 1 <= threads <= 1024):
-            raise ValueError(f"threads must be a whole number from 1 to 1024, not {threads!r}")
+        if not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
+            raise ValueError(f"threads must be a whole number from 1 to {MAX_THREADS}, not {threads!r}")
         providers = [providers] if isinstance(providers, str) else list(providers or ["CPUExecutionProvider"])
         there = ort.get_available_providers()
         for provider in providers:

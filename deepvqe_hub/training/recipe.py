@@ -117,8 +117,8 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         raise ValueError(f"--chain {hparams['chain']} must divide batch_size, which is {hparams['batch_size']}")
     if brain_class.farend and hparams["chain"] > 1 and samples % model.stft.hop_length:
         raise ValueError(
-            f"--segment_seconds {hparams['segment_seconds']:g} must be whole frames of {model.stft.hop_length} samples, "
-            "as their delays follow one another; or --chain 1"
+            f"--segment_seconds {hparams['segment_seconds']:g} must be whole frames ({model.stft.hop_length} samples), "
+            "as delays are known by the frame; or give --chain 1"
         )
     recordings = hparams.get("recordings_folder")
     if recordings and not Path(recordings).is_dir():
