@@ -244,6 +244,27 @@ def test_a_repaired_file_is_noticed(tmp_path):
         write_manifests(tmp_path / "data", tmp_path / "data")
 
 
+def test_a_folder_and_its_manifests_give_the_same_mixtures(tmp_path):
+    """Parts of a recording are told by their names in both, and durations are equally exact."""
+    rng = np.random.default_rng(0)
+    names = [f"clean/{{}}/{speaker}/{i}.wav" for speaker in "ab" for i in range(3)]
+    names += [f"noise/{{}}/fan_Freesound_validated_{i // 2}_{i % 2}.wav" for i in range(6)] + ["noise/{}/000_wind.wav"]
+    for name in names:
+        for split in ("train", "valid", "test"):
+            write(tmp_path / "data" / name.format(split), rng.standard_normal(rng.integers(RATE, 3 * RATE)) * 0.1)
+    write_manifests(tmp_path / "data", tmp_path / "made")
+    pools = scan(tmp_path / "data", "test"), read_pools(tmp_path / "made", "test")
+    assert pools[0][1].speakers == [*(f"fan_Freesound_validated_{i}" for i in range(3)), "wind"]
+    for kind in (0, 1):
+        assert [(c.speaker, c.duration) for c in pools[0][kind].clips] == [
+            (c.speaker, c.duration) for c in pools[1][kind].clips
+        ]
+    items = [[NoisySpeech(*p, segment_seconds=1.0, size=4, seed=3)[i] for i in range(4)] for p in pools]
+    for one, two in zip(*items):
+        assert one.keys() == two.keys()
+        assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
 def test_scan_names_what_is_missing(tmp_path):
     write(tmp_path / "clean" / "a" / "0.wav", np.ones(RATE) * 0.1)
     with pytest.raises(ValueError, match="split=None"):

@@ -15,6 +15,8 @@ import soundfile
 
 from deepvqe_hub.folders import audio_files
 
+from .grouping import group_of
+
 READ_ERRORS = (soundfile.SoundFileError, OSError, EOFError)
 
 
@@ -57,7 +59,7 @@ class Clip:
         """The same clip with its duration read from the audio; 0 where it cannot be opened."""
         try:
             with self.open() as file:
-                return replace(self, duration=file.frames / file.samplerate)
+                return replace(self, duration=round(file.frames / file.samplerate, 4))  # as manifests have it
         except READ_ERRORS:
             return replace(self, duration=0.0)
 
@@ -87,17 +89,20 @@ class Clip:
         return audio.T[:, :frames].astype(np.float32)
 
 
-def find_clips(folder: str | Path, *, threads: int = 8) -> list[Clip]:
+def find_clips(folder: str | Path, kind: str | None = None, *, threads: int = 8) -> list[Clip]:
     """All audio files below a folder, sorted by path, with their durations.
 
-    The speaker is the folder of the file relative to `folder` (`source/speaker`), so that equal names in
-    two sources stay two speakers. Files that cannot be opened get duration 0 and are left out on use.
+    The speaker is what `group_of` tells from the name of a file of that `kind` ("speech", "noise", "rooms"); without
+    a kind, the folder of the file relative to `folder` (`source/speaker`), so that equal names in two sources stay
+    two speakers. Files that cannot be opened get duration 0 and are left out on use.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"no such folder: {folder}")
     paths = sorted(audio_files(folder))
-    clips = [Clip(str(path), 0.0, path.parent.relative_to(folder).as_posix()) for path in paths]
+    names = [path.relative_to(folder) for path in paths]
+    speakers = [group_of(name, kind) if kind else name.parent.as_posix() for name in names]
+    clips = [Clip(str(path), 0.0, speaker) for path, speaker in zip(paths, speakers)]
     with ThreadPoolExecutor(threads) as workers:
         return list(workers.map(Clip.measured, clips))
 

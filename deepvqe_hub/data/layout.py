@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .manifests import KINDS
 from .pools import AudioPool
 from .rooms import RoomPool
 
@@ -27,17 +28,17 @@ def scan(root: str | Path, split: str | None = "train", *, sample_rate: int = 16
     """
     root = Path(root)
     found = {}
-    for name in ("clean", "noise", "impulse_responses"):
+    for kind, name in KINDS.items():
         folder = root / name if split is None else root / name / split
         if not folder.is_dir():
-            if name == "impulse_responses":
-                found[name] = None
+            if kind == "rooms":
+                found[kind] = None
                 continue
             raise ValueError(
                 f"no folder {folder}; pass split=None to use all of {root / name}, or build pools with "
                 "AudioPool.from_manifest"
             )
-        kind = RoomPool if name == "impulse_responses" else AudioPool
-        make = kind.from_shards if any(folder.glob("*.tar")) else kind.from_folder
-        found[name] = make(folder, sample_rate=sample_rate, cache=cache)
-    return found["clean"], found["noise"], found["impulse_responses"]
+        pool, options = RoomPool if kind == "rooms" else AudioPool, {"sample_rate": sample_rate, "cache": cache}
+        packed = any(folder.glob("*.tar"))
+        found[kind] = pool.from_shards(folder, **options) if packed else pool.from_folder(folder, kind, **options)
+    return found["speech"], found["noise"], found["rooms"]

@@ -215,7 +215,7 @@ def _add(manifest: dict[str, Clip], path: Path, clip: Clip, speaker: str) -> Non
     key = path.with_suffix("").as_posix()
     key = path.as_posix() if key in manifest else key  # the same name with two suffixes
     # Absolute, but no link followed: what it leads to may have no suffix.
-    manifest[key] = Clip(str(Path(clip.path).absolute()), round(clip.duration, 4), speaker)
+    manifest[key] = Clip(str(Path(clip.path).absolute()), clip.duration, speaker)
 
 
 def _assign(groups, valid_share: float, test_share: float) -> dict[str, str]:

@@ -30,9 +30,9 @@ class Pool:
         self._broken: set[int] = set()
 
     @classmethod
-    def from_folder(cls, folder: str | Path, **options):
-        """All audio files below `folder`; `options` go to the constructor."""
-        clips = find_clips(folder)
+    def from_folder(cls, folder: str | Path, kind: str | None = None, **options):
+        """All audio files below `folder`, see `find_clips` for `kind`; `options` go to the constructor."""
+        clips = find_clips(folder, kind)
         if not clips:
             raise ValueError(f"no audio files (wav, flac, opus, ogg, mp3) below {folder}")
         return cls(clips, **options)

@@ -7,7 +7,7 @@
 The material is what ``dns3_prepare.py`` has found for the split, or a folder with ``clean/test``, ``noise/test`` and
 (optional) ``impulse_responses/test``. ``noisy/`` and ``clean/`` get FLAC files of equal names at 16 kHz, ``meta.csv``
 their signal-to-noise ratios and whether there is a room; all of it appears at once, or nothing. The same material and
-seed give the same mixtures, but others from the folder itself than from what has been prepared of it.
+seed give the same mixtures, whichever way it is given.
 """
 
 from __future__ import annotations
