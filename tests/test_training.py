@@ -26,6 +26,7 @@ from deepvqe_hub.training import (
     SafeCheckpointer,
     WarmupCosine,
     curve,
+    distributed,
     init_from,
     with_recordings,
 )
@@ -314,6 +315,21 @@ def test_scenes_that_follow_one_another(tmp_path, monkeypatch):
             float(SpeechLoss()(forward(model, wave).reshape_as(clean), clean)) for wave in (noisy.reshape(1, -1), noisy)
         )
     assert brain.losses[0] == pytest.approx(expected, rel=1e-5) and expected != pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.parametrize("chain", [1, 2, 4])
+def test_processes_share_scenes_that_follow_one_another(chain, monkeypatch):
+    """The k-th batches of both are together that of one process, in the same groups."""
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "world", lambda rank=rank: (rank, 2))
+        shares.append(distributed.share(19, 4, chain))
+    assert [len(items) for items in shares] == [8, 8]
+    for start in (0, 4):
+        batches = [items[start : start + 4] for items in shares]
+        assert sorted([*batches[0], *batches[1]]) == list(range(2 * start, 2 * start + 8))
+        groups = [batch[i : i + chain] for batch in batches for i in range(0, 4, chain)]
+        assert all(group == list(range(group[0], group[0] + chain)) and group[0] % chain == 0 for group in groups)
 
 
 def test_delays_of_scenes_that_follow_one_another():

@@ -53,7 +53,7 @@ class EnhancementBrain(sb.Brain):
         """A loader that goes through this process's share in order and, for training, saves its position."""
         together = options["batch_size"] * self.grad_accumulation_factor
         train = stage == sb.Stage.TRAIN
-        sampler = share(len(dataset), together if train else 1)
+        sampler = share(len(dataset), together, self.chain) if train else share(len(dataset))
         if train:
             self.steps_per_epoch = len(sampler) // together
             if not self.steps_per_epoch:
@@ -116,7 +116,7 @@ class EnhancementBrain(sb.Brain):
         train = stage == sb.Stage.TRAIN
         model = self.modules.model if train else self.average.module
         # One scene after the other in one signal, so that the network learns to leave behind what it has heard before.
-        chain = getattr(self.hparams, "chain", 1) if train and self.step % 2 else 1
+        chain = self.chain if train and self.step % 2 else 1
         waves = (signals[name].unflatten(0, (-1, chain)).flatten(1) for name in ("noisy", "farend") if name in signals)
         return {**signals, "enhanced": model(*waves).reshape_as(signals["clean"])}
 
@@ -158,6 +158,11 @@ class EnhancementBrain(sb.Brain):
         tensorboard = getattr(self.hparams, "tensorboard", None)
         if tensorboard and should_step and self.optimizer_step % 20 == 0:
             tensorboard.add_scalar("loss/step", float(loss), self.optimizer_step)
+
+    @property
+    def chain(self) -> int:
+        """Items that follow one another in one signal, in every other batch."""
+        return getattr(self.hparams, "chain", 1)
 
     @property
     def batch_hours(self) -> float:

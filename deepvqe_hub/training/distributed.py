@@ -13,16 +13,18 @@ def world() -> tuple[int, int]:
     return 0, 1
 
 
-def share(items: int, batch: int = 1) -> range:
+def share(items: int, batch: int = 1, chain: int = 1) -> list[int]:
     """The items of this process: every n-th, so that the k-th batches of all processes are together the k-th of one.
 
     Args:
         items: size of the data set.
         batch: items that a process takes at once; what does not fill a batch on every process is left out, because a
             process with a batch more would wait for the others for ever.
+        chain: so many items stay side by side, and every n-th of these groups is taken; ``batch`` is a multiple.
     """
     rank, processes = world()
-    return range(rank, items - items % (batch * processes), processes)
+    starts = range(rank * chain, items - items % (batch * processes), processes * chain)
+    return [start + i for start in starts for i in range(chain)]
 
 
 def gather(lists: dict[str, list[float]]) -> dict[str, list[float]]:
