@@ -343,6 +343,10 @@ def test_delays_of_scenes_that_follow_one_another():
     whole = torch.cat(brain.delay_weights, 1).flip(-1)
     wanted = torch.stack([whole[0, :6], whole[0, 5:], whole[1, :6], whole[1, 5:]])
     assert torch.equal(weights, wanted.flatten(0, 1)) and frames.tolist() == [i for i in range(4) for _ in range(6)]
+    recordings = EchoBrain.signals(brain, dict.fromkeys(("mic", "farend", "clean"), torch.zeros(4, 5 * 256)))
+    assert recordings["delay"].shape == (4, 6)
+    frames, weights = EchoBrain.delay_in_frames(brain, recordings["delay"])
+    assert len(frames) == len(weights) == 0
 
 
 def test_killed_while_writing_a_checkpoint(tmp_path, whole, monkeypatch):

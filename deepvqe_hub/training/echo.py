@@ -38,10 +38,12 @@ class EchoBrain(EnhancementBrain):
         return super().compute_forward(batch, stage)
 
     def signals(self, batch):
+        hop = self.model.stft.hop_length
         if "mic" in batch:  # a ready-made mixture, whose delay nobody has written down
-            unknown = batch["mic"].new_full((len(batch["mic"]), 1), -1.0)
-            return {"noisy": batch["mic"], "farend": batch["farend"], "clean": batch["clean"], "delay": unknown}
-        noisy, farend, clean, delay = mix_echo(batch, self.hparams.sample_rate, self.model.stft.hop_length)
+            mic = batch["mic"]
+            unknown = mic.new_full((len(mic), mic.shape[1] // hop + 1), -1.0)
+            return {"noisy": mic, "farend": batch["farend"], "clean": batch["clean"], "delay": unknown}
+        noisy, farend, clean, delay = mix_echo(batch, self.hparams.sample_rate, hop)
         return {"noisy": noisy, "farend": farend, "clean": clean, "delay": delay}
 
     def compute_objectives(self, predictions, batch, stage):
