@@ -1,0 +1,77 @@
+"""Model cards: what they say, and the licence that is read from them."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from hub_server import TINY
+
+import deepvqe_hub
+from deepvqe_hub import EnhancementModel, load
+from deepvqe_hub.hub import save_folder
+from deepvqe_hub.hub.card import usage_of
+
+
+@pytest.fixture
+def model():
+    return EnhancementModel.from_config(TINY)
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    return save_folder(model, tmp_path / "checkpoint", {"name": "tiny", "results": {"DNS3": {"PESQ-WB": 2.5}}})
+
+
+def test_model_card(folder):
+    text = (folder / "README.md").read_text()
+    from huggingface_hub import ModelCard
+
+    data = ModelCard(text).data
+    assert data.pipeline_tag == "audio-to-audio" and data.license == "apache-2.0" and data.library_name == "deepvqe-hub"
+    assert data.eval_results[0].metric_value == 2.5
+    for way in ("deepvqe_hub.load", "torch.hub.load", "Enhancer.from_hparams"):
+        assert way in text
+    model = deepvqe_hub.load("deepvqe-s")
+    model.save_pretrained(folder.parent / "mine")
+    text = (folder.parent / "mine" / "README.md").read_text()
+    assert "# mine\n" in text and text.count('"./mine"') == 4 and "deepvqe-s" not in text
+    assert usage_of(text, "someone/mine").count('"someone/mine"') == 4
+    with pytest.raises(ValueError, match="licence"):
+        deepvqe_hub.hub.save_folder(EnhancementModel.from_config(TINY), folder, {"licence": "mit"}, force=True)
+
+
+def test_numbers_of_numpy_and_torch_in_a_model_card(model, tmp_path):
+    from huggingface_hub import ModelCard
+
+    numbers = {"PESQ-WB": np.float64(2.5), "STOI": np.float32(0.5), "SI-SDR": torch.tensor(9.0), "files": np.int64(60)}
+    model.save_pretrained(tmp_path / "m", model_card_kwargs={"results": {"mine": numbers, "other": {"STOI": 0.25}}})
+    card = ModelCard.load(tmp_path / "m" / "README.md")
+    assert [result.metric_value for result in card.data.eval_results] == [2.5, 0.5, 9.0, 60, 0.25]
+    assert "| mine | 2.5 | 0.5 | 9.0 | 60 |" in card.content and "| other |  | 0.25 |  |  |" in card.content
+    for value in ("2.5", None, np.zeros(3)):
+        with pytest.raises(ValueError, match="the result PESQ-WB of a model card must be a number"):
+            save_folder(model, tmp_path / "n", {"results": {"mine": {"PESQ-WB": value}}})
+
+
+def test_options_that_would_do_nothing_are_refused(model, tmp_path):
+    with pytest.raises(TypeError, match=r"license.*model_card_kwargs"):
+        model.save_pretrained(tmp_path / "m", license="mit")
+    assert not (tmp_path / "m").exists()
+
+
+def test_the_licence_is_that_of_the_weights(folder, model, tmp_path):
+    def stated(folder):
+        return re.search(r"^license: (.+)$", (folder / "README.md").read_text(), re.M)[1]
+
+    theirs = save_folder(model, tmp_path / "theirs", {"license": "cc-by-nc-4.0"})
+    assert load(theirs).licence == "cc-by-nc-4.0"
+    assert stated(save_folder(load(theirs), tmp_path / "a")) == "cc-by-nc-4.0"
+    assert stated(save_folder(load(theirs), tmp_path / "b", {"license": "mit"})) == "mit"
+    assert model.licence == load(folder).licence == load("deepvqe-s").licence == "apache-2.0"
+    (theirs / "README.md").write_text("---\nlicense: CC BY-NC 4.0  # as they call it\n---\n")
+    assert load(theirs).licence == "CC BY-NC 4.0"
+    (theirs / "README.md").write_text("# No metadata\nlicense: mit\n")
+    assert load(theirs).licence == "unknown" and stated(save_folder(load(theirs), tmp_path / "c")) == "unknown"
+    (theirs / "README.md").unlink()
+    assert load(theirs).licence == "unknown"
