@@ -10,6 +10,7 @@ import soundfile
 import torch
 
 import deepvqe_hub
+from deepvqe_hub.drafts import draft
 from deepvqe_hub.files import AudioFileError, enhance, enhance_file
 from deepvqe_hub.files.blocks import dry_share
 
@@ -360,6 +361,22 @@ def test_output_that_is_no_file(model, tmp_path):
     soundfile.write(tmp_path / "in.wav", noise(0.5), RATE)
     with pytest.raises(FileExistsError, match="not a regular file"):
         enhance_file(model, tmp_path / "in.wav", os.devnull, overwrite=True)
+
+
+def test_a_file_where_a_folder_should_be(model, tmp_path):
+    soundfile.write(tmp_path / "in.wav", noise(0.5), RATE)
+    for name in ("out.wav", "further/out.wav"):
+        with pytest.raises(NotADirectoryError, match="a part of that path is a file; name another"):
+            enhance_file(model, tmp_path / "in.wav", tmp_path / "in.wav" / name)
+    with pytest.raises(NotADirectoryError, match="a part of that path is a file; name another"):
+        model.save_pretrained(tmp_path / "in.wav" / "checkpoint")
+    assert os.listdir(tmp_path) == ["in.wav"]
+
+
+def test_a_folder_where_a_file_should_be(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder; name a file"), draft(tmp_path):
+        raise AssertionError("nothing is to be written")
+    assert not any(tmp_path.iterdir())
 
 
 def test_far_end_file_of_other_rate_and_length(canceller, tmp_path):

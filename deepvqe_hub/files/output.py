@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from deepvqe_hub.drafts import draft
+from deepvqe_hub.drafts import draft, make_parent
 from deepvqe_hub.files.audio import AudioFileError, Layout, native
 from deepvqe_hub.files.samples import levels
 
@@ -114,8 +114,7 @@ def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Pa
     """
     path = Path(path)
     check_free(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with draft(path) as part:
+    with draft(make_parent(path)) as part:
         yield part
         check_free(path, overwrite=overwrite)
 

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from deepvqe_hub.drafts import make_parent
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub import card as cards
 from deepvqe_hub.hub.checkpoint import (
@@ -135,7 +136,7 @@ def save_folder(
     tensors = {name: _storable(tensor, half) for name, tensor in model.state_dict().items()}
     check_tensors(build_blank(config, str(folder), type(model)).state_dict(), tensors, "the model to save")
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(folder)
     # A folder that is there may lie on another disk than its parent, or in one that is not ours to write to.
     beside = folder if folder.exists() else folder.parent
     with tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as parent:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from deepvqe_hub.drafts import draft
+from deepvqe_hub.drafts import draft, make_parent
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub.gguf_file import CUBE_ROOTS, PREFIXES
 from deepvqe_hub.models import DeepVQE
@@ -28,7 +28,7 @@ def write_tar(model: EnhancementModel, path: str | Path) -> list[str]:
     known = stft["window"] in ("sqrt_hann", "hann") and stft["padding"] in ("zeros", "reflect")
     _same_function(model, PRESETS["deepvqe"] | {"stft": stft if known else {}}, path)
     state = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
-    with draft(_placed(path)) as part:
+    with draft(make_parent(path)) as part:
         torch.save({"model": state}, part)
     if stft == {"window": "sqrt_hann", "padding": "zeros"}:
         return []
@@ -61,7 +61,7 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
     for name, value in CUBE_ROOTS.items():
         tensors[name] = torch.tensor(value).numpy()
 
-    with draft(_placed(path)) as part:
+    with draft(make_parent(path)) as part:
         writer = gguf.GGUFWriter(part, "deepvqe")
         numbers = {
             "version": 1,
@@ -92,7 +92,7 @@ def write_onnx(model: EnhancementModel, path: str | Path) -> list[str]:
     """Write a streaming graph, see :func:`deepvqe_hub.onnx.export`."""
     from deepvqe_hub.onnx import export
 
-    export(model, _placed(path), force=True)
+    export(model, make_parent(path), force=True)
     return []
 
 
@@ -122,9 +122,3 @@ def _same_function(model: EnhancementModel, config: dict, path: str | Path) -> N
 
 def _listed(key: str, values: list[int]) -> dict[str, int]:
     return {f"{key}.{i}": value for i, value in enumerate(values)} | {f"{key}.count": len(values)}
-
-
-def _placed(path: str | Path) -> Path:
-    """``path``, its folder made."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return Path(path)
