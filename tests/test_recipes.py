@@ -218,6 +218,8 @@ def test_debug_leaves_a_run_as_it_is(corpus, tiny, tmp_path):
         ("DNS3", ["--mixing", "{size: 5}"], "--mixing: NoisySpeech has no setting size"),
         ("DNS3", ["--chain", "3"], "--chain 3 must divide batch_size"),
         ("AEC", ["--chain", "2", "--batch_size", "2", "--segment_seconds", "1.01"], r"whole frames \(256 samples\)"),
+        ("DNS3", ["--bottleneck_only", "True"], "--bottleneck_only: it is for trained weights"),
+        ("DNS3", ["--bottleneck_only", "True", "--preset", "dpcrn"], "--bottleneck_only: it is for DeepVQE"),
         ("DNS3", ["--test_metrics", "[pesk]"], "unknown metric 'pesk'"),
         ("AEC", ["--recordings_folder", "nowhere"], "--recordings_folder nowhere: no such folder"),
         ("DNS3", ["--segment_seconds", "0.3", "--loss", "{stoi_weight: 1.0}"], "--segment_seconds 0.3: the loss"),

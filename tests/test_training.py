@@ -30,6 +30,7 @@ from deepvqe_hub.training import (
     init_from,
     with_recordings,
 )
+from deepvqe_hub.training.bottleneck import SceneMatching, only_bottleneck_learns
 from deepvqe_hub.training.brain import MovingAverage
 
 
@@ -315,6 +316,43 @@ def test_scenes_that_follow_one_another(tmp_path, monkeypatch):
             float(SpeechLoss()(forward(model, wave).reshape_as(clean), clean)) for wave in (noisy.reshape(1, -1), noisy)
         )
     assert brain.losses[0] == pytest.approx(expected, rel=1e-5) and expected != pytest.approx(alone, rel=1e-4)
+
+
+def test_scene_matching_is_for_the_bottleneck(lively):
+    """Nothing is amiss with one scene, something with two, and gradients reach the bottleneck alone."""
+    model = lively(tiny(4))
+    matching, noisy = SceneMatching(model.network), torch.randn(2, 4096) * 0.1
+    only_bottleneck_learns(model.network)
+    assert matching(model, noisy, scenes=1).item() < 1e-12
+    mismatch = matching(model, noisy, scenes=2)
+    mismatch.backward()
+    assert mismatch > 1e-6
+    learns = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert learns == {name for name, _ in model.named_parameters() if "bottle" in name}
+    with torch.no_grad():  # by hand, frame by frame: the GRU forgets at the beginning of the second scene
+        network = model.network
+        x = network.encode(model.stft.analyse(noisy)[:, :, :16], None, network.initial_state(2))[-1]
+        state, given, target = network.initial_state(2), [], []
+        for i, frame in enumerate(x.split(1, 2)):
+            if i in (0, 8):
+                fresh = network.initial_state(2)
+            given.append(network.bottle(frame, state))
+            target.append(network.bottle(frame, fresh))
+        given, target = torch.cat(given, 2), torch.cat(target, 2)
+    expected = (given - target).square().mean() / target.var()
+    assert mismatch.item() == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_only_the_bottleneck_learns(tmp_path):
+    options = {"bottleneck_only": True, "chain": 2}
+    whole, start = fit(tmp_path / "whole", epochs=6, hparams=options), tiny(3).state_dict()
+    assert sum(whole.losses[-6:]) < 0.9 * sum(whole.losses[:6])
+    changed = {name for name, value in whole.model.state_dict().items() if not torch.equal(value, start[name])}
+    assert changed == {name for name in start if "bottle" in name}
+    taught = whole.matching.teacher.state_dict()
+    assert all(torch.equal(value, start[f"network.bottle.{name}"]) for name, value in taught.items())
+    fit(tmp_path / "killed", epochs=6, stop=9, hparams=options)
+    assert fit(tmp_path / "killed", epochs=6, hparams=options).losses == whole.losses[6:]
 
 
 @pytest.mark.parametrize("chain", [1, 2, 4])

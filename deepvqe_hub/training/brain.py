@@ -14,6 +14,7 @@ from torch.utils.data import default_collate
 
 from deepvqe_hub.data import mix
 from deepvqe_hub.metrics import evaluate_tensors
+from deepvqe_hub.training.bottleneck import SceneMatching, only_bottleneck_learns
 from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world
 
 
@@ -26,9 +27,10 @@ class EnhancementBrain(sb.Brain):
     ``hparams`` must hold: ``loss(estimate, target)``; ``lr_schedule(step, total_steps)``; ``ema_decay``;
     ``valid_metrics``, names from :data:`deepvqe_hub.metrics.METRICS`; ``sample_rate``; ``batch_size`` (of a process)
     and ``segment_seconds``; ``train_logger``; for ``evaluate`` also ``test_metrics`` and ``epoch_counter``; and
-    optionally ``tensorboard``, a ``SummaryWriter`` on the first process, and ``freeze_norms``, so that batch norms use
-    their running statistics, which then stay as they are, while everything else learns, and ``chain``, how many items
-    follow one another in one signal in every other batch.
+    optionally ``tensorboard``, a ``SummaryWriter`` on the first process; ``freeze_norms``, so that batch norms use their
+    running statistics, which then stay as they are, while everything else learns; ``chain``, how many items follow one
+    another in one signal in every other batch; and ``bottleneck_only``: every batch is chained so, also in validation,
+    and nothing but the bottleneck learns, by :class:`SceneMatching`.
     The training set must have ``set_epoch`` and draw its items at random by itself, so that no sampler shuffles.
     """
 
@@ -38,6 +40,8 @@ class EnhancementBrain(sb.Brain):
     """Audio seen so far by all processes, whatever the batches."""
     test_stats: dict[str, float] | None = None
     """Loss and scores of the last ``evaluate``."""
+    matching: SceneMatching | None = None
+    """What takes the place of the loss where only the bottleneck learns."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -73,6 +77,11 @@ class EnhancementBrain(sb.Brain):
 
     def on_fit_start(self):
         self.make_average()
+        if getattr(self.hparams, "bottleneck_only", False):
+            self.matching = SceneMatching(self.model.network)
+            only_bottleneck_learns(self.model.network)
+            if self.checkpointer is not None:
+                self.checkpointer.add_recoverable("matching", self.matching)
         super().on_fit_start()
 
     def on_evaluate_start(self, max_key=None, min_key=None):
@@ -116,11 +125,16 @@ class EnhancementBrain(sb.Brain):
         train = stage == sb.Stage.TRAIN
         model = self.modules.model if train else self.average.module
         # One scene after the other in one signal, so that the network learns to leave behind what it has heard before.
-        chain = self.chain if train and self.step % 2 else 1
-        waves = (signals[name].unflatten(0, (-1, chain)).flatten(1) for name in ("noisy", "farend") if name in signals)
+        chained = stage != sb.Stage.TEST if self.matching else train and self.step % 2
+        chain = self.chain if chained and len(signals["noisy"]) % self.chain == 0 else 1  # a last batch may be smaller
+        waves = [signals[name].unflatten(0, (-1, chain)).flatten(1) for name in ("noisy", "farend") if name in signals]
+        if train and self.matching:
+            return {**signals, "mismatch": self.matching(self.model, *waves, scenes=chain)}
         return {**signals, "enhanced": model(*waves).reshape_as(signals["clean"])}
 
     def compute_objectives(self, predictions, batch, stage):
+        if "mismatch" in predictions:
+            return predictions["mismatch"]
         with torch.autocast(self.device_type, enabled=False):
             loss = self.hparams.loss(predictions["enhanced"].float(), predictions["clean"])
         if stage != sb.Stage.TRAIN:
@@ -144,7 +158,8 @@ class EnhancementBrain(sb.Brain):
         return self.hparams.lr_schedule(step, self.steps_per_epoch * self.epochs)
 
     def on_fit_batch_start(self, batch, should_step):
-        if getattr(self.hparams, "freeze_norms", False):  # Brain puts everything into training mode once an epoch
+        # Once an epoch Brain puts everything into training mode.
+        if getattr(self.hparams, "freeze_norms", False) or self.matching:
             for module in self.modules.modules():
                 if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                     module.eval()

@@ -48,7 +48,7 @@ class EchoBrain(EnhancementBrain):
 
     def compute_objectives(self, predictions, batch, stage):
         loss = super().compute_objectives(predictions, batch, stage)
-        if stage == sb.Stage.TRAIN and self.hparams.delay_weight:
+        if stage == sb.Stage.TRAIN and self.hparams.delay_weight and not self.matching:
             loss = loss + self.hparams.delay_weight * self.delay_loss(predictions["delay"])
         return loss
 

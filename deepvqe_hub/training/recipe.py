@@ -20,6 +20,7 @@ from deepvqe_hub.data.settings import check_settings
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.metrics import select_metrics
 from deepvqe_hub.metrics.table import check_packages
+from deepvqe_hub.training.bottleneck import check_matching
 from deepvqe_hub.training.brain import EnhancementBrain
 from deepvqe_hub.training.hparams import load_hparams, parse
 from deepvqe_hub.training.publishing import publish
@@ -120,6 +121,8 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
             f"--segment_seconds {hparams['segment_seconds']:g} must be whole frames ({model.stft.hop_length} samples), "
             "as delays are known by the frame; or give --chain 1"
         )
+    if hparams["bottleneck_only"]:
+        check_matching(hparams, model)
     recordings = hparams.get("recordings_folder")
     if recordings and not Path(recordings).is_dir():
         raise ValueError(f"--recordings_folder {recordings}: no such folder")
