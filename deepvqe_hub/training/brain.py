@@ -27,10 +27,10 @@ class EnhancementBrain(sb.Brain):
     ``hparams`` must hold: ``loss(estimate, target)``; ``lr_schedule(step, total_steps)``; ``ema_decay``;
     ``valid_metrics``, names from :data:`deepvqe_hub.metrics.METRICS`; ``sample_rate``; ``batch_size`` (of a process)
     and ``segment_seconds``; ``train_logger``; for ``evaluate`` also ``test_metrics`` and ``epoch_counter``; and
-    optionally ``tensorboard``, a ``SummaryWriter`` on the first process; ``freeze_norms``, so that batch norms use their
-    running statistics, which then stay as they are, while everything else learns; ``chain``, how many items follow one
-    another in one signal in every other batch; and ``bottleneck_only``: every batch is chained so, also in validation,
-    and nothing but the bottleneck learns, by :class:`SceneMatching`.
+    optionally ``tensorboard``, a ``SummaryWriter`` on the first process; ``freeze_norms``, so that batch norms use
+    their running statistics, which then stay as they are, while everything else learns; ``chain``, how many items
+    follow one another in one signal in every other batch; and ``bottleneck_only``: every batch is chained so, also in
+    validation, and nothing but the bottleneck learns, by :class:`SceneMatching`.
     The training set must have ``set_epoch`` and draw its items at random by itself, so that no sampler shuffles.
     """
 
