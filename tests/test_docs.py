@@ -174,14 +174,23 @@ def test_readme(folder, stand_ins):
         run_python(README, line, code, namespace)
 
 
-def test_pages_are_linked():
-    """Links between pages lead somewhere, and every page stands in the table of contents."""
+def test_pages_stand_in_the_table_of_contents():
     contents = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    for page in PAGES:
-        assert name_of(page) in contents
+    assert all(name_of(page) in contents for page in PAGES)
+
+
+def test_links_lead_somewhere():
+    """Links between pages, to pictures and to headings."""
+    others = [page for folder in ("recipes", "benchmarks") for page in (ROOT / folder).rglob("*.md")]
+    for page in [*PAGES, README, *others]:
         prose = BLOCK.sub("", page.read_text(encoding="utf-8"))
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", prose):
-            assert (page.parent / target).is_file(), f"{page}: {target}"
+        for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", prose):
+            found = page.parent / target if target else page
+            assert found.exists(), f"{page}: {target}"
+            if heading:
+                headings = re.findall(r"^#+ (.*)$", BLOCK.sub("", found.read_text(encoding="utf-8")), re.M)
+                slugs = [re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings]
+                assert heading in slugs, f"{page}: {target}#{heading}"
 
 
 def test_nothing_is_promised_that_is_not_there():
