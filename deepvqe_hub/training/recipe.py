@@ -114,14 +114,15 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
     if model.farend and not brain_class.farend:
         raise ValueError(f"--preset {preset} takes a far end, and this recipe has none; try deepvqe-s, or recipes/AEC")
     samples = round(hparams["segment_seconds"] * hparams["sample_rate"])
-    if hparams["batch_size"] % hparams["chain"]:
-        raise ValueError(f"--chain {hparams['chain']} must divide batch_size, which is {hparams['batch_size']}")
-    if brain_class.farend and hparams["chain"] > 1 and samples % model.stft.hop_length:
+    chain = hparams.get("chain", 1)  # files of runs before there was one lack it
+    if hparams["batch_size"] % chain:
+        raise ValueError(f"--chain {chain} must divide batch_size, which is {hparams['batch_size']}")
+    if brain_class.farend and chain > 1 and samples % model.stft.hop_length:
         raise ValueError(
             f"--segment_seconds {hparams['segment_seconds']:g} must be whole frames ({model.stft.hop_length} samples), "
             "as delays are known by the frame; or give --chain 1"
         )
-    if hparams["bottleneck_only"]:
+    if hparams.get("bottleneck_only"):
         check_matching(hparams, model)
     recordings = hparams.get("recordings_folder")
     if recordings and not Path(recordings).is_dir():
