@@ -1,9 +1,13 @@
-"""Helpers that the tests of networks and of the waveform model share."""
+"""Helpers that tests share."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from hub_server import TINY
+
+from deepvqe_hub import EnhancementModel
+from deepvqe_hub.hub import save_folder
 
 torch.set_num_threads(1)  # the networks of these tests are too small to share among threads
 
@@ -54,3 +58,14 @@ def lively():
         return module.eval()
 
     return enliven
+
+
+@pytest.fixture
+def model():
+    return EnhancementModel.from_config(TINY)
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    """A checkpoint folder of ``model``."""
+    return save_folder(model, tmp_path / "checkpoint", {"name": "tiny", "results": {"DNS3": {"PESQ-WB": 2.5}}})

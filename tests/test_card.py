@@ -13,16 +13,6 @@ from deepvqe_hub.hub import save_folder
 from deepvqe_hub.hub.card import usage_of
 
 
-@pytest.fixture
-def model():
-    return EnhancementModel.from_config(TINY)
-
-
-@pytest.fixture
-def folder(model, tmp_path):
-    return save_folder(model, tmp_path / "checkpoint", {"name": "tiny", "results": {"DNS3": {"PESQ-WB": 2.5}}})
-
-
 def test_model_card(folder):
     text = (folder / "README.md").read_text()
     from huggingface_hub import ModelCard

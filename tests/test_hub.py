@@ -16,16 +16,6 @@ from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.presets import PRESETS
 
 
-@pytest.fixture
-def model():
-    return EnhancementModel.from_config(TINY)
-
-
-@pytest.fixture
-def folder(model, tmp_path):
-    return save_folder(model, tmp_path / "checkpoint", {"name": "tiny", "results": {"DNS3": {"PESQ-WB": 2.5}}})
-
-
 def same(one, two) -> bool:
     pairs = zip(one.state_dict().values(), two.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)

@@ -220,6 +220,8 @@ def test_debug_leaves_a_run_as_it_is(corpus, tiny, tmp_path):
         ("AEC", ["--chain", "2", "--batch_size", "2", "--segment_seconds", "1.01"], r"whole frames \(256 samples\)"),
         ("DNS3", ["--bottleneck_only", "True"], "--bottleneck_only: it is for trained weights"),
         ("DNS3", ["--bottleneck_only", "True", "--preset", "dpcrn"], "--bottleneck_only: it is for DeepVQE"),
+        ("DNS3", ["--bottleneck_only", "True", "--init_from", "x", "--chain", "1"], "give --chain 2 or more"),
+        ("DNS3", ["--bottleneck_only", "True", "--init_from", "x", "--segment_seconds", "1.01"], "whole frames"),
         ("DNS3", ["--test_metrics", "[pesk]"], "unknown metric 'pesk'"),
         ("AEC", ["--recordings_folder", "nowhere"], "--recordings_folder nowhere: no such folder"),
         ("DNS3", ["--segment_seconds", "0.3", "--loss", "{stoi_weight: 1.0}"], "--segment_seconds 0.3: the loss"),

@@ -15,9 +15,9 @@ from deepvqe_hub.training.distributed import world
 class SceneMatching(nn.Module):
     """How far a bottleneck is, in a signal of several scenes, from what it gives for each scene from silence on.
 
-    The convolutions of a DeepVQE remember a quarter of a second, and its alignment a second. The GRU alone remembers
-    earlier scenes for longer, so what they spoil of the next ones is spoilt there. It learns from a copy of itself that
-    begins anew with each scene. That takes the encoder, without gradients, and no decoder.
+    The convolutions of a DeepVQE remember a second in all, and its alignment another. The GRU alone remembers earlier
+    scenes for longer, so what they spoil of the next ones is spoilt there. It learns from a copy of itself that begins
+    anew with each scene. That takes the encoder, without gradients, and no decoder.
 
     Args:
         network: what is to be trained; its bottleneck, as it is now, is the one to learn from.
