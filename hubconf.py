@@ -157,12 +157,13 @@ def tf_gridnet(pretrained=True, checkpoint=None, device=None, **options):
     return _model("tf-gridnet", pretrained, checkpoint, device, options)
 
 
-def enhancer(checkpoint="deepvqe-s", **options):
+def enhancer(checkpoint="deepvqe-s", device=None, **options):
     """Any of these models as a SpeechBrain ``Pretrained``; needs speechbrain, the others do not.
 
     Args:
         checkpoint (str): a model's name, a checkpoint folder, a Hugging Face Hub repository "owner/name", or a file.
-        **options: of ``deepvqe_hub.Enhancer.from_pretrained``, such as ``run_opts={"device": "cuda"}`` or ``revision``.
+        device (str): where to put the model, by default where SpeechBrain would.
+        **options: of ``deepvqe_hub.Enhancer.from_pretrained``, such as ``run_opts`` or ``revision``.
 
     Returns:
         deepvqe_hub.Enhancer, with ``enhance_file``, ``enhance_batch`` and ``enhance_stream``.
@@ -173,4 +174,4 @@ def enhancer(checkpoint="deepvqe-s", **options):
     """
     from deepvqe_hub import Enhancer
 
-    return Enhancer.from_pretrained(checkpoint, **options)
+    return Enhancer.from_pretrained(checkpoint, device=device, **options)

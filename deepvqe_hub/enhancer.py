@@ -79,12 +79,19 @@ class Enhancer(Pretrained):
 
     @classmethod
     def from_pretrained(
-        cls, source: str | os.PathLike | EnhancementModel, *, run_opts=None, freeze_params: bool = True, **options
+        cls,
+        source: str | os.PathLike | EnhancementModel,
+        *,
+        device: str | torch.device | None = None,
+        run_opts: dict | None = None,
+        freeze_params: bool = True,
+        **options,
     ) -> Enhancer:
         """An enhancer without reading any YAML.
 
         Args:
             source: anything that :func:`deepvqe_hub.load` takes, or a model.
+            device: where to put the model, by default where SpeechBrain would; short for ``run_opts={"device": ...}``.
             run_opts: of SpeechBrain, such as ``{"device": "cuda", "precision": "bf16"}``.
             freeze_params: False to train the parameters.
             **options: of :func:`deepvqe_hub.load`, such as ``revision``.
@@ -97,6 +104,8 @@ class Enhancer(Pretrained):
             if options.pop("backend", "torch") != "torch":
                 raise ValueError('an Enhancer runs on PyTorch; for onnxruntime deepvqe_hub.load(..., backend="onnx")')
             model = load(source, backend="torch", **options)
+        if device is not None:
+            run_opts = {**(run_opts or {}), "device": str(device)}
         return cls(
             modules={"enhance_model": SpeechBrainModel(model)},
             hparams={

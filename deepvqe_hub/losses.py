@@ -20,7 +20,7 @@ from deepvqe_hub.stft import STFT
 
 
 class SpeechLoss(nn.Module):
-    """Weighted sum of eight terms; a term of weight 0 is not computed.
+    """Weighted sum of eight terms; those beyond the first two are not computed with a weight of 0.
 
     Args:
         compression: exponent <c> on magnitudes.

@@ -56,7 +56,7 @@ class EnhancementBundle:
         self.__doc__ = (
             f"{name}: {self._entry.description}.\n\n"
             f"Training data: {self.training_data}\n\n"
-            f"Paper: {', '.join(PAPERS[self._config['network']])}.\n\n"
+            f"Paper: {', '.join(PAPERS[self._entry.config()['network']])}.\n\n"
             f"Weights: {self._entry.weights}, by {self._entry.source}. Licence: {self._entry.licence}."
         )
 
@@ -69,18 +69,14 @@ class EnhancementBundle:
         return self._entry.name
 
     @property
-    def _config(self) -> dict:
-        return self._entry.config()
-
-    @property
     def sample_rate(self) -> int:
         """Of what the model takes and gives, in Hz."""
-        return self._skeleton().sample_rate
+        return self._entry.skeleton().sample_rate
 
     @property
     def farend(self) -> bool:
         """Whether the model takes a loudspeaker signal and cancels its echo."""
-        return self._skeleton().farend
+        return self._entry.skeleton().farend
 
     @property
     def training_data(self) -> str:
@@ -114,12 +110,6 @@ class EnhancementBundle:
     def get_transform(self, sample_rate: int | None = None, **options) -> Enhance:
         """The model as a transform for waveforms at ``sample_rate``; ``options`` as for :meth:`get_model`."""
         return Enhance(self.get_model(**options), sample_rate)
-
-    def _skeleton(self) -> EnhancementModel:
-        with torch.device("meta"):  # shapes and settings, no memory
-            return EnhancementModel.from_config(
-                self._entry.folder / "config.json" if self._entry.embedded else self._config
-            )
 
 
 class Enhance(nn.Module):

@@ -11,7 +11,8 @@ from deepvqe_hub.hub import save_folder
 
 torch.set_num_threads(1)  # the networks of these tests are too small to share among threads
 
-PARITY = Path(__file__).resolve().parents[1] / "../shared/parity"
+DATA = Path(__file__).resolve().parent / "data"
+PARITY = DATA.parents[1] / "../shared/parity"  # larger files, which are not in the repository
 
 
 @pytest.fixture
@@ -19,9 +20,8 @@ def parity():
     """The path of a file of numbers made by another implementation; skips the test where it is not at hand."""
 
     def path(name: str) -> Path:
-        if not (PARITY / name).exists():
-            pytest.skip(f"needs {name}")
-        return PARITY / name
+        found = next((folder / name for folder in (DATA, PARITY) if (folder / name).exists()), None)
+        return found or pytest.skip(f"needs {name}")
 
     return path
 

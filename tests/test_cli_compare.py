@@ -90,6 +90,20 @@ def test_a_table_without_recordings(folder, capsys):
     assert "multiply-adds" in out and "DNSMOS" not in out and not err
 
 
+def test_the_cost_of_a_name_is_that_of_its_weights():
+    for name in deepvqe_hub.hub.registry.ENTRIES:
+        row = next(row for row in deepvqe_hub.list_models() if row.name == name)
+        cost = _measure.describe(name)
+        assert (cost["parameters"], cost["macs_per_second"]) == (row.parameters, row.macs_per_second)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_a_number_of_processes_that_makes_no_sense(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "deepvqe-s", "--jobs", "-5"])
+    assert "--jobs" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -110,7 +124,7 @@ def test_a_call_of_several_frames_is_counted_by_the_frame(folder, tmp_path, monk
     pytest.importorskip("onnxruntime")
     graph = tmp_path / "four.onnx"
     assert main(["export", str(folder), str(graph), "--frames", "4"]) == 0
-    case = _measure.measure(_measure.Case(str(graph), "onnx", 1, 1.0), str(graph))
+    case = _measure.measure(_measure.Trial(str(graph), "onnx", 1, 1.0), str(graph))
     assert case["frames"] == 4
     monkeypatch.setattr(_measure, "apart", lambda *_: case)
     cost = _measure.measure_cost(str(graph), 1.0, "onnx")

@@ -395,10 +395,11 @@ def test_a_pipe_with_a_name_is_no_folder(folder, capsys):
     assert "not a regular file" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["enhance", "a.wav"], ["stream"], ["benchmark"]])
-def test_thread_counts_that_crash_are_refused(command, capsys):
+@pytest.mark.parametrize("count", ["0", "1000000"])
+@pytest.mark.parametrize("command", [["enhance", "a.wav"], ["stream"], ["benchmark"], ["demo"]])
+def test_thread_counts_that_crash_are_refused(command, count, capsys):
     with pytest.raises(SystemExit, match="2"):
-        main([*command, "--threads", "1000000"])
+        main([*command, "--threads", count])
     assert "from 1 to 1024" in capsys.readouterr().err
 
 

@@ -107,6 +107,11 @@ def test_a_file_that_is_not_there(folder):
             Enhancer.from_pretrained(folder).enhance_file(name)
 
 
+def test_the_device_asked_for(folder):
+    assert Enhancer.from_pretrained(folder, device="meta").model.network.bottle.fc.weight.is_meta
+    assert Enhancer.from_pretrained(folder, device="meta", run_opts={"device": "cpu"}).device == "meta"
+
+
 def test_from_pretrained_reads_no_yaml(folder):
     (folder / "hyperparams.yaml").write_text("modules: !apply:os.abort []\n")
     Enhancer.from_pretrained(folder)

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+pytest.importorskip("speechbrain")
+
 from deepvqe_hub.models import DeepVQE
-from deepvqe_hub.models.growth import check_growth, grow
+from deepvqe_hub.training.growth import check_growth, grow
 
 SMALL = {
     "bins": 33,

@@ -567,3 +567,16 @@ def test_sample_rate_must_be_the_model_s(corpus, tmp_path):
     )
     run = subprocess.run(arguments, **options)
     assert run.returncode and "sample_rate is 8000 Hz and the preset's 16000 Hz" in run.stdout
+
+
+@pytest.mark.parametrize("recipe", ["DNS3", "AEC"])
+def test_requirements_are_those_of_the_extra(recipe):
+    project = pytest.importorskip("tomllib").loads((RECIPES.parent / "pyproject.toml").read_text())["project"]
+    wanted, extras = {next(line for line in project["dependencies"] if line.startswith("torch"))}, ["train"]
+    while extras:
+        for line in project["optional-dependencies"][extras.pop()]:
+            inner = re.match(r"deepvqe-hub\[(.*)\]", line)
+            extras += inner[1].split(",") if inner else []
+            wanted |= set() if inner else {line}
+    lines = (RECIPES / recipe / "extra_requirements.txt").read_text().splitlines()
+    assert {line.split("#")[0].strip() for line in lines if not line.startswith("#")} == wanted

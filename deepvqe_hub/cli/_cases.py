@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.limits import MAX_THREADS
-
-
-def thread_count(text: str) -> int:
-    """A number of threads, as a type of an argument."""
-    if not (text.isdecimal() and 1 <= int(text) <= MAX_THREADS):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to {MAX_THREADS}")
-    return int(text)
 
 
 def collect(folder: Path, args: argparse.Namespace, **roles: Path | None):
@@ -102,10 +93,3 @@ def _installed(metrics: list[str]) -> list[str]:
     for metric, problem in problems.items():
         print(f"deepvqe: {metric} is left out: {problem}", file=sys.stderr)
     return there
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._cases import cores
+from deepvqe_hub.cli._arguments import cores
 from deepvqe_hub.processes import worker_pool
 
 BACKENDS = ("torch", "onnx", "onnx-8bit")
@@ -18,8 +18,8 @@ MAX_SECONDS = 3600  # of audio: it is kept in memory
 
 
 @dataclass(frozen=True)
-class Case:
-    """What to measure: a preset, with random weights whose speed is that of trained ones, or what ``load`` takes."""
+class Trial:
+    """What to measure: a name, with random weights whose speed is that of trained ones, or what ``load`` takes."""
 
     model: str
     backend: str
@@ -38,11 +38,13 @@ def apart(function, *arguments):
 
 
 def open_model(name: str):
-    """The model in evaluation mode."""
+    """The model in evaluation mode; of a known name the network that has its weights, with random ones."""
     import deepvqe_hub
-    from deepvqe_hub.presets import PRESETS
+    from deepvqe_hub.hub.registry import ENTRIES
 
-    return (deepvqe_hub.EnhancementModel.from_config if name in PRESETS else deepvqe_hub.load)(name).eval()
+    if name in ENTRIES:
+        return deepvqe_hub.EnhancementModel.from_config(ENTRIES[name].config()).eval()
+    return deepvqe_hub.load(name)
 
 
 def describe(name: str) -> dict:
@@ -55,21 +57,21 @@ def describe(name: str) -> dict:
     return {**count_model(model)._asdict(), "farend": model.farend, "streams": model.network.streams}
 
 
-def prepare(case: Case, path: str) -> str | None:
-    """Write the exported graph that the case needs to ``path``; returns why there is none, if so."""
+def prepare(trial: Trial, path: str) -> str | None:
+    """Write the exported graph that the trial needs to ``path``; returns why there is none, if so."""
     from deepvqe_hub.onnx import export
 
     try:
-        export(open_model(case.model), path, frames=case.frames, quantize=case.backend == "onnx-8bit", force=True)
+        export(open_model(trial.model), path, frames=trial.frames, quantize=trial.backend == "onnx-8bit", force=True)
     except (ValueError, ImportError, RuntimeError) as error:
         return str(error)
     return None
 
 
-def measure(case: Case, path: str | None) -> dict:
+def measure(trial: Trial, path: str | None) -> dict:
     """Speed of streaming and of a whole file. Torch is not imported for an exported graph, which is at ``path``.
 
-    Returns the fields of the case, with the ``frames`` of a graph, and ``step_ms_p50``, ``step_ms_p99``: one call of
+    Returns the fields of the trial, with the ``frames`` of a graph, and ``step_ms_p50``, ``step_ms_p99``: one call of
     ``frames`` frames, front end included; ``stream_rtf``, ``offline_rtf``: computing time over audio time;
     ``peak_mb``: most memory of the process.
     """
@@ -78,22 +80,22 @@ def measure(case: Case, path: str | None) -> dict:
     if path is None:
         import torch
 
-        torch.set_num_threads(case.threads)
+        torch.set_num_threads(trial.threads)
         torch.manual_seed(0)
-        model = open_model(case.model)
+        model = open_model(trial.model)
         hop, stream = model.stft.hop_length, model.stream() if model.network.streams else None
         offline, convert = torch.no_grad()(model.forward), torch.from_numpy
     else:
         from deepvqe_hub.onnx import OnnxModel
 
-        offline = model = OnnxModel(path, threads=case.threads)
+        offline = model = OnnxModel(path, threads=trial.threads)
         hop, stream, convert = model.hop_length, model.stream(), np.asarray
-    rate, result = model.sample_rate, asdict(case)
+    rate, result = model.sample_rate, asdict(trial)
     rng = np.random.default_rng(0)
-    waves = [rng.standard_normal(round(case.seconds * rate)).astype(np.float32) * np.float32(0.05) for _ in range(2)]
+    waves = [rng.standard_normal(round(trial.seconds * rate)).astype(np.float32) * np.float32(0.05) for _ in range(2)]
     waves = [convert(w) for w in (waves if model.farend else waves[:1])]
     if stream is not None:
-        result["frames"] = getattr(stream, "frames", case.frames)
+        result["frames"] = getattr(stream, "frames", trial.frames)
         times, block = [], result["frames"] * hop
         for start in range(0, len(waves[0]) - block + 1, block):
             chunks = [w[start : start + block] for w in waves]
@@ -106,7 +108,7 @@ def measure(case: Case, path: str | None) -> dict:
     offline(*(w[:rate] for w in waves))
     before = time.perf_counter()
     offline(*waves)
-    result["offline_rtf"] = round((time.perf_counter() - before) / case.seconds, 4)
+    result["offline_rtf"] = round((time.perf_counter() - before) / trial.seconds, 4)
     return result | {"peak_mb": peak_memory()}
 
 
@@ -119,16 +121,16 @@ def measure_cost(model: str, seconds: float, live: str) -> dict:
     from deepvqe_hub.onnx import is_graph
 
     if is_graph(model):
-        return _a_frame(apart(measure, Case(model, "onnx", 1, seconds), model))
-    case = Case(model, "torch", 1, seconds)
-    result = apart(measure, case, None)
+        return _a_frame(apart(measure, Trial(model, "onnx", 1, seconds), model))
+    trial = Trial(model, "torch", 1, seconds)
+    result = apart(measure, trial, None)
     if live == "torch" or "step_ms_p50" not in result:
         return result
     with tempfile.TemporaryDirectory() as folder:
-        case, path = replace(case, backend=live), f"{folder}/model.onnx"
-        if problem := apart(prepare, case, path):
+        trial, path = replace(trial, backend=live), f"{folder}/model.onnx"
+        if problem := apart(prepare, trial, path):
             raise ValueError(f"{model} cannot be exported: {problem}")
-        exported = apart(measure, case, path)
+        exported = apart(measure, trial, path)
     return result | {key: exported[key] for key in ("step_ms_p50", "step_ms_p99", "stream_rtf")}
 
 

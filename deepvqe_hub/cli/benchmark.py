@@ -14,13 +14,13 @@ from __future__ import annotations
 import argparse
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._cases import thread_count
+from deepvqe_hub.cli._arguments import cores, thread_count
 from deepvqe_hub.cli._measure import BACKENDS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--models", nargs="+", metavar="NAME", help="configurations (default: all)")
+    add("--models", nargs="+", metavar="NAME", help="of deepvqe models (default: all)")
     add("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, metavar="NAME", help=f"of {', '.join(BACKENDS)}")
     add(
         "--threads",
@@ -42,17 +42,16 @@ def run(args: argparse.Namespace) -> int:
     import tempfile
     from pathlib import Path
 
-    from deepvqe_hub.cli._cases import cores
-    from deepvqe_hub.cli._measure import MAX_SECONDS, Case, apart, machine, measure, prepare
+    from deepvqe_hub.cli._measure import MAX_SECONDS, Trial, apart, machine, measure, prepare
+    from deepvqe_hub.hub.registry import ENTRIES
     from deepvqe_hub.metrics.report import check_writable, write_files
     from deepvqe_hub.onnx.description import MAX_FRAMES
-    from deepvqe_hub.presets import PRESETS
 
     files = [Path(args.json)] if args.json else []
     check_writable(files, args.force)
-    models = args.models or list(PRESETS)
-    if unknown := [name for name in models if name not in PRESETS]:
-        raise CommandError(f"unknown model {unknown[0]}; choose from {', '.join(PRESETS)}")
+    models = args.models or list(ENTRIES)
+    if unknown := [name for name in models if name not in ENTRIES]:
+        raise CommandError(f"unknown model {unknown[0]}; choose from {', '.join(ENTRIES)}")
     threads = args.threads or sorted({1, cores()})
     if not 1 <= args.frames <= MAX_FRAMES:
         raise CommandError(f"--frames must be from 1 to {MAX_FRAMES}, not {args.frames}")
@@ -68,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for model, backend in itertools.product(models, args.backends):
             path = None if backend == "torch" else f"{folder}/{model}-{backend}.onnx"
-            if path and (problem := apart(prepare, Case(model, backend, 1, args.seconds, args.frames), path)):
+            if path and (problem := apart(prepare, Trial(model, backend, 1, args.seconds, args.frames), path)):
                 print(f"{model}, {backend}: {problem}", file=sys.stderr)
                 failed += 1
                 continue
             for count in threads:
-                result = apart(measure, Case(model, backend, count, args.seconds, args.frames), path)
+                result = apart(measure, Trial(model, backend, count, args.seconds, args.frames), path)
                 results.append(result)
                 keys = ("step_ms_p50", "step_ms_p99", "stream_rtf", "offline_rtf", "peak_mb")
                 print(row(model, backend, count, *(result.get(key, "—") for key in keys)), flush=True)

@@ -19,7 +19,8 @@ import sys
 from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect, cores
+from deepvqe_hub.cli._arguments import cores, positive
+from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect
 from deepvqe_hub.onnx import is_graph
 
 # Heading, unit and digits of each column of costs.
@@ -43,14 +44,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--metrics", metavar="LIST", help="comma-separated, e.g. dnsmos,pesq_wb (default: all that the signals allow)")
     add("--seconds", type=float, default=10.0, help="of audio for speed and memory (default: 10)")
     add("--live", choices=("onnx", "onnx-8bit", "torch"), default="onnx", help="what runs live frames (default: onnx)")
-    add("--jobs", metavar="N", type=int, default=0, help="processes for quality (default: one a core)")
+    add("--jobs", metavar="N", type=positive, help="processes for quality (default: one a core)")
     add("--markdown", action="store_true", help="print a Markdown table, with intervals")
     add("-o", "--output", metavar="CSV", type=Path, help="write the table, with intervals")
     add("--plot", metavar="PNG", type=Path, help="draw quality against cost")
     add("--plot-cost", choices=COSTS, default="macs_per_second", metavar="COST", help=f"of {', '.join(COSTS)}")
     add("--plot-quality", metavar="METRIC", help="(default: dnsmos_ovrl, or the first that is scored)")
     add("--force", action="store_true", help="overwrite existing results")
-    add("--quiet", action="store_true", help="no progress")
+    add("-q", "--quiet", action="store_true", help="no progress")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -158,7 +159,7 @@ def _has_weights(name: str) -> bool:
     from deepvqe_hub.hub import registry
 
     entry = registry.ENTRIES.get(name)
-    return entry is None or entry.embedded or entry.repo_id is not None
+    return entry is None or entry.available
 
 
 def _score(args: argparse.Namespace, model: str, cases: list, metrics: list[str], score_noisy: bool) -> list[dict]:
@@ -166,7 +167,7 @@ def _score(args: argparse.Namespace, model: str, cases: list, metrics: list[str]
     from deepvqe_hub.metrics import report
     from deepvqe_hub.metrics.evaluation import evaluate_files
 
-    jobs = args.jobs if args.jobs > 0 else cores()
+    jobs = args.jobs or cores()
     results = evaluate_files(
         cases, metrics=metrics, model=model, score_noisy=score_noisy, jobs=jobs, progress=not args.quiet
     )

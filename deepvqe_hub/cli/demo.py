@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 from deepvqe_hub.cli import CommandError
+from deepvqe_hub.cli._arguments import thread_count
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", help="such as cpu, cuda or cuda:1")
     add("--max-seconds", type=float, default=120, metavar="S", help="longest recording to accept (default: 120)")
-    add("--threads", type=int, metavar="N", help="threads for computing (default: all)")
+    add("--threads", type=thread_count, metavar="N", help="threads for computing (default: all)")
     add("--no-scores", action="store_true", help="no DNSMOS, which takes longer than the enhancement")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only)")
     add("--port", type=int, help="port to listen on (default: the first free one from 7860)")
@@ -39,8 +40,6 @@ def run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         import torch
 
-        if args.threads < 1:
-            raise CommandError(f"--threads must be at least 1, not {args.threads}")
         torch.set_num_threads(args.threads)
     studio = Studio(args.model, device=args.device, max_seconds=args.max_seconds, scores=not args.no_scores)
     for name in args.model:

@@ -19,7 +19,7 @@ import sys
 import time
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._cases import thread_count
+from deepvqe_hub.cli._arguments import positive, thread_count
 from deepvqe_hub.cli._inputs import STANDARD, Job, plan
 from deepvqe_hub.cli._work import Result, Settings, in_processes, one_by_one
 
@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="skip inputs whose output (and picture) exists")
     existing.add_argument("--force", action="store_true", help="replace existing outputs")
-    add("--jobs", type=_positive, default=1, metavar="N", help="work on N files at once, in processes of their own")
+    add("--jobs", type=positive, default=1, metavar="N", help="work on N files at once, in processes of their own")
     add("--threads", type=thread_count, metavar="N", help="threads of each process (default: all; one with --jobs)")
     add("-q", "--quiet", action="store_true", help="no progress and no summary")
 
@@ -110,9 +110,3 @@ def _report(jobs: list[Job], results: list[Result], skipped: int, elapsed: float
     elif errors:
         print("\n  ".join([f"deepvqe: error: {len(errors)} inputs failed:", *errors]), file=sys.stderr)
     return 1 if errors else 0
-
-
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return int(text)

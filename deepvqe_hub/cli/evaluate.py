@@ -21,7 +21,8 @@ import time
 from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect, cores
+from deepvqe_hub.cli._arguments import cores, positive
+from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,12 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="comma-separated, e.g. dnsmos,pesq_wb,aecmos (default: all that the signals and packages allow)",
     )
     add("--skip-noisy", action="store_true", help="do not score the unprocessed input")
-    add("--jobs", metavar="N", type=int, default=0, help="processes (default: one a core)")
+    add("--jobs", metavar="N", type=positive, help="processes (default: one a core)")
     add("-o", "--output", metavar="CSV", type=Path, help="write the scores, one line a file")
     add("--json", metavar="JSON", type=Path, help="write summary, settings and versions")
     add("--markdown", action="store_true", help="print Markdown tables")
     add("--force", action="store_true", help="overwrite existing results")
-    add("--quiet", action="store_true", help="no progress bar")
+    add("-q", "--quiet", action="store_true", help="no progress bar")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         metrics=metrics,
         model=args.model,
         score_noisy=not args.skip_noisy,
-        jobs=args.jobs if args.jobs > 0 else cores(),
+        jobs=args.jobs or cores(),
         progress=not args.quiet,
     )
     failed = [result for result in results if "failed" in result["notes"]]

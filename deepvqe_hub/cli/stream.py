@@ -18,7 +18,7 @@ import os
 import sys
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._cases import thread_count
+from deepvqe_hub.cli._arguments import thread_count
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -91,7 +91,7 @@ class Studio:
         farend: str | os.PathLike | None = None,
         model: str | None = None,
         mix: float = 1.0,
-        attenuation_db: float = NO_LIMIT_DB,
+        attenuation_limit_db: float = NO_LIMIT_DB,
     ) -> Take:
         """Enhance one sound file.
 
@@ -100,7 +100,7 @@ class Studio:
             farend: what the loudspeaker played meanwhile, for echo-cancelling models.
             model: one of :attr:`models`, by default the first.
             mix: 1 gives the enhanced signal, 0 the recording, values between a blend.
-            attenuation_db: take away at most this much; 60 or more is no limit.
+            attenuation_limit_db: take away at most this much; 60 or more is no limit.
 
         Raises:
             ValueError: for anything that is wrong with the request, in words for the one who made it.
@@ -108,14 +108,16 @@ class Studio:
         if noisy is None:
             raise ValueError("no recording yet: upload a sound file or record one")
         try:
-            return self._enhance(Path(noisy), farend and Path(farend), model or self.models[0], mix, attenuation_db)
+            return self._enhance(
+                Path(noisy), farend and Path(farend), model or self.models[0], mix, attenuation_limit_db
+            )
         except (ValueError, FileNotFoundError) as error:
             message = str(error)
             for path in filter(None, (noisy, farend)):  # uploads lie in folders that mean nothing to the user
                 message = message.replace(os.fspath(path), Path(path).name)
             raise ValueError(message) from error
 
-    def _enhance(self, noisy: Path, farend: Path | None, name: str, mix: float, attenuation_db: float) -> Take:
+    def _enhance(self, noisy: Path, farend: Path | None, name: str, mix: float, attenuation_limit_db: float) -> Take:
         from matplotlib.image import imread
 
         from deepvqe_hub.plots import plot_enhancement
@@ -130,7 +132,7 @@ class Studio:
         model = self.model(name)
         if farend is not None and not model.farend:
             raise ValueError(f"{name} has no far-end input; choose an echo-cancelling model or remove the loudspeaker")
-        limit = None if attenuation_db >= NO_LIMIT_DB else attenuation_db
+        limit = None if attenuation_limit_db >= NO_LIMIT_DB else attenuation_limit_db
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as notes:
             warnings.simplefilter("always", UserWarning)
             output, picture = Path(folder, "enhanced.wav"), Path(folder, "spectrograms.png")
@@ -155,7 +157,7 @@ def _at_hand(entry: registry.Entry) -> bool:
     """Whether there are weights, and what reads them is installed."""
     if entry.file is not None and entry.file.endswith(".gguf") and importlib.util.find_spec("gguf") is None:
         return False
-    return entry.embedded or entry.repo_id is not None
+    return entry.available
 
 
 def _scores(noisy: Path, enhanced: Path) -> str:

@@ -53,7 +53,7 @@ def load(
             :func:`deepvqe_hub.hub.gguf_file.read`.
 
     Returns:
-        The model, float32, ``model.sample_rate`` Hz.
+        The model, float32, ``model.sample_rate`` Hz; with onnxruntime an :class:`deepvqe_hub.onnx.OnnxModel`.
 
     Raises:
         FileNotFoundError: no such file, or one of the kinds of :class:`deepvqe_hub.hub.HubError` and
@@ -195,7 +195,7 @@ def _names_a_file(source: str | os.PathLike) -> bool:
 
 def no_weights(name: str) -> str:
     """What to say of a known name for which there are none."""
-    have = [entry.name for entry in registry.ENTRIES.values() if entry.embedded or entry.repo_id]
+    have = [entry.name for entry in registry.ENTRIES.values() if entry.available]
     own = f'the folder of that name: "./{name}"' if Path(name).is_dir() else "a folder, file or Hub repository"
     return (
         f"no weights for {name} ship with this release; there are some for: {', '.join(have) or 'none'}. "

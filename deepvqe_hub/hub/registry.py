@@ -48,6 +48,11 @@ class Entry:
         return (self.folder / "model.safetensors").is_file()
 
     @property
+    def available(self) -> bool:
+        """Whether there are weights anywhere."""
+        return self.embedded or self.repo_id is not None
+
+    @property
     def weights(self) -> str:
         """Where the weights come from, in words."""
         if self.embedded:
@@ -60,6 +65,11 @@ class Entry:
         """The preset's configuration with :attr:`overrides`, for :meth:`EnhancementModel.from_config`."""
         preset = PRESETS[self.preset]
         return preset | {"options": preset.get("options", {}) | dict(self.overrides)}
+
+    def skeleton(self) -> EnhancementModel:
+        """The model without memory: shapes and settings alone."""
+        with torch.device("meta"):
+            return EnhancementModel.from_config(self.folder / "config.json" if self.embedded else self.config())
 
 
 ENTRIES: dict[str, Entry] = {
@@ -134,8 +144,7 @@ def list_models() -> list[ModelInfo]:
 
     rows = []
     for entry in ENTRIES.values():
-        with torch.device("meta"):
-            model = EnhancementModel.from_config(entry.folder / "config.json" if entry.embedded else entry.config())
+        model = entry.skeleton()
         size = count_model(model)
         rows.append(
             ModelInfo(
@@ -146,7 +155,7 @@ def list_models() -> list[ModelInfo]:
                 farend=model.farend,
                 streams=model.network.streams,
                 weights=entry.weights,
-                available=entry.embedded or entry.repo_id is not None,
+                available=entry.available,
                 licence=entry.licence,
                 source=entry.source,
                 description=entry.description,

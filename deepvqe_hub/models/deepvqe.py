@@ -27,7 +27,7 @@ from deepvqe_hub.models.mask import MASKS, ComplexConvolvingMask
 
 
 class DeepVQE(CausalNetwork):
-    """The network on complex spectra; defaults are the reference implementation's noise suppressor.
+    """The network on complex spectra; defaults are the paper's noise suppressor.
 
     Args:
         bins: DFT bins of the spectrum <n_fft / 2 + 1>.
@@ -44,7 +44,7 @@ class DeepVQE(CausalNetwork):
         farend_channels: output channels of the far-end encoder's two blocks; None for a network without a far end.
         align: whether the far end is aligned with the microphone; if not, its features are joined as they come.
         align_hidden: similarity channels <h> of the alignment.
-        dmax: longest echo delay in frames.
+        dmax: how many echo delays are told apart, 0 to dmax - 1 frames.
     """
 
     def __init__(

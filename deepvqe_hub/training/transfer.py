@@ -11,7 +11,7 @@ import torch
 
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.models import DeepVQE
-from deepvqe_hub.models.growth import check_growth, grow
+from deepvqe_hub.training.growth import check_growth, grow
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def init_from(
 
     A model of the same size gets a copy. A larger DeepVQE, one with a far end, or both, starts as the function that
     the smaller one has learnt, whatever the far end plays, and learns from there
-    (:func:`deepvqe_hub.models.growth.grow`).
+    (:func:`deepvqe_hub.training.growth.grow`).
 
     Args:
         model: what is to be trained; changed in place.
