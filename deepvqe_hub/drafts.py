@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 
@@ -46,3 +46,51 @@ def make_parent(path: str | os.PathLike) -> Path:
             f"{path.parent} cannot be made, as a part of that path is a file; name another output"
         ) from error
     return path
+
+
+@contextmanager
+def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
+    """A :func:`draft` of ``path``, whose folder is made.
+
+    Raises:
+        FileExistsError: when ``path`` is there and ``overwrite`` is not set.
+    """
+    path = Path(path)
+    check_free(path, overwrite=overwrite)
+    with draft(make_parent(path)) as part:
+        yield part
+        check_free(path, overwrite=overwrite)
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise FileExistsError where a file may not be written."""
+    if path.exists() and not path.is_file():  # replacing would remove a folder or a device
+        raise FileExistsError(f"{path} is not a regular file; name another output")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; overwrite=True (command line: --force) replaces it")
+
+
+def check_writable(paths: Sequence[Path], force: bool) -> None:
+    """Raise, before hours of work, what :func:`write_files` would raise after them."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ValueError(f"two results would go to the same file: {paths[0]}")
+    for path in paths:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; name a file")
+        if path.exists() and not force:
+            raise FileExistsError(f"{path} exists: choose another name, or overwrite it with --force")
+        if not path.resolve().parent.is_dir():
+            raise FileNotFoundError(f"the folder of {path} does not exist: make it first")
+
+
+def write_files(contents: Mapping[Path, str], force: bool) -> None:
+    """Write text files, each whole or not at all, and none if one cannot be written.
+
+    Raises:
+        FileExistsError: a file exists and ``force`` is not given.
+    """
+    check_writable(list(contents), force)
+    with ExitStack() as drafts:
+        for path, text in contents.items():
+            part = drafts.enter_context(draft(path))
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may be no text

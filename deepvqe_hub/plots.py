@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from deepvqe_hub.drafts import whole_or_nothing
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import Recording, Source
 from deepvqe_hub.files.blocks import FarEnd, resampled
-from deepvqe_hub.files.output import whole_or_nothing
 
 try:
     from matplotlib.figure import Figure  # without pyplot: no display, no global state

@@ -11,7 +11,7 @@ from deepvqe_hub.hub import save_folder
 
 torch.set_num_threads(1)  # the networks of these tests are too small to share among threads
 
-DATA = Path(__file__).resolve().parent / "data"
+DATA = Path(__file__).resolve().parent / "data"  # deepvqe_seed.npz: what github.com/Xiaobin-Rong/deepvqe gave
 PARITY = DATA.parents[1] / "../shared/parity"  # larger files, which are not in the repository
 
 

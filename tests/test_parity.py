@@ -1,4 +1,4 @@
-"""Agreement with independent public implementations, on random weights; most files of theirs are not in the repository."""
+"""Agreement with independent public implementations on random weights; most files are not in the repository."""
 
 import math
 

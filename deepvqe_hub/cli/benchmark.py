@@ -16,6 +16,7 @@ import argparse
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._arguments import cores, thread_count
 from deepvqe_hub.cli._measure import BACKENDS
+from deepvqe_hub.drafts import check_writable, write_files
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,6 @@ def run(args: argparse.Namespace) -> int:
 
     from deepvqe_hub.cli._measure import MAX_SECONDS, Trial, apart, machine, measure, prepare
     from deepvqe_hub.hub.registry import ENTRIES
-    from deepvqe_hub.metrics.report import check_writable, write_files
     from deepvqe_hub.onnx.description import MAX_FRAMES
 
     files = [Path(args.json)] if args.json else []

@@ -21,6 +21,7 @@ from pathlib import Path
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._arguments import cores, positive
 from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect
+from deepvqe_hub.drafts import check_writable, write_files
 from deepvqe_hub.onnx import is_graph
 
 # Heading, unit and digits of each column of costs.
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     models = _labelled(args.models)
     cases, metrics = _recordings(args)
     quality = _plotted(args, metrics)
-    report.check_writable([path for path in (args.output, args.plot) if path], args.force)
+    check_writable([path for path in (args.output, args.plot) if path], args.force)
     if not 1 <= args.seconds <= MAX_SECONDS:
         raise CommandError(f"--seconds must be from 1 to {MAX_SECONDS}, not {args.seconds:g}")
     if args.plot:  # whether it can draw is better known before the work
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     rows = list(rows.values())
     print(report.render(table(rows, metrics, intervals=args.markdown), args.markdown))
     if args.output:
-        report.write_files({args.output: report.to_csv([_flat(row) for row in rows])}, args.force)
+        write_files({args.output: report.to_csv([_flat(row) for row in rows])}, args.force)
     if args.plot:
         heading, unit, _ = COSTS[args.plot_cost]
         points = [

@@ -23,6 +23,7 @@ from pathlib import Path
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._arguments import cores, positive
 from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect
+from deepvqe_hub.drafts import check_writable, write_files
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from deepvqe_hub.metrics.evaluation import evaluate_files
 
     outputs = [path for path in (args.output, args.json) if path]
-    report.check_writable(outputs, args.force)
+    check_writable(outputs, args.force)
     if args.model and args.noisy:
         raise CommandError("with --model ENHANCED is the noisy input: leave --noisy out")
     if args.group_by and not args.metadata:
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     }
     contents = {args.output: report.to_csv(results)} if args.output else {}
     contents |= {args.json: report.to_json(document)} if args.json else {}
-    report.write_files(contents, args.force)
+    write_files(contents, args.force)
     _print(document, left_out, args.markdown)
     return 1 if failed else 0
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from deepvqe_hub.drafts import check_free
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import Recording, Source
 from deepvqe_hub.files.blocks import FarEnd, check_far_end, dry_share, enhanced_blocks, resampled
-from deepvqe_hub.files.output import check_free, written
+from deepvqe_hub.files.output import written
 
 
 def enhance_file(

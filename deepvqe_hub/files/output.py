@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from deepvqe_hub.drafts import draft, make_parent
+from deepvqe_hub.drafts import whole_or_nothing
 from deepvqe_hub.files.audio import AudioFileError, Layout, native
 from deepvqe_hub.files.samples import levels
 
@@ -103,25 +103,3 @@ def _clipped(block: np.ndarray, bits: int | None) -> np.ndarray:
     if bits is None:
         return np.clip(block, -1, 1)
     return levels(block, bits).astype(np.int32) << (32 - bits)
-
-
-@contextmanager
-def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
-    """A :func:`~deepvqe_hub.drafts.draft` of ``path``, whose folder is made.
-
-    Raises:
-        FileExistsError: when ``path`` is there and ``overwrite`` is not set.
-    """
-    path = Path(path)
-    check_free(path, overwrite=overwrite)
-    with draft(make_parent(path)) as part:
-        yield part
-        check_free(path, overwrite=overwrite)
-
-
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError where a file may not be written."""
-    if path.exists() and not path.is_file():  # replacing would remove a folder or a device
-        raise FileExistsError(f"{path} is not a regular file; name another output")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; overwrite=True (command line: --force) replaces it")

@@ -9,11 +9,8 @@ import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
 
 from deepvqe_hub._version import __version__
-from deepvqe_hub.drafts import draft
 from deepvqe_hub.metrics.statistics import mean_interval
 from deepvqe_hub.metrics.table import METRICS
 
@@ -188,29 +185,3 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
     return found
-
-
-def check_writable(paths: Sequence[Path], force: bool) -> None:
-    """Raise, before hours of work, what `write_files` would raise after them."""
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise ValueError(f"two results would go to the same file: {paths[0]}")
-    for path in paths:
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder; name a file")
-        if path.exists() and not force:
-            raise FileExistsError(f"{path} exists: choose another name, or overwrite it with --force")
-        if not path.resolve().parent.is_dir():
-            raise FileNotFoundError(f"the folder of {path} does not exist: make it first")
-
-
-def write_files(contents: Mapping[Path, str], force: bool) -> None:
-    """Write text files, each whole or not at all, and none if one cannot be written.
-
-    Raises:
-        FileExistsError: a file exists and `force` is not given.
-    """
-    check_writable(list(contents), force)
-    with ExitStack() as drafts:
-        for path, text in contents.items():
-            part = drafts.enter_context(draft(path))
-            part.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may be no text
