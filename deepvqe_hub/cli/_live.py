@@ -23,35 +23,14 @@ def open_stream(model: str, threads: int = 1, device: str | None = None):
         if device is not None:
             raise ValueError(f"--device is for PyTorch; the exported graph {model} runs on the CPU")
         return OnnxStream(model, threads=threads)
-    return TorchStream(model, threads, device)
+    import torch
 
+    import deepvqe_hub
+    from deepvqe_hub.files.blocks import ArrayStream
 
-class TorchStream:
-    """A model's stream, called with numpy arrays."""
-
-    def __init__(self, model: str, threads: int, device: str | None):
-        import torch
-
-        import deepvqe_hub
-
-        torch.set_num_threads(threads)
-        self.model = deepvqe_hub.load(model, device=device)
-        self.sample_rate, self.farend, self.latency = self.model.sample_rate, self.model.farend, self.model.latency
-        self.stream = self.model.stream()
-        self.call_samples = self.model.stft.hop_length
-        self.device = next(self.model.parameters()).device
-
-    def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
-        import torch
-
-        waves = [torch.from_numpy(w).to(self.device) for w in (chunk, farend) if w is not None]
-        return self.stream(*waves).cpu().numpy()
-
-    def flush(self) -> np.ndarray:
-        return self.stream.flush().cpu().numpy()
-
-    def reset(self) -> None:
-        self.stream.reset()
+    torch.set_num_threads(threads)
+    network = deepvqe_hub.load(model, device=device)
+    return ArrayStream(network, network.stream())
 
 
 class Converter:

@@ -92,7 +92,7 @@ def resampled(blocks: Blocks, source: int, target: int, channels: int) -> Iterat
 def _live(model: EnhancementModel, blocks: Blocks, channels: int, farend: FarEnd | None) -> Iterator[np.ndarray]:
     """Blocks at the model's rate through its stream."""
     if isinstance(model, EnhancementModel):
-        stream = _Tensors(model, model.stream(channels) if model.network.streams else _WholeSignal(model))
+        stream = ArrayStream(model, model.stream(channels) if model.network.streams else _WholeSignal(model))
     else:  # an exported graph
         stream = model.stream(channels)
     for block in blocks:
@@ -101,17 +101,22 @@ def _live(model: EnhancementModel, blocks: Blocks, channels: int, farend: FarEnd
     yield stream.flush().reshape(channels, -1).T
 
 
-class _Tensors:
-    """Arrays, (channels, time), through a stream that takes tensors."""
+class ArrayStream:
+    """A stream that takes tensors, called with arrays, (channels, time) or (time,), as an ``OnnxStream`` is."""
 
     def __init__(self, model: EnhancementModel, stream: Stream | _WholeSignal):
         self.device, self.stream = next(model.parameters()).device, stream
+        self.sample_rate, self.farend, self.latency = model.sample_rate, model.farend, model.latency
+        self.call_samples = model.stft.hop_length
 
-    def __call__(self, chunk: np.ndarray, farend: np.ndarray | None) -> np.ndarray:
+    def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
         return self._array(self.stream(self._tensor(chunk), None if farend is None else self._tensor(farend)))
 
     def flush(self) -> np.ndarray:
         return self._array(self.stream.flush())
+
+    def reset(self) -> None:
+        self.stream.reset()
 
     def _tensor(self, wave: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(wave)).to(self.device)  # in float32, whatever the network has
