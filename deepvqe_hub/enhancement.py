@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
-from deepvqe_hub import models
 from deepvqe_hub.limits import LOUDEST, LOUDEST_HALF
+from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
 from deepvqe_hub.stft import STFT
 from deepvqe_hub.streaming import Stream, precision
@@ -68,16 +68,16 @@ class EnhancementModel(
             )
         if not (isinstance(sample_rate, int) and 1000 <= sample_rate <= 384_000):
             raise ValueError(f"sample_rate must be a whole number from 1000 to 384000 Hz, not {sample_rate!r}")
-        if network not in models.__all__:
-            raise ValueError(f"unknown network {network!r}; this release has {', '.join(models.__all__)}")
+        if network not in NETWORKS:
+            raise ValueError(f"unknown network {network!r}; this release has {', '.join(NETWORKS)}")
         self.stft = STFT(**(stft or {}))
         options = {"bins": self.stft.bins, **(options or {})}
         _check_sizes(options)
         with torch.device("meta"):  # what a stranger's config asks for is counted before it is allocated
-            size = sum(p.numel() for p in getattr(models, network)(**options).parameters())
+            size = sum(p.numel() for p in NETWORKS[network](**options).parameters())
         if size > MAX_PARAMETERS:
             raise ValueError(f"the config asks for {size:,} parameters; the limit is {MAX_PARAMETERS:,}")
-        self.network = getattr(models, network)(**options)
+        self.network = NETWORKS[network](**options)
         if self.network.bins != self.stft.bins:
             raise ValueError(
                 f"{self.network.bins} bins in the options, but {self.stft.bins} in the spectra of the stft"

@@ -136,12 +136,12 @@ def stand_ins(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
-def own_networks(monkeypatch):
+def own_networks():
     """A page may add networks; they are gone afterwards."""
-    monkeypatch.setattr(models, "__all__", list(models.__all__))
+    before = dict(models.NETWORKS)
     yield
-    monkeypatch.undo()
-    vars(models).pop("GainNet", None)
+    models.NETWORKS.clear()
+    models.NETWORKS.update(before)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
