@@ -24,6 +24,7 @@ FORMAT_VERSION = 1
 BLOCK_SECONDS = 2  # of a long signal in memory as features at a time; longer blocks fall out of a CPU's caches
 GPU_SECONDS = 320  # of all signals of a batch together; a GPU is at its best with much at once
 MAX_PARAMETERS = 1 << 28
+_MOST_CHANNELS = 64  # of a recording; more side by side with fewer samples are time and channels mixed up
 
 
 class EnhancementModel(
@@ -222,12 +223,14 @@ class EnhancementModel(
         if lengths is not None:
             return self._padded(noisy, farend, lengths)
         wave = self._checked(noisy, "noisy")
+        check_layout(noisy, "noisy")
         far = None if farend is None else self._checked(farend, "farend")
         _same_shape(noisy, farend)
         if noisy.numel() == 0:
             return noisy.clone()
         whole = torch.is_grad_enabled() or self.network.training or not self.network.streams
-        if whole or torch.compiler.is_exporting():
+        # A program written down for others computes the signal whole, as its blocks are loops in Python.
+        if whole or torch.compiler.is_exporting() or torch.jit.is_tracing():
             enhanced = Stream(self, self.network).step(wave, far, last=True)
         else:
             enhanced = self._in_blocks(wave, far)
@@ -358,6 +361,15 @@ def _check_type(wave: object, name: str) -> None:
         raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
     if wave.dim() == 0:
         raise ValueError(f"{name} is a single number; its last dimension must be time")
+
+
+def check_layout(wave: torch.Tensor, name: str) -> None:
+    """Refuse (..., time, channels), which would be thousands of signals of two samples."""
+    if wave.dim() > 1 and 0 < wave.shape[-1] <= _MOST_CHANNELS < wave.shape[-2]:
+        raise ValueError(
+            f"{name} has shape {_shape(wave)}, which is {wave.shape[-2]} signals of {wave.shape[-1]} samples; time is "
+            "the last dimension: transpose what soundfile reads, (time, channels)"
+        )
 
 
 def _same_shape(noisy: torch.Tensor, farend: torch.Tensor | None) -> None:

@@ -18,7 +18,7 @@ from deepvqe_hub.hub import registry
 from deepvqe_hub.hub.errors import WeightsMissingError
 from deepvqe_hub.hub.folder import WEIGHTS
 from deepvqe_hub.hub.folder import load_weights as _load_weights
-from deepvqe_hub.hub.loading import no_weights
+from deepvqe_hub.hub.loading import no_weights, unknown_name
 from deepvqe_hub.streaming import Stream
 
 try:
@@ -69,12 +69,15 @@ class Enhancer(Pretrained):
 
         Raises:
             WeightsMissingError: (a FileNotFoundError) for a known name without weights, such as "dpcrn".
+            ValueError: for a name that is neither known nor a folder.
         """
         entry = registry.ENTRIES.get(source) if isinstance(source, str) else None
         if entry is not None and entry.embedded:
             source = entry.folder
         elif entry is not None and entry.repo_id is None and not os.path.isdir(source):
             raise WeightsMissingError(no_weights(source))
+        elif entry is None and isinstance(source, str) and "/" not in source and not os.path.exists(source):
+            raise ValueError(unknown_name(source))
         return super().from_hparams(str(source) if isinstance(source, os.PathLike) else source, *args, **kwargs)
 
     @classmethod

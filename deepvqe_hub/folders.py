@@ -16,7 +16,7 @@ AUDIO_SUFFIXES = (
 def audio_files(folder: str | Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Iterator[Path]:
     """Audio files at any depth, through links to folders as well: corpora are often put together from such links.
 
-    Hidden files and folders are left out, as is a second way to the same folder.
+    Hidden files and folders are left out, as is a second way to the same folder; links come after what is no link.
     """
     suffixes, seen = tuple(suffixes), set()
     for where, below, names in os.walk(folder, followlinks=True):
@@ -25,6 +25,7 @@ def audio_files(folder: str | Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) ->
             below.clear()
             continue
         seen.add(real)
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        shown = (name for name in below if not name.startswith("."))
+        below[:] = sorted(shown, key=lambda name: (os.path.islink(os.path.join(where, name)), name))
         shown = (name for name in names if not name.startswith("."))
         yield from (Path(where, name) for name in shown if name.lower().endswith(suffixes))

@@ -109,6 +109,13 @@ def test_output_within_the_input(folder):
     assert enhance("in") == 2
 
 
+def test_a_name_that_says_no_format(folder, capsys):
+    write(folder / "a.wav")
+    (folder / "a.wav").rename(folder / "a")
+    assert enhance("a") == 2 and "name it with -o" in capsys.readouterr().err
+    assert enhance("a", "-o", "b.wav") == 0
+
+
 def test_folders_are_searched_in_one_way(folder):
     """By enhance, by evaluate and for training: through links, which may lead in circles, without what is hidden."""
     from deepvqe_hub.data import find_clips
@@ -123,6 +130,9 @@ def test_folders_are_searched_in_one_way(folder):
     assert [str(job.source) for job in jobs] == ["in/b.WAV"]  # the other is done, and results are no input
     assert list(find_audio(folder / "in")) == ["b.WAV", "linked/a.aiff", "results/linked/a.aiff"]
     assert [clip.path for clip in find_clips("in")] == ["in/b.WAV", "in/linked/a.aiff", "in/results/linked/a.aiff"]
+    (folder / "in" / "a_second_way").symlink_to(folder / "in" / "sub", target_is_directory=True)
+    write(folder / "in" / "sub" / "d.wav", 0.1)
+    assert "in/sub/d.wav" in [clip.path for clip in find_clips("in")]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")

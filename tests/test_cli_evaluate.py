@@ -75,7 +75,7 @@ def test_scores_are_printed_and_written(corpus, capsys):
         "| office |     4 |   7.50 |",
         "| (none) |     2 |  22.50 |",
     ]
-    assert lines[-1] == "No breakdown by talker (6 different values)."
+    assert lines[-1] == "No breakdown by talker (6 groups for 6 files)."
 
     rows = list(csv.DictReader(outputs[0].open()))
     assert {row["file"]: round(float(row["si_sdr"]), 2) for row in rows} == {
@@ -302,7 +302,7 @@ def test_metadata_groups(tmp_path):
         "snr": {"-2 to 2.25": ["a.wav", "e.wav"], "2.25 to 4": ["sub/c.wav", "d.wav"], "(none)": ["b.flac", "f.wav"]},
         "reverb": {"0": ["a.wav", "d.wav"], "1": ["b.flac", "sub/c.wav", "e.wav"], "(none)": ["f.wav"]},
     }
-    assert left_out == {"name": "6 different values"}
+    assert left_out == {"name": "6 groups for 6 files"}
     assert len(metadata.groups(["name"])[0]["name"]) == 6
     path.write_text("file\na.wav\n")
     alone = Metadata(path, ["a.wav", "b.wav"])

@@ -170,7 +170,6 @@ def test_readme(folder, stand_ins):
     found = [block for block in blocks(README) if block[1] == "python"]
     assert found
     for line, _, code, _ in found:
-        Path("clean.wav").unlink(missing_ok=True)
         run_python(README, line, code, namespace)
 
 

@@ -420,6 +420,23 @@ def test_samples_too_large_for_single_precision_are_refused(build):
         assert model(torch.full((1000,), 1e29)).isfinite().all()
 
 
+@pytest.mark.parametrize("shape", [(4000, 2), (1, 4000, 2), (4000, 1)])
+def test_time_in_the_wrong_place_is_named(build, shape):
+    model = build()
+    with pytest.raises(ValueError, match=r"noisy has shape .*4000, .*transpose"):
+        model(noise(*shape))
+    with pytest.raises(ValueError, match=r"audio has shape .*4000, .*transpose"):
+        enhance(model, noise(*shape), RATE)
+    with torch.no_grad():
+        assert model(noise(100, 65)).shape == (100, 65) and model.stream(100)(noise(100, 2)).shape == (100, 0)
+
+
+@torch.inference_mode()
+def test_a_traced_model_is_the_model(build, error):
+    model, wave = build(), noise(2 * BLOCK_SECONDS * RATE)
+    assert error(torch.jit.trace(model, wave)(wave.flip(0)), model(wave.flip(0))) < 1e-5
+
+
 def test_a_float16_model_refuses_what_its_spectra_cannot_hold(build):
     model = build().half()
     stream, wave = model.stream(), noise(4000)

@@ -15,6 +15,7 @@ from hub_server import TINY, HubServer, Repo
 
 pytest.importorskip("speechbrain")
 
+import deepvqe_hub
 from deepvqe_hub import EnhancementModel, Enhancer
 from deepvqe_hub.hub import CheckpointError, registry, save_folder
 
@@ -292,6 +293,14 @@ def test_wrong_use_is_named(enhancer, folder):
         list(enhancer.enhance_stream([wave]))
     with pytest.raises(ValueError, match="runs on PyTorch"):
         Enhancer.from_pretrained(folder, backend="onnx")
+    with pytest.raises(ValueError, match="did you mean deepvqe-s"):
+        Enhancer.from_hparams("deepvqe_s")
+    with pytest.raises(TypeError, match="of an Enhancer, not Enhancer"):
+        deepvqe_hub.enhance(enhancer, wave, 16000)
+    with pytest.raises(TypeError, match="not str"):
+        deepvqe_hub.enhance_file("deepvqe-s", "noisy.wav", "clean.wav")
+    with pytest.raises(TypeError, match="a path, bytes or a binary file is needed, not ndarray"):
+        deepvqe_hub.enhance_file(enhancer.model, wave, "clean.wav")
 
 
 def test_a_broken_torchaudio_is_explained(tmp_path):

@@ -102,6 +102,7 @@ def spoil_config(folder, **changes):
         ({"network": None}, "not a deepvqe-hub checkpoint.*network"),
         ({"network": "Transformer"}, "Transformer"),
         ({"network": "__doc__"}, "__doc__"),
+        ({"network": ["DeepVQE"]}, "config"),
         ({"format_version": "1"}, "format_version"),
         ({"surprise": 1}, "surprise"),
         ({"sample_rate": 10**12}, "sample_rate"),
@@ -210,6 +211,10 @@ def test_names(monkeypatch, model, tmp_path):
         load("deepvqe-s", revision="v1")
     with pytest.raises(ValueError, match="colour"):
         load("deepvqe-s", colour="red")
+    with pytest.raises(ValueError, match="did you mean deepvqe-s"):
+        load("DeepVQE-S")
+    with pytest.raises(ValueError, match="is an address; .* owner/name"):
+        load("https://huggingface.co/owner/name")
 
 
 def test_names_mean_the_same_to_from_pretrained(model, tmp_path, monkeypatch):

@@ -126,6 +126,8 @@ def _results_within(root: Path, output: str | None) -> Path | None:
 
 def _target(path: Path, relative: Path, output: str | None, many: bool) -> Path:
     if output is None:
+        if not path.suffix:
+            raise CommandError(f"{path} has no extension to say the format of the result; name it with -o")
         return path.with_name(f"{path.stem}.enhanced{path.suffix}")
     target = Path(output)
     if output == "-":

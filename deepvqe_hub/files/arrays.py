@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from deepvqe_hub.enhancement import EnhancementModel
-from deepvqe_hub.files.blocks import FarEnd, block_frames, check_far_end, dry_share, enhanced_blocks
+from deepvqe_hub.enhancement import EnhancementModel, check_layout
+from deepvqe_hub.files.blocks import FarEnd, block_frames, check_model, dry_share, enhanced_blocks
 from deepvqe_hub.files.samples import from_float, to_float
 from deepvqe_hub.limits import LOUDEST
 
@@ -55,7 +55,7 @@ def enhance(
     dry = dry_share(mix, attenuation_limit_db)
     if not 1000 <= sample_rate <= MAX_RATE:
         raise ValueError(f"sample_rate must be from 1000 to {MAX_RATE} Hz, not {sample_rate}")
-    check_far_end(model, farend)
+    check_model(model, farend)
     samples = _samples(audio, "audio")
     frames, channels = samples.shape
     result = np.empty_like(samples)
@@ -85,6 +85,7 @@ def enhance(
 def _samples(audio: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
     """``audio`` as numpy, (time, channels), in its own type; or an error that names it."""
     if isinstance(audio, torch.Tensor):
+        check_layout(audio, name)
         wave = audio.detach().cpu()
         wave = wave.float() if wave.dtype == torch.bfloat16 else wave  # which numpy has not
         samples = wave.numpy()

@@ -69,6 +69,8 @@ class Recording:
             self.name = os.fspath(source)
             size = _size(Path(source))
             handle = native(self.name)
+        elif not isinstance(source, (bytes, bytearray, memoryview)) and not hasattr(source, "read"):
+            raise TypeError(f"a path, bytes or a binary file is needed, not {type(source).__name__}; arrays: enhance()")
         else:
             handle = io.BytesIO(source) if isinstance(source, (bytes, bytearray, memoryview)) else source
             given = getattr(source, "name", None)

@@ -23,8 +23,12 @@ def block_frames(sample_rate: int, channels: int) -> int:
     return math.ceil(sample_rate * max(BLOCK_SECONDS / max(channels, 1), 0.25))
 
 
-def check_far_end(model: EnhancementModel, farend: object) -> None:
-    """Refuse a far end, if there is one, for a model that takes none."""
+def check_model(model: EnhancementModel, farend: object) -> None:
+    """Refuse what is no model, and a far end, if there is one, for a model that takes none."""
+    if not callable(getattr(model, "stream", None)):
+        raise TypeError(
+            f"a model is needed, what deepvqe_hub.load returns or the .model of an Enhancer, not {type(model).__name__}"
+        )
     if farend is not None and not model.farend:
         raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
 

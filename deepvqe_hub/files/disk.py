@@ -15,7 +15,7 @@ import numpy as np
 from deepvqe_hub.drafts import check_free
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import Recording, Source
-from deepvqe_hub.files.blocks import FarEnd, check_far_end, dry_share, enhanced_blocks, resampled
+from deepvqe_hub.files.blocks import FarEnd, check_model, dry_share, enhanced_blocks, resampled
 from deepvqe_hub.files.output import written
 
 
@@ -59,7 +59,7 @@ def enhance_file(
         >>> deepvqe_hub.enhance_file(model, "noisy.mp3", "clean.wav")  # doctest: +SKIP
     """
     dry, output = dry_share(mix, attenuation_limit_db), Path(output)
-    check_far_end(model, farend)
+    check_model(model, farend)
     check_free(output, overwrite=overwrite)
     with ExitStack() as stack:
         recording = stack.enter_context(Recording(source))
@@ -89,7 +89,7 @@ def enhance_to_mono(
     Raises:
         FileNotFoundError, AudioFileError, ValueError: as :func:`enhance_file`.
     """
-    check_far_end(model, farend)
+    check_model(model, farend)
     rate, parts = model.sample_rate, []
     with ExitStack() as writing, ExitStack() as reading:
         recording = reading.enter_context(Recording(source))

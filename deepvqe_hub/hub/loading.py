@@ -102,13 +102,15 @@ def load_as(
     if entry is None and path.is_dir():
         _refuse(options, revision, f"the folder {path}")
         return read_folder(path, cls=cls)
+    if "://" in name:
+        raise ValueError(f"{name} is an address; of a repository of the Hub give owner/name, or download the file")
     if entry is None and (path.is_file() or _names_a_file(source)):
         if revision is not None:
             raise ValueError(f"revision is for repositories of the Hub; {path} is a file")
         options = {key: value for key, value in options.items() if key not in _HUB_OPTIONS}
         return build(formats.read_file(path, **options), str(path), cls)
     if entry is None and "/" not in name:
-        raise ValueError(_unknown(name))
+        raise ValueError(unknown_name(name))
     return _from_hub(entry, name, revision, options, cls)
 
 
@@ -203,7 +205,8 @@ def no_weights(name: str) -> str:
     )
 
 
-def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, registry.ENTRIES, 1)
+def unknown_name(name: str) -> str:
+    """What to say of a name that is none of ours, and no path or repository either."""
+    close = difflib.get_close_matches(name.lower(), registry.ENTRIES, 1)
     hint = f"; did you mean {close[0]}?" if close else "."
     return f"{name!r} is neither a file, a folder nor a known model{hint} Known: {', '.join(registry.ENTRIES)}"

@@ -115,7 +115,7 @@ class Metadata:
             for name, label in zip(self.rows, labels):
                 members[label].append(name)
             if columns is None and (len(members) > MAX_GROUPS or 2 * len(members) > max(4, len(labels))):
-                left_out[column] = f"{len(members)} different values"
+                left_out[column] = f"{len(members)} groups for {len(labels)} files"
             elif columns is None and len(members) < 2:
                 left_out[column] = "one value only"
             else:

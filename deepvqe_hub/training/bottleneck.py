@@ -60,12 +60,14 @@ def only_bottleneck_learns(network: DeepVQE) -> None:
 
 def check_matching(hparams: dict, model: EnhancementModel) -> None:
     """Raise ValueError for settings with which ``bottleneck_only`` cannot work."""
-    samples = round(hparams["segment_seconds"] * hparams["sample_rate"])
+    rate, hop = hparams["sample_rate"], model.stft.hop_length
+    samples = round(hparams["segment_seconds"] * rate)
+    frames = f"segment_seconds must be whole frames of {hop} samples, such as {-(-samples // hop) * hop / rate:g}"
     for fault, remedy in (
         (not isinstance(model.network, DeepVQE), "it is for DeepVQE; choose a preset of that network"),
         (not hparams["init_from"], "it is for trained weights; name them with --init_from"),
         (hparams["chain"] < 2, "it needs scenes that follow one another; give --chain 2 or more"),
-        (samples % model.stft.hop_length, f"segment_seconds must be whole frames ({model.stft.hop_length} samples)"),
+        (samples % hop, frames),
         (world()[1] > 1, "it takes one process"),
     ):
         if fault:
