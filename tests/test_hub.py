@@ -213,7 +213,7 @@ def test_names(monkeypatch, model, tmp_path):
         load("deepvqe-s", colour="red")
     with pytest.raises(ValueError, match="did you mean deepvqe-s"):
         load("DeepVQE-S")
-    with pytest.raises(ValueError, match="is an address; .* owner/name"):
+    with pytest.raises(ValueError, match=r"is an address; .* owner/name"):
         load("https://huggingface.co/owner/name")
 
 
