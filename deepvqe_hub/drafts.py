@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,11 +21,12 @@ def draft(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it, or another")
+    asked, path = path, path.resolve() if path.is_symlink() else path  # a link stays, and what it leads to is written
     part = path.parent / f".{uuid.uuid4().hex}.part"
     try:
         part.touch()
     except OSError as error:  # naming the file that was asked for
-        raise type(error)(error.errno, f"cannot write: {error.strerror}", str(path)) from error
+        raise type(error)(error.errno, f"cannot write: {error.strerror}", str(asked)) from error
     try:
         yield part
         os.replace(part, path)
@@ -77,10 +79,16 @@ def check_writable(paths: Sequence[Path], force: bool) -> None:
     for path in paths:
         if path.is_dir():
             raise ValueError(f"{path} is a folder; name a file")
+        if path.exists() and not path.is_file():  # a device or a pipe
+            raise ValueError(f"{path} is not a regular file; name another")
         if path.exists() and not force:
             raise FileExistsError(f"{path} exists: choose another name, or overwrite it with --force")
         if not path.resolve().parent.is_dir():
             raise FileNotFoundError(f"the folder of {path} does not exist: make it first")
+        try:
+            tempfile.TemporaryFile(dir=path.resolve().parent).close()
+        except OSError as error:
+            raise type(error)(error.errno, f"cannot write: {error.strerror}", str(path)) from error
 
 
 def write_files(contents: Mapping[Path, str], force: bool) -> None:

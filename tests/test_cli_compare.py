@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +83,24 @@ def test_costs_and_quality_of_a_folder_and_an_exported_graph(recordings, folder,
     offline = rows["tf-gridnet"]  # neither live nor with weights
     assert offline["parameters"] == "1601984" and not offline["step_ms_p50"] and not offline["si_sdr"]
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_means_are_of_the_same_files(recordings, folder, capsys, monkeypatch):
+    """Of files that all models, and the input, have a score of; else the one that silences the hardest gains."""
+
+    def scores(args, model, cases, metrics, score_noisy):
+        results = [{"si_sdr": 5.0 + i} | ({"noisy_si_sdr": float(i)} if score_noisy else {}) for i in range(3)]
+        results[0]["si_sdr"] = 5.0 if score_noisy else float("nan")
+        return results
+
+    monkeypatch.setattr(compare, "_score", scores)
+    command = ["compare", f"one={folder}", f"two={folder}", "--noisy", str(recordings / "noisy"), "--live", "torch"]
+    arguments = ["--reference", str(recordings / "clean"), "--metrics", "si_sdr", "--seconds", "1", "-o", "t.csv"]
+    monkeypatch.chdir(recordings)
+    assert main([*command, *arguments]) == 0
+    rows = {row["model"]: float(row["si_sdr"]) for row in csv.DictReader(Path("t.csv").read_text().splitlines())}
+    assert rows == {"(unprocessed)": 1.5, "one": 6.5, "two": 6.5}
+    assert "si_sdr is of the 2 of 3 files" in capsys.readouterr().err
 
 
 def test_a_table_without_recordings(folder, capsys):

@@ -15,6 +15,7 @@ import soundfile
 
 from deepvqe_hub import metrics
 from deepvqe_hub.cli import CommandError, evaluate
+from deepvqe_hub.drafts import write_files
 from deepvqe_hub.metrics import evaluation, mos, report
 from deepvqe_hub.metrics.metadata import Metadata, parse_talk
 from deepvqe_hub.metrics.pairing import find_audio, pair_files
@@ -117,6 +118,25 @@ def test_nothing_is_overwritten_or_half_written(corpus, monkeypatch):
     assert (corpus / "a.csv").read_text() == "precious" and sorted(os.listdir(corpus)) == before
     assert run(*arguments, "--force") == 0
     assert (corpus / "a.csv").read_text().startswith("file,seconds,si_sdr,notes\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+def test_pipes_and_links_stay_what_they_are(corpus):
+    os.mkfifo(corpus / "pipe.csv")
+    with pytest.raises(ValueError, match=r"pipe.csv is not a regular file"):
+        run(corpus / "noisy", "--metrics", "dnsmos", "-o", corpus / "pipe.csv", "--force")
+    (corpus / "elsewhere").mkdir()
+    (corpus / "link.csv").symlink_to(corpus / "elsewhere" / "scores.csv")
+    write_files({corpus / "link.csv": "text"}, force=False)
+    assert (corpus / "link.csv").is_symlink() and (corpus / "elsewhere" / "scores.csv").read_text() == "text"
+    assert [path.name for path in (corpus / "elsewhere").iterdir()] == ["scores.csv"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder in which nobody can write")
+def test_a_folder_that_takes_no_file_is_found_before_the_work(corpus, monkeypatch):
+    monkeypatch.setattr(evaluation, "evaluate_files", None)
+    with pytest.raises(OSError, match="cannot write"):
+        run(corpus / "noisy", "-o", "/proc/scores.csv")
 
 
 def test_comparison_with_the_noisy_input(corpus, capsys, monkeypatch):
@@ -304,6 +324,8 @@ def test_metadata_groups(tmp_path):
     }
     assert left_out == {"name": "6 groups for 6 files"}
     assert len(metadata.groups(["name"])[0]["name"]) == 6
+    path.write_text("\n\r\nfile;a\na.wav;1,5\n")
+    assert Metadata(path, ["a.wav"]).rows == {"a.wav": {"a": "1,5"}}
     path.write_text("file\na.wav\n")
     alone = Metadata(path, ["a.wav", "b.wav"])
     assert alone.rows == {"a.wav": {}, "b.wav": {}} and alone.unmatched == ["b.wav"]

@@ -76,17 +76,20 @@ def run(args: argparse.Namespace) -> int:
         rows[label] |= measure_cost(name, args.seconds, args.live) | {"model": label}
     if cases:
         rows = {UNPROCESSED: {"model": UNPROCESSED}, **rows}
+    results = {}
     for label, name in models.items() if cases else ():
         if not _has_weights(name):
             _say(args, f"there are no weights for {label}, so its quality is left open")
             continue
         _say(args, f"scoring {label}")
-        first = "quality" not in rows[UNPROCESSED]
-        results = _score(args, name, cases, metrics, score_noisy=first)
-        rows[label]["quality"] = report.summarise(results, metrics)
-        if first:
-            inputs = [{metric: result.get(f"noisy_{metric}", math.nan) for metric in metrics} for result in results]
-            rows[UNPROCESSED]["quality"] = report.summarise(inputs, metrics)
+        results[label] = _score(args, name, cases, metrics, score_noisy=not results)
+    if results:
+        inputs = next(iter(results.values()))
+        results[UNPROCESSED] = [{metric: r.get(f"noisy_{metric}", math.nan) for metric in metrics} for r in inputs]
+        for metric, count in _leave_common(results, metrics).items():
+            _say(args, f"{metric} is of the {count} of {len(cases)} files in which it can be had of all")
+        for label, scores in results.items():
+            rows[label]["quality"] = report.summarise(scores, metrics)
 
     rows = list(rows.values())
     print(report.render(table(rows, metrics, intervals=args.markdown), args.markdown))
@@ -175,6 +178,22 @@ def _score(args: argparse.Namespace, model: str, cases: list, metrics: list[str]
     for line in report.unscored(results):
         print(f"deepvqe: {model}: {line}", file=sys.stderr)
     return results
+
+
+def _leave_common(results: dict[str, list[dict]], metrics: list[str]) -> dict[str, int]:
+    """Leave scores of files that have one in all ``results``, so that means are of the same files; the hardest ones are
+    those that a model may silence. Returns how many are left, for each measure that has lost some.
+    """
+    left = {}
+    for metric in metrics:
+        columns = [[math.isfinite(r.get(metric, math.nan)) for r in scores] for scores in results.values()]
+        columns = [column for column in columns if any(column)]  # a measure may be out of a model's reach
+        keep = [all(column) for column in zip(*columns)]
+        if keep and not all(keep):
+            left[metric] = sum(keep)
+            for result, kept in ((r, k) for scores in results.values() for r, k in zip(scores, keep)):
+                result[metric] = result.get(metric, math.nan) if kept else math.nan
+    return left
 
 
 def _flat(row: dict) -> dict:

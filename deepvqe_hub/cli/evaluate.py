@@ -102,8 +102,8 @@ def run(args: argparse.Namespace) -> int:
     }
     contents = {args.output: report.to_csv(results)} if args.output else {}
     contents |= {args.json: report.to_json(document)} if args.json else {}
-    write_files(contents, args.force)
     _print(document, left_out, args.markdown)
+    write_files(contents, args.force)
     return 1 if failed else 0
 
 

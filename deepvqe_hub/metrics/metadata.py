@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections.abc import Sequence
@@ -47,10 +48,9 @@ class Metadata:
         self.path = path
         with open(path, encoding="utf-8-sig", newline="") as file:
             try:
-                head = file.readline()
-                file.seek(0)
-                reader = csv.DictReader(file, delimiter=max(",;\t", key=head.count), restval="", restkey="(more)")
-                lines = list(reader)
+                text = file.read().lstrip("\r\n")
+                delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
+                lines = list(csv.DictReader(io.StringIO(text, ""), delimiter=delimiter, restval="", restkey="(more)"))
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path} is not UTF-8: save it with that encoding") from error
             except csv.Error as error:

@@ -94,11 +94,24 @@ def train(
     ddp_barrier()
 
 
+COUNTS = ("number_of_epochs", "items_per_epoch", "valid_items", "batch_size", "grad_accumulation_factor", "chain")
+
+
 def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[NoisySpeech]) -> None:
     """Find settings that cannot work before the data are prepared, which may take hours."""
     for name in ("valid_metrics", "test_metrics"):
         hparams[name] = select_metrics(hparams[name])
         check_packages(hparams[name])
+    for name in (
+        "number_of_epochs",
+        "items_per_epoch",
+        "valid_items",
+        "batch_size",
+        "grad_accumulation_factor",
+        "chain",
+    ):
+        if not (isinstance(hparams.get(name, 1), int) and hparams.get(name, 1) >= 1):
+            raise ValueError(f"--{name} must be a whole number, 1 or more, not {hparams[name]}")
     model, preset = hparams["modules"]["model"], hparams["preset"]
     if model.sample_rate != hparams["sample_rate"]:
         raise ValueError(
