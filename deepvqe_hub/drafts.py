@@ -21,12 +21,11 @@ def draft(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it, or another")
-    asked, path = path, path.resolve() if path.is_symlink() else path  # a link stays, and what it leads to is written
     part = path.parent / f".{uuid.uuid4().hex}.part"
     try:
         part.touch()
     except OSError as error:  # naming the file that was asked for
-        raise type(error)(error.errno, f"cannot write: {error.strerror}", str(asked)) from error
+        raise type(error)(error.errno, f"cannot write: {error.strerror}", str(path)) from error
     try:
         yield part
         os.replace(part, path)
@@ -100,5 +99,5 @@ def write_files(contents: Mapping[Path, str], force: bool) -> None:
     check_writable(list(contents), force)
     with ExitStack() as drafts:
         for path, text in contents.items():
-            part = drafts.enter_context(draft(path))
+            part = drafts.enter_context(draft(path.resolve()))  # through a link, which stays
             part.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may be no text

@@ -89,7 +89,7 @@ def test_scores_are_printed_and_written(corpus, capsys):
     assert document["settings"]["metrics"] == ["si_sdr"] and document["versions"]["numpy"] == np.__version__
 
 
-def test_nothing_is_overwritten_or_half_written(corpus, monkeypatch):
+def test_nothing_is_overwritten_or_half_written(corpus, monkeypatch, capsys):
     arguments = [corpus / "noisy", "--reference", corpus / "clean", "--metrics", "si_sdr", "-o", corpus / "a.csv"]
     (corpus / "a.csv").write_text("precious")
     with monkeypatch.context() as patch:
@@ -115,6 +115,7 @@ def test_nothing_is_overwritten_or_half_written(corpus, monkeypatch):
         patch.setattr(Path, "write_text", full_disk)
         with pytest.raises(OSError, match="no space"):
             run(*arguments, "--force", "--json", corpus / "b.json")
+    assert "SI-SDR" in capsys.readouterr().out  # printed, at least
     assert (corpus / "a.csv").read_text() == "precious" and sorted(os.listdir(corpus)) == before
     assert run(*arguments, "--force") == 0
     assert (corpus / "a.csv").read_text().startswith("file,seconds,si_sdr,notes\n")

@@ -102,8 +102,10 @@ def run(args: argparse.Namespace) -> int:
     }
     contents = {args.output: report.to_csv(results)} if args.output else {}
     contents |= {args.json: report.to_json(document)} if args.json else {}
-    _print(document, left_out, args.markdown)
-    write_files(contents, args.force)
+    try:
+        write_files(contents, args.force)
+    finally:  # what hours of work gave is seen even where it cannot be written
+        _print(document, left_out, args.markdown)
     return 1 if failed else 0
 
 

@@ -102,16 +102,10 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
     for name in ("valid_metrics", "test_metrics"):
         hparams[name] = select_metrics(hparams[name])
         check_packages(hparams[name])
-    for name in (
-        "number_of_epochs",
-        "items_per_epoch",
-        "valid_items",
-        "batch_size",
-        "grad_accumulation_factor",
-        "chain",
-    ):
-        if not (isinstance(hparams.get(name, 1), int) and hparams.get(name, 1) >= 1):
-            raise ValueError(f"--{name} must be a whole number, 1 or more, not {hparams[name]}")
+    for name in COUNTS:
+        count = hparams.get(name, 1)  # files of runs before there was a chain lack it
+        if not (isinstance(count, int) and count >= 1):
+            raise ValueError(f"--{name} must be a whole number, 1 or more, not {count}")
     model, preset = hparams["modules"]["model"], hparams["preset"]
     if model.sample_rate != hparams["sample_rate"]:
         raise ValueError(
@@ -127,7 +121,7 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
     if model.farend and not brain_class.farend:
         raise ValueError(f"--preset {preset} takes a far end, and this recipe has none; try deepvqe-s, or recipes/AEC")
     samples = round(hparams["segment_seconds"] * hparams["sample_rate"])
-    chain = hparams.get("chain", 1)  # files of runs before there was one lack it
+    chain = hparams.get("chain", 1)
     if hparams["batch_size"] % chain:
         raise ValueError(f"--chain {chain} must divide batch_size, which is {hparams['batch_size']}")
     if brain_class.farend and chain > 1 and samples % model.stft.hop_length:
