@@ -335,6 +335,11 @@ def test_metadata_groups(tmp_path):
     path.write_text('file,snr\na.wav,"' + "1" * 200_000)
     with pytest.raises(ValueError, match="no CSV file"):
         Metadata(path, ["a.wav"])
+    path.write_text("file,snr,snr\na.wav,1,2\n")
+    with pytest.raises(ValueError, match="several columns 'snr'"):
+        Metadata(path, ["a.wav"])
+    path.write_text('file,room\na.wav,"small\nroom"\n')  # a group of two lines would break the table of results
+    assert Metadata(path, ["a.wav"]).rows == {"a.wav": {"room": "small room"}}
 
 
 def test_talk_types():

@@ -173,6 +173,9 @@ def test_a_larger_network_grows_out_of_a_trained_one(corpus, tiny, single, tmp_p
     assert re.search(r"grown from \d+ to \d+ weights", said)
     source, model = deepvqe_hub.load(small), deepvqe_hub.load(out / "model")
     assert torch.equal(model.network.enblock2.conv.weight[:6, :4], source.network.enblock2.conv.weight)
+    said = train("DNS3", *grown, "--init_from", "deepvqe-s")  # the run is finished, so this changes nothing
+    assert "init_from deepvqe-s is not used" in said
+    assert f"starting from the weights of {small} (" in (out / "model/README.md").read_text()
 
     back = [
         *options,
@@ -201,6 +204,12 @@ def test_debug_leaves_a_run_as_it_is(corpus, tiny, tmp_path):
     train("DNS3", *tiny, "--data_folder", corpus, "--output_folder", tmp_path, "--debug", "--tensorboard", "True")
     assert {path.name for path in tmp_path.iterdir()} <= {"env.log", "log.txt", "recipe.py", "save", "manifests"}
     assert not list((tmp_path / "save").iterdir())
+
+
+def test_a_bottleneck_does_not_go_on_in_the_folder_of_an_ordinary_run(corpus, tiny, single):
+    options = ["--init_from", single / "model", "--bottleneck_only", "True", "--chain", 2, "--segment_seconds", 0.64]
+    said = fails("DNS3", *tiny, "--data_folder", corpus, "--output_folder", single, "--batch_size", 4, *options)
+    assert said.startswith(f"ValueError: --bottleneck_only: {single} holds a run with another value of it")
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,13 @@ from deepvqe_hub.training import (
     EnhancementBrain,
     SafeCheckpointer,
     WarmupCosine,
+    bottleneck,
     curve,
     distributed,
     init_from,
     with_recordings,
 )
-from deepvqe_hub.training.bottleneck import SceneMatching, only_bottleneck_learns
+from deepvqe_hub.training.bottleneck import SceneMatching, only_bottleneck_learns, silence
 from deepvqe_hub.training.brain import MovingAverage
 
 
@@ -323,24 +324,53 @@ def test_scene_matching_is_for_the_bottleneck(lively):
     model = lively(tiny(4))
     matching, noisy = SceneMatching(model.network), torch.randn(2, 4096) * 0.1
     only_bottleneck_learns(model.network)
-    assert matching(model, noisy, scenes=1).item() < 1e-12
     mismatch = matching(model, noisy, scenes=2)
+    assert matching(model, noisy, scenes=1).item() < 1e-12
     mismatch.backward()
     assert mismatch > 1e-6
     learns = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert learns == {name for name, _ in model.named_parameters() if "bottle" in name}
-    with torch.no_grad():  # by hand, frame by frame: the GRU forgets at the beginning of the second scene
-        network = model.network
-        x = network.encode(model.stft.analyse(noisy)[:, :, :16], None, network.initial_state(2))[-1]
+    assert mismatch.item() == pytest.approx(matched_by_hand(model, noisy), rel=1e-4)
+
+
+def matched_by_hand(model, heard, meant=None):
+    """The mismatch of two scenes of eight frames, frame by frame: the GRU that teaches forgets before the second."""
+    network = model.network
+    with torch.no_grad():
+        x, y = (
+            network.encode(model.stft.analyse(wave)[:, :, :16], None, network.initial_state(2))[-1]
+            for wave in (heard, heard if meant is None else meant)
+        )
         state, given, target = network.initial_state(2), [], []
-        for i, frame in enumerate(x.split(1, 2)):
+        for i, (frame, like) in enumerate(zip(x.split(1, 2), y.split(1, 2))):
             if i in (0, 8):
                 fresh = network.initial_state(2)
             given.append(network.bottle(frame, state))
-            target.append(network.bottle(frame, fresh))
+            target.append(network.bottle(like, fresh))
         given, target = torch.cat(given, 2), torch.cat(target, 2)
-    expected = (given - target).square().mean() / target.var()
-    assert mismatch.item() == pytest.approx(float(expected), rel=1e-4)
+        return float((given - target).square().mean() / target.var())
+
+
+def test_scene_matching_takes_silence_for_faint_noise(lively, monkeypatch):
+    """In every other call; drawn anew each time, and the same again with the number of calls."""
+    model, drawn = lively(tiny(4)), []
+
+    def spy(*args, **kwargs):
+        drawn.append(silence(*args, **kwargs))
+        return drawn[-1]
+
+    monkeypatch.setattr(bottleneck, "silence", spy)
+    matching, noisy = SceneMatching(model.network), torch.randn(2, 4096) * 0.1
+    mismatches = [matching(model, noisy, scenes=2).item() for _ in range(4)]
+    assert len(drawn) == 2 and mismatches[0] == mismatches[2] != mismatches[1] != mismatches[3]
+    for mismatch, ((silent,), (faint,)) in zip(mismatches[1::2], drawn):
+        assert torch.equal(silent[:, :2048], noisy[:, :2048]) and torch.equal(faint[:, :2048], noisy[:, :2048])
+        assert not silent[0, 2048:].any() and 1e-5 < silent[1, 2048] <= 0.1 and silent[1, 2048:].unique().numel() == 1
+        assert (faint - silent)[:, 2048:].std().item() == pytest.approx(1e-6, rel=0.05)
+        assert mismatch == pytest.approx(matched_by_hand(model, silent, faint), rel=1e-4)
+    again = SceneMatching(model.network)
+    again.load_state_dict({**matching.state_dict(), "calls": torch.tensor(1)})
+    assert again(model, noisy, scenes=2).item() == mismatches[1]
 
 
 def test_only_the_bottleneck_learns(tmp_path):

@@ -41,7 +41,7 @@ class Metadata:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no line belongs to any of the files, or several to one.
+        ValueError: no line belongs to any of the files, or several to one; or two columns have one name.
     """
 
     def __init__(self, path: str | Path, names: Sequence[str]):
@@ -50,17 +50,21 @@ class Metadata:
             try:
                 text = file.read().lstrip("\r\n")
                 delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
-                lines = list(csv.DictReader(io.StringIO(text, ""), delimiter=delimiter, restval="", restkey="(more)"))
+                reader = csv.DictReader(io.StringIO(text, ""), delimiter=delimiter, restval="", restkey="(more)")
+                head, lines = reader.fieldnames or [], list(reader)
             except UnicodeDecodeError as error:
                 raise ValueError(f"{path} is not UTF-8: save it with that encoding") from error
             except csv.Error as error:
                 raise ValueError(f"{path} is no CSV file: {error}") from error
-            columns = list(lines[0]) if lines else []
-        if not columns:
+        if not lines:
             raise ValueError(f"{path} has no line below its head")
+        twice = next((column for column in head if head.count(column) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{path} has several columns {twice!r}: rename or remove all but one")
+        columns = list(lines[0])
         named = next((column for column in columns if (column or "").lower() in _NAME_COLUMNS), columns[0])
         self.columns = [column for column in columns if column not in (named, "(more)")]
-        entries = [(line[named].strip(), {c: line[c].strip() for c in self.columns}) for line in lines]
+        entries = [(line[named].strip(), {c: " ".join(line[c].split()) for c in self.columns}) for line in lines]
         counterparts = Counterparts(entries, str(path))
         found = {name: counterparts.find(name) for name in names}
         if all(row is None for row in found.values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import speechbrain as sb
@@ -16,6 +17,8 @@ from deepvqe_hub.data import mix
 from deepvqe_hub.metrics import evaluate_tensors
 from deepvqe_hub.training.bottleneck import SceneMatching, only_bottleneck_learns
 from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world
+
+logger = logging.getLogger(__name__)
 
 
 @register_checkpoint_hooks
@@ -38,6 +41,8 @@ class EnhancementBrain(sb.Brain):
     """Whether the model must take a far end."""
     hours: float = 0.0
     """Audio seen so far by all processes, whatever the batches."""
+    start: str | None = None
+    """What weights the run began with, if not with random ones."""
     test_stats: dict[str, float] | None = None
     """Loss and scores of the last ``evaluate``."""
     matching: SceneMatching | None = None
@@ -193,7 +198,7 @@ class EnhancementBrain(sb.Brain):
     def _save(self, path):
         super()._save(path)
         with Path(path).open("a", encoding="utf-8") as file:  # beside SpeechBrain's own numbers
-            file.write(yaml.dump({"hours": self.hours, "batch_items": self.batch_items}))
+            file.write(yaml.dump({"hours": self.hours, "batch_items": self.batch_items, "start": self.start}))
 
     @mark_as_loader
     def _recover(self, path, end_of_epoch):
@@ -201,6 +206,9 @@ class EnhancementBrain(sb.Brain):
         saved = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         steps = self.optimizer_step * self.grad_accumulation_factor
         self.hours = saved.get("hours", steps * self.batch_hours)  # the latter of checkpoints before hours were kept
+        self.start, asked = saved.get("start"), getattr(self.hparams, "init_from", None)
+        if asked and asked != self.start:
+            logger.warning("init_from %s is not used: the run goes on from a checkpoint", asked)
         before = saved.get("batch_items", self.batch_items)
         if before != self.batch_items and not end_of_epoch:  # the place in the epoch is kept in batches
             raise ValueError(

@@ -38,7 +38,7 @@ def run_facts(brain, best: Checkpoint) -> str:
     """A paragraph on the run that ended in this checkpoint."""
     hparams, meta = brain.hparams, best.meta
     device = torch.cuda.get_device_name() if brain.device_type == "cuda" else brain.device
-    start = f", starting from the weights of {hparams.init_from}" if hparams.init_from else ""
+    start = f", starting from the weights of {brain.start}" if brain.start else ""
     return (
         f"{meta['steps']:,} optimiser steps on {meta['hours']:.1f} hours of audio mixed on the fly{start} "
         f"(segments of {hparams.segment_seconds:g} s, seed {hparams.seed}, {brain.precision} on {device}, "

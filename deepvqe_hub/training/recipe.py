@@ -65,6 +65,12 @@ def train(
     )
     if brain.test_only and brain.checkpointer.find_checkpoint(min_key="loss") is None:
         raise ValueError(f"--test_only: {hparams['save_folder']} holds no finished epoch; give the options of the run")
+    checkpoint = brain.checkpointer.find_checkpoint()
+    if checkpoint is not None and ("matching" in checkpoint.paramfiles) != hparams.get("bottleneck_only", False):
+        raise ValueError(
+            f"--bottleneck_only: {hparams['output_folder']} holds a run with another value of it; "
+            "name another output_folder for this one"
+        )
     if brain.debug:  # the log of the run is none of its business
         brain.hparams.train_logger.save_file = os.devnull
     brain.hparams.tensorboard = None
@@ -75,8 +81,9 @@ def train(
         Path(hparams["output_folder"], "hyperparams.yaml").write_text(head + text, encoding="utf-8")
 
     model, start = hparams["modules"]["model"], None
-    if hparams["init_from"] and brain.checkpointer.find_checkpoint() is None:
+    if hparams["init_from"] and checkpoint is None:
         start = start_weights(model, hparams["init_from"])
+        brain.start = hparams["init_from"]
     if hparams["channels_last"]:
         model.to(memory_format=torch.channels_last)
 
