@@ -1,0 +1,57 @@
+"""How far a stream and the whole signal are apart after a microphone was muted.
+
+Each file, then samples of exactly zero (or a constant), then the next file; a stream in chunks and one call.
+
+    python benchmarks/silence.py deepvqe-s noisy
+    python benchmarks/silence.py deepvqe-aec-s mic --farend farend
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import soundfile
+import torch
+from common import save
+
+import deepvqe_hub
+
+
+def signal(folder: Path, names: list[str], rest: torch.Tensor, seconds: float) -> torch.Tensor:
+    first, second = (torch.from_numpy(soundfile.read(folder / name, dtype="float32")[0]) for name in names)
+    samples = int(seconds * 16000)
+    return torch.cat([first[:samples], rest, second[:samples]])
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("noisy", type=Path)
+    parser.add_argument("--farend", type=Path)
+    parser.add_argument("--silence", type=float, default=5.0, help="seconds")
+    parser.add_argument("--level", type=float, default=0.0, help="value of the samples meanwhile")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each file")
+    parser.add_argument("--files", type=int, default=60)
+    parser.add_argument("--chunk", type=int, default=1024, help="samples")
+    parser.add_argument("--json")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    model = deepvqe_hub.load(args.model)
+    names = sorted(path.name for path in args.noisy.iterdir() if path.suffix in (".wav", ".flac"))[: args.files]
+    apart = []
+    for pair in zip(names, [*names[1:], names[0]]):
+        rest = torch.full((int(args.silence * 16000),), args.level)
+        waves = [signal(folder, pair, rest, args.seconds) for folder in (args.noisy, args.farend) if folder]
+        stream = model.stream()
+        chunks = [stream(*chunk) for chunk in zip(*(wave.split(args.chunk) for wave in waves))]
+        apart.append(float((torch.cat([*chunks, stream.flush()]) - model(*waves)).abs().max()))
+    apart = torch.tensor(apart)
+    beyond = int((apart > 1e-5).sum())
+    print(f"{args.model}: {beyond} of {len(apart)} signals more than 1e-5 apart, {apart.max():.0e} at most", flush=True)
+    save(args.json, {"model": args.model, "files": len(apart), "beyond": beyond, "largest": float(apart.max())})
+
+
+if __name__ == "__main__":
+    main()
