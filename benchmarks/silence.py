@@ -18,9 +18,8 @@ from common import save
 import deepvqe_hub
 
 
-def signal(folder: Path, names: list[str], rest: torch.Tensor, seconds: float) -> torch.Tensor:
+def signal(folder: Path, names: list[str], rest: torch.Tensor, samples: int) -> torch.Tensor:
     first, second = (torch.from_numpy(soundfile.read(folder / name, dtype="float32")[0]) for name in names)
-    samples = int(seconds * 16000)
     return torch.cat([first[:samples], rest, second[:samples]])
 
 
@@ -40,10 +39,11 @@ def main() -> None:
     torch.set_num_threads(1)
     model = deepvqe_hub.load(args.model)
     names = sorted(path.name for path in args.noisy.iterdir() if path.suffix in (".wav", ".flac"))[: args.files]
+    samples = int(args.seconds * model.sample_rate)
+    rest = torch.full((int(args.silence * model.sample_rate),), args.level)
     apart = []
     for pair in zip(names, [*names[1:], names[0]]):
-        rest = torch.full((int(args.silence * 16000),), args.level)
-        waves = [signal(folder, pair, rest, args.seconds) for folder in (args.noisy, args.farend) if folder]
+        waves = [signal(folder, pair, rest, samples) for folder in (args.noisy, args.farend) if folder]
         stream = model.stream()
         chunks = [stream(*chunk) for chunk in zip(*(wave.split(args.chunk) for wave in waves))]
         apart.append(float((torch.cat([*chunks, stream.flush()]) - model(*waves)).abs().max()))
