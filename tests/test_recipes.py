@@ -234,6 +234,9 @@ def test_a_bottleneck_does_not_go_on_in_the_folder_of_an_ordinary_run(corpus, ti
         ("DNS3", ["--chain", "0"], "--chain must be a whole number, 1 or more, not 0"),
         ("DNS3", ["--batch_size", "abc"], "--batch_size must be a whole number"),
         ("DNS3", ["--valid_items", "0"], "--valid_items must be a whole number"),
+        ("DNS3", ["--test_items", "-3"], "--test_items must be a whole number, 0 or more, not -3"),
+        ("DNS3", ["--ema_decay", "-1"], "--ema_decay must be 0 or more and below 1, not -1"),
+        ("DNS3", ["--ema_decay", "2"], "--ema_decay must be 0 or more and below 1, not 2"),
         ("DNS3", ["--number_of_epochs", "0"], "--number_of_epochs must be a whole number"),
         ("DNS3", ["--test_metrics", "[pesk]"], "unknown metric 'pesk'"),
         ("AEC", ["--recordings_folder", "nowhere"], "--recordings_folder nowhere: no such folder"),
@@ -314,6 +317,17 @@ def test_command_lines_are_read_as_they_are_meant():
     assert YAML().load(overrides) == settings
     text = merged(RECIPES / "DNS3/hparams/deepvqe_s.yaml", "data_folder: x", {"skip_nonfinite_grads": False})
     assert "\nskip_nonfinite_grads: false" in text
+
+
+def test_folders_and_names_are_no_yaml():
+    folders = {"data_folder": "/data/dns #2: new", "output_folder": "2024", "run_name": "007", "init_from": "1e3"}
+    words = [word for name, value in folders.items() for word in (f"--{name}", value)]
+    file, _, overrides = parse([str(RECIPES / "DNS3/hparams/deepvqe_s.yaml"), *words])
+    hparams = load_hparams(file, overrides)[0]
+    assert {name: hparams[name] for name in folders} == folders and hparams["save_folder"] == "2024/save"
+    _, _, overrides = parse(["x.yaml", "--init_from", "null", "--model_folder", "!ref <output_folder>/m"])
+    changes = YAML().load(overrides)
+    assert changes["init_from"] is None and changes["model_folder"].tag.value == "!ref"
 
 
 def test_the_saved_file_has_what_speechbrain_was_told():

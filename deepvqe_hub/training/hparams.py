@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -26,8 +27,8 @@ from speechbrain.utils.run_opts import RunOptions
 def parse(arguments: list[str]) -> tuple[str, RunOptions, str]:
     """The hyperparameter file, SpeechBrain's run options and the settings (YAML) of a command line.
 
-    Like ``speechbrain.parse_arguments``, but that flags may be given True or False, as settings are, and that values
-    may hold equals signs.
+    Like ``speechbrain.parse_arguments``, but that flags may be given True or False, as settings are, that values may
+    hold equals signs, and that folders and names are what they are, whatever YAML would read in them.
     """
     flags = {option.name for option in fields(RunOptions) if option.default is False}
     options = {option.name for option in fields(RunOptions)}
@@ -46,10 +47,16 @@ def parse(arguments: list[str]) -> tuple[str, RunOptions, str]:
         elif name in options:
             own += arguments[start:stop]
         else:
-            settings[name] = " ".join(values)
+            settings[name] = _literal(name, " ".join(values))
     file, run_options, unknown = RunOptions.from_command_line_args(own)
     run_options.overridden_args.update(off)
     return file, run_options, "\n".join([*(f"{name}: {value}" for name, value in settings.items()), unknown])
+
+
+def _literal(name: str, value: str) -> str:
+    """A value as YAML. Of a folder or a name it is the string itself: in "/data/dns #2" is no comment, 007 no 7."""
+    plain = name.endswith("_folder") or name in ("run_name", "preset", "init_from")
+    return json.dumps(value) if plain and value not in ("", "null") and not value.startswith("!") else value
 
 
 def merged(path: str | Path, overrides: str = "", run_options: Mapping | None = None) -> str:

@@ -114,6 +114,11 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         count = hparams.get(name, 1)  # files of runs before there was a chain lack it
         if not (isinstance(count, int) and count >= 1):
             raise ValueError(f"--{name} must be a whole number, 1 or more, not {count}")
+    items, decay = hparams["test_items"], hparams["ema_decay"]
+    if not (isinstance(items, int) and items >= 0):
+        raise ValueError(f"--test_items must be a whole number, 0 or more, not {items}")
+    if not (isinstance(decay, (int, float)) and 0 <= decay < 1):
+        raise ValueError(f"--ema_decay must be 0 or more and below 1, not {decay}")
     model, preset = hparams["modules"]["model"], hparams["preset"]
     if model.sample_rate != hparams["sample_rate"]:
         raise ValueError(
