@@ -333,44 +333,71 @@ def test_scene_matching_is_for_the_bottleneck(lively):
     assert mismatch.item() == pytest.approx(matched_by_hand(model, noisy), rel=1e-4)
 
 
-def matched_by_hand(model, heard, meant=None):
+@torch.no_grad()
+def matched_by_hand(model, noisy):
     """The mismatch of two scenes of eight frames, frame by frame: the GRU that teaches forgets before the second."""
-    network = model.network
-    with torch.no_grad():
-        x, y = (
-            network.encode(model.stft.analyse(wave)[:, :, :16], None, network.initial_state(2))[-1]
-            for wave in (heard, heard if meant is None else meant)
-        )
-        state, given, target = network.initial_state(2), [], []
-        for i, (frame, like) in enumerate(zip(x.split(1, 2), y.split(1, 2))):
-            if i in (0, 8):
-                fresh = network.initial_state(2)
-            given.append(network.bottle(frame, state))
-            target.append(network.bottle(like, fresh))
-        given, target = torch.cat(given, 2), torch.cat(target, 2)
-        return float((given - target).square().mean() / target.var())
+    network, signals = model.network, len(noisy)
+    x = network.encode(model.stft.analyse(noisy)[:, :, :16], None, network.initial_state(signals))[-1]
+    state, given, target = network.initial_state(signals), [], []
+    for i, frame in enumerate(x.split(1, 2)):
+        if i in (0, 8):
+            fresh = network.initial_state(signals)
+        given.append(network.bottle(frame, state))
+        target.append(network.bottle(frame, fresh))
+    given, target = torch.cat(given, 2), torch.cat(target, 2)
+    return float((given - target).square().mean() / target.var())
 
 
-def test_scene_matching_takes_silence_for_faint_noise(lively, monkeypatch):
+def test_scene_matching_lets_the_bottleneck_rest_in_silence(lively):
     """In every other call; drawn anew each time, and the same again with the number of calls."""
-    model, drawn = lively(tiny(4)), []
-
-    def spy(*args, **kwargs):
-        drawn.append(silence(*args, **kwargs))
-        return drawn[-1]
-
-    monkeypatch.setattr(bottleneck, "silence", spy)
-    matching, noisy = SceneMatching(model.network), torch.randn(2, 4096) * 0.1
-    mismatches = [matching(model, noisy, scenes=2).item() for _ in range(4)]
-    assert len(drawn) == 2 and mismatches[0] == mismatches[2] != mismatches[1] != mismatches[3]
-    for mismatch, ((silent,), (faint,)) in zip(mismatches[1::2], drawn):
-        assert torch.equal(silent[:, :2048], noisy[:, :2048]) and torch.equal(faint[:, :2048], noisy[:, :2048])
-        assert not silent[0, 2048:].any() and 1e-5 < silent[1, 2048] <= 0.1 and silent[1, 2048:].unique().numel() == 1
-        assert (faint - silent)[:, 2048:].std().item() == pytest.approx(1e-6, rel=0.05)
-        assert mismatch == pytest.approx(matched_by_hand(model, silent, faint), rel=1e-4)
+    model, noisy = lively(tiny(4)), torch.randn(4, 4096) * 0.1
+    with torch.no_grad():
+        model.network.bottle.gru.weight_hh_l0 *= 30  # a GRU that does not rest
+    matching = SceneMatching(model.network)
+    only_bottleneck_learns(model.network)
+    losses = [matching(model, noisy, scenes=2) for _ in range(4)]
+    mismatches = [loss.item() for loss in losses]
+    assert mismatches[0] == mismatches[2] == pytest.approx(matched_by_hand(model, noisy), rel=1e-4)
+    matching.calls.fill_(2)
+    unrest = matching.unrest(model, noisy[:, :2048])
+    assert mismatches[1] == pytest.approx(bottleneck.UNREST_WEIGHT * unrest.item()) != mismatches[3]
+    assert unrest.item() == pytest.approx(unrest_by_hand(model, noisy[:, :2048], 2), rel=0.01) and unrest > 2
+    losses[1].backward()
+    learns = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert "network.bottle.gru.weight_hh_l0" in learns and all("bottle" in name for name in learns)
     again = SceneMatching(model.network)
     again.load_state_dict({**matching.state_dict(), "calls": torch.tensor(1)})
     assert again(model, noisy, scenes=2).item() == mismatches[1]
+    with torch.no_grad():
+        model.network.bottle.gru.weight_hh_l0 *= 0  # one that forgets at once
+    assert matching.unrest(model, noisy[:, :2048]) == 0
+
+
+@torch.no_grad()
+def unrest_by_hand(model, scene, calls):
+    """How much two states of a GRU part in silence, frame by frame."""
+    network, generator = model.network, torch.Generator().manual_seed(calls)
+    rest = silence(scene, round(bottleneck.STILL_SECONDS * 16000), generator)
+    x = bottleneck.encode(model, torch.cat([scene, rest], 1))
+    states = [network.initial_state(len(scene)) for _ in range(2)]
+    heard = scene.shape[1] // model.stft.hop_length
+    for frame in x[:, :, :heard].split(1, 2):
+        for state in states:
+            network.bottle(frame, state)
+    for name, value in states[1].items():
+        states[1][name] = value + bottleneck.NUDGE * torch.randn(value.shape, generator=generator)
+    frames = [*x[:, :, heard:].split(1, 2), *[x[:, :, -1:]] * bottleneck.REST_FRAMES]
+    apart = [network.bottle(frame, states[0]) - network.bottle(frame, states[1]) for frame in frames]
+    decades = torch.stack([piece.square().mean((1, 2, 3)).clamp(min=1e-16).log10() / 2 for piece in apart], 1)
+    return float((decades[:, -bottleneck.REST_FRAMES :] - decades[:, :1] + 2).clamp(min=0).mean())
+
+
+def test_silence_is_zero_or_another_value_at_which_a_converter_rests():
+    levels = silence(torch.zeros(400, 7), 3, torch.Generator().manual_seed(0))
+    assert levels.shape == (400, 3) and torch.equal(levels[:, 0], levels[:, 2])
+    assert 150 < (levels[:, 0] == 0).sum() < 250
+    rest = levels[levels > 0]
+    assert 1e-5 < rest.min() < 2e-5 and 0.05 < rest.max() <= 0.1
 
 
 def test_only_the_bottleneck_learns(tmp_path):

@@ -12,6 +12,12 @@ from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.training.distributed import world
 
 
+UNREST_WEIGHT = 0.02  # about a tenth of the difference, for a bottleneck that magnifies what it is nudged by
+NUDGE = 1e-3  # of a state within ±1; what becomes of it is far above the roundings of float32
+STILL_SECONDS = 3.6  # of silence, after which nothing but the GRU remembers the scene
+REST_FRAMES = 250  # that follow
+
+
 class SceneMatching(nn.Module):
     """How far a bottleneck is, in a signal of several scenes, from what it gives for each scene from silence on.
 
@@ -20,8 +26,8 @@ class SceneMatching(nn.Module):
     anew with each scene. That takes the encoder, without gradients, and no decoder.
 
     In digital silence the GRU gets the same frame over and over. Unless it has learnt to come to rest then, it may
-    swing on and magnify each rounding. Faint noise keeps it from that, so in every other call the second scene is
-    silence, for which it is to give what the copy gives for faint noise.
+    swing on and magnify each rounding, in which a stream and the whole signal differ. So every other call is about
+    that: :meth:`unrest`.
 
     Args:
         network: what is to be trained; its bottleneck, as it is now, is the one to learn from.
@@ -35,7 +41,7 @@ class SceneMatching(nn.Module):
     def forward(
         self, model: EnhancementModel, noisy: torch.Tensor, farend: torch.Tensor | None = None, *, scenes: int
     ) -> torch.Tensor:
-        """Mean squared difference over the variance of what is to be given.
+        """Mean squared difference over the variance of what is to be given; in every other call a share of the unrest.
 
         Args:
             model: gradients reach the bottleneck of its network.
@@ -43,19 +49,34 @@ class SceneMatching(nn.Module):
             scenes: how many of them.
         """
         network, waves = model.network, [x for x in (noisy, farend) if x is not None]
+        self.calls += 1
+        if scenes > 1 and self.calls % 2 == 0:
+            return UNREST_WEIGHT * self.unrest(model, *(wave[:, : wave.shape[1] // scenes] for wave in waves))
         with torch.no_grad():
-            if scenes > 1 and self.calls % 2:
-                silent, faint = silence(waves, scenes, seed=int(self.calls))
-                x, meant = encode(model, *silent), encode(model, *faint)
-                meant = torch.cat([meant, x[:, :, meant.shape[2] :]], 2)
-            else:
-                x = meant = encode(model, *waves)
-            each = meant.unflatten(2, (scenes, -1)).transpose(1, 2).flatten(0, 1)
+            x = encode(model, *waves)
+            each = x.unflatten(2, (scenes, -1)).transpose(1, 2).flatten(0, 1)
             target = self.teacher(each, fresh_state(network, each))
             target = target.unflatten(0, (-1, scenes)).transpose(1, 2).flatten(2, 3).float()
-            self.calls += 1
         given = network.bottle(x, fresh_state(network, x)).float()
         return (given - target).square().mean() / target.var()
+
+    def unrest(self, model: EnhancementModel, *scene: torch.Tensor) -> torch.Tensor:
+        """What a nudge of the GRU's state at the end of a scene grows to in the silence after it.
+
+        In decades, above a hundredth of what it was, and on average over the last :data:`REST_FRAMES`.
+        """
+        network, generator = model.network, torch.Generator().manual_seed(int(self.calls))
+        samples = round(STILL_SECONDS * model.sample_rate)
+        with torch.no_grad():
+            x = encode(model, *(torch.cat([wave, silence(wave, samples, generator)], 1) for wave in scene))
+            heard, rest = x.tensor_split([scene[0].shape[1] // model.stft.hop_length], dim=2)
+            state = fresh_state(network, x)
+            network.bottle(heard, state)
+            rest = torch.cat([rest, rest[:, :, -1:].expand(-1, -1, REST_FRAMES, -1)], 2)
+            nudged = {name: x + NUDGE * torch.randn(x.shape, generator=generator).to(x) for name, x in state.items()}
+        apart = (network.bottle(rest, state) - network.bottle(rest, nudged)).float()
+        decades = apart.square().mean((1, 3)).clamp(min=1e-16).log10() / 2
+        return (decades[:, -REST_FRAMES:] - decades[:, :1].detach() + 2).relu().mean()
 
 
 def encode(model: EnhancementModel, noisy: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
@@ -65,20 +86,11 @@ def encode(model: EnhancementModel, noisy: torch.Tensor, farend: torch.Tensor | 
     return network.encode(spec, far, fresh_state(network, spec))[-1]
 
 
-def silence(waves: list[torch.Tensor], scenes: int, *, seed: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Signals with digital silence for their second scene; and two scenes of them, with faint noise in that silence.
-
-    A converter may rest at another value than zero, so the silence of half of the batch is a constant.
-    """
-    generator, silent, faint = torch.Generator().manual_seed(seed), [], []
-    for wave in waves:
-        first, second, *others = wave.chunk(scenes, 1)
-        level = 10 ** (-1 - 4 * torch.rand(len(wave), 1, generator=generator))  # 1e-5 to 0.1
-        level[::2] = 0
-        noise = 1e-6 * torch.randn(second.shape, generator=generator)
-        silent.append(torch.cat([first, level.expand_as(noise).to(wave), *others], 1))
-        faint.append(torch.cat([first, (level + noise).to(wave)], 1))
-    return silent, faint
+def silence(like: torch.Tensor, samples: int, generator: torch.Generator) -> torch.Tensor:
+    """Samples of zero, or, as a converter may rest at another value, of a constant from 1e-5 to 0.1: (batch, samples)."""
+    level = 10 ** (-1 - 4 * torch.rand(len(like), 1, generator=generator))
+    level *= torch.rand(len(like), 1, generator=generator) < 0.5
+    return level.to(like).expand(-1, samples)
 
 
 def fresh_state(network: DeepVQE, like: torch.Tensor) -> dict[str, torch.Tensor]:
