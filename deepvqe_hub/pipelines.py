@@ -19,7 +19,7 @@ from torch import nn
 
 from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
 from deepvqe_hub.enhancement import EnhancementModel
-from deepvqe_hub.hub import ModelInfo, list_models, load, registry
+from deepvqe_hub.hub import ModelInfo, load, registry
 from deepvqe_hub.hub.card import PAPERS
 
 __all__ = [
@@ -90,7 +90,7 @@ class EnhancementBundle:
     @property
     def info(self) -> ModelInfo:
         """The model's row of :func:`deepvqe_hub.list_models`: size, cost, licence, ..."""
-        return next(row for row in list_models() if row.name == self.name)
+        return self._entry.info()
 
     def get_model(self, *, device: str | torch.device | None = None, **options) -> EnhancementModel:
         """The model with trained weights, in evaluation mode.

@@ -19,11 +19,13 @@ class Stream:
 
     Outputs joined are exactly as long as the inputs and aligned with them. Made by :meth:`EnhancementModel.stream`.
 
-    Shapes: chunks are (time,) for one stream, or (batch_size, time). Far-end and microphone chunks are equally long.
+    Shapes: chunks are (time,) for one stream, or (batch_size, time), and so is what comes out. Far-end and microphone
+    chunks are equally long.
     """
 
     def __init__(self, model: EnhancementModel, network: nn.Module, batch_size: int = 1):
         self.model, self.network, self.batch_size = model, network, batch_size
+        self._flat = batch_size == 1  # whether chunks are (time,)
         self.reset()
 
     @property
@@ -46,16 +48,17 @@ class Stream:
             raise ValueError(
                 f"farend chunk {tuple(farend.shape)} and microphone chunk {tuple(chunk.shape)} differ in shape"
             )
+        self._flat = chunk.dim() == 1
         enhanced = self._step(wave, far).to(chunk.dtype)
-        return enhanced if chunk.dim() == 2 else enhanced[0]
+        return enhanced[0] if self._flat else enhanced
 
     def flush(self) -> torch.Tensor:
-        """End the signal: the samples still due, (batch_size, time), or (time,) for one stream. Then :meth:`reset`."""
+        """End the signal: the samples still due, in the shape of the chunks. Then :meth:`reset`."""
         weight = next(self.network.parameters())
         wave = self.model._checked(weight.new_zeros(self.batch_size, 0), "chunk")
         wave = self._step(wave, None, last=True)
         self.reset()
-        return wave[0] if self.batch_size == 1 else wave
+        return wave[0] if self._flat else wave
 
     def _step(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
         """:meth:`step` without gradients. A copy, because others may not write to what inference mode has made."""

@@ -52,6 +52,26 @@ class Entry:
         """Whether there are weights anywhere."""
         return self.embedded or self.repo_id is not None
 
+    def info(self) -> ModelInfo:
+        """What is to be known of it; sizes are counted on a model without memory."""
+        from deepvqe_hub.models.complexity import count_model
+
+        model = self.skeleton()
+        size = count_model(model)
+        return ModelInfo(
+            name=self.name,
+            parameters=size.parameters,
+            macs_per_second=size.macs_per_second,
+            sample_rate=model.sample_rate,
+            farend=model.farend,
+            streams=model.network.streams,
+            weights=self.weights,
+            available=self.available,
+            licence=self.licence,
+            source=self.source,
+            description=self.description,
+        )
+
     @property
     def weights(self) -> str:
         """Where the weights come from, in words."""
@@ -96,9 +116,9 @@ ENTRIES: dict[str, Entry] = {
 
 
 def find(name: str) -> Entry | None:
-    """The entry of a name or of a Hub repository, if there is one."""
-    if name in ENTRIES:
-        return ENTRIES[name]
+    """The entry of a name, or of a Hub repository that no folder here is called as; None if there is none."""
+    if name in ENTRIES or Path(name).is_dir():
+        return ENTRIES.get(name)
     return next((entry for entry in ENTRIES.values() if entry.repo_id == name), None)
 
 
@@ -140,25 +160,4 @@ def list_models() -> list[ModelInfo]:
         >>> [row.name for row in deepvqe_hub.list_models() if row.farend]  # doctest: +SKIP
         ['deepvqe-aec-s', 'deepvqe-aec', 'deepvqe-aec-gguf']
     """
-    from deepvqe_hub.models.complexity import count_model
-
-    rows = []
-    for entry in ENTRIES.values():
-        model = entry.skeleton()
-        size = count_model(model)
-        rows.append(
-            ModelInfo(
-                name=entry.name,
-                parameters=size.parameters,
-                macs_per_second=size.macs_per_second,
-                sample_rate=model.sample_rate,
-                farend=model.farend,
-                streams=model.network.streams,
-                weights=entry.weights,
-                available=entry.available,
-                licence=entry.licence,
-                source=entry.source,
-                description=entry.description,
-            )
-        )
-    return rows
+    return [entry.info() for entry in ENTRIES.values()]
