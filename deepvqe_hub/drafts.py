@@ -15,12 +15,11 @@ def draft(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name when the block ends well and is removed when it does not.
 
     Raises:
-        IsADirectoryError: ``path`` is a folder.
+        IsADirectoryError, FileExistsError: for what is no file, see :func:`check_free`.
         OSError: its folder is missing or may not be written to.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name a file in it, or another")
+    check_free(path, overwrite=True)
     part = path.parent / f".{uuid.uuid4().hex}.part"
     try:
         part.touch()
@@ -50,54 +49,56 @@ def make_parent(path: str | os.PathLike) -> Path:
 
 
 @contextmanager
-def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
-    """A :func:`draft` of ``path``, whose folder is made.
-
-    Raises:
-        FileExistsError: when ``path`` is there and ``overwrite`` is not set.
-    """
+def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool, option: str = "overwrite") -> Iterator[Path]:
+    """A :func:`draft` of ``path``, whose folder is made; arguments and errors as for :func:`check_free`."""
     path = Path(path)
-    check_free(path, overwrite=overwrite)
+    check_free(path, overwrite=overwrite, option=option)
     with draft(make_parent(path)) as part:
         yield part
-        check_free(path, overwrite=overwrite)
+        check_free(path, overwrite=overwrite, option=option)
 
 
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError where a file may not be written."""
-    if path.exists() and not path.is_file():  # replacing would remove a folder or a device
+def check_free(path: Path, *, overwrite: bool, option: str = "overwrite") -> None:
+    """Raise where a file may not be written.
+
+    Args:
+        overwrite: whether an existing file may be replaced.
+        option: what the caller calls that.
+
+    Raises:
+        IsADirectoryError: a folder is there.
+        FileExistsError: a device or a pipe is there, or a file that may not be replaced.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it, or another")
+    if path.exists() and not path.is_file():  # a device, say: replacing would remove it
         raise FileExistsError(f"{path} is not a regular file; name another output")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; overwrite=True (command line: --force) replaces it")
+        raise FileExistsError(f"{path} exists; pass {option}=True (--force) to replace it")
 
 
 def check_writable(paths: Sequence[Path], force: bool) -> None:
-    """Raise, before hours of work, what :func:`write_files` would raise after them."""
+    """Raise, before hours of work, what :func:`write_files` would raise after them; nothing is made yet."""
     if len({path.resolve() for path in paths}) < len(paths):
         raise ValueError(f"two results would go to the same file: {paths[0]}")
     for path in paths:
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder; name a file")
-        if path.exists() and not path.is_file():  # a device or a pipe
-            raise ValueError(f"{path} is not a regular file; name another")
-        if path.exists() and not force:
-            raise FileExistsError(f"{path} exists: choose another name, or overwrite it with --force")
-        if not path.resolve().parent.is_dir():
-            raise FileNotFoundError(f"the folder of {path} does not exist: make it first")
+        check_free(path, overwrite=force, option="force")
+        there = next(folder for folder in path.resolve().parents if folder.exists())
         try:
-            tempfile.TemporaryFile(dir=path.resolve().parent).close()
+            tempfile.TemporaryFile(dir=there).close()
         except OSError as error:
             raise type(error)(error.errno, f"cannot write: {error.strerror}", str(path)) from error
 
 
 def write_files(contents: Mapping[Path, str], force: bool) -> None:
-    """Write text files, each whole or not at all, and none if one cannot be written.
+    """Write text files, each whole or not at all, and none if one cannot be written; their folders are made.
 
     Raises:
-        FileExistsError: a file exists and ``force`` is not given.
+        OSError: see :func:`check_free`, or a folder cannot be made or written to.
+        ValueError: two of them are the same file.
     """
     check_writable(list(contents), force)
     with ExitStack() as drafts:
         for path, text in contents.items():
-            part = drafts.enter_context(draft(path.resolve()))  # through a link, which stays
+            part = drafts.enter_context(draft(make_parent(path.resolve())))  # through a link, which stays
             part.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may be no text

@@ -1,5 +1,39 @@
-"""Limits that every way into a model shares."""
+"""Limits that every way into a model shares. Needs neither torch nor, until an array is checked, numpy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 LOUDEST = 1e30  # magnitude of a sample: near the end of single precision a network's state becomes NaN for good
 LOUDEST_HALF = 100.0  # the same for a network in float16
+MIN_RATE = 1000  # Hz
+MAX_LIVE_RATE = 768_000  # Hz, of a sound device
+MAX_RATE = 10_000_000  # Hz, of a recording
 MAX_THREADS = 1024  # with very many, libraries crash
+_MOST_CHANNELS = 64  # of a recording; more side by side with fewer samples are time and channels mixed up
+
+
+def check_loudness(wave: np.ndarray, name: str) -> None:
+    """Raise a ValueError that calls the array ``name`` for samples, floating point, that are no sound."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):  # of LOUDEST as float16, infinity
+        sound = (np.abs(wave) < LOUDEST).all()
+    if not sound:
+        raise ValueError(
+            f"{name} contains NaN, Inf or a number beyond {LOUDEST:g}; repair the recording, for example with "
+            "numpy.nan_to_num"
+        )
+
+
+def check_layout(wave: np.ndarray | torch.Tensor, name: str) -> None:
+    """Refuse (..., time, channels), which would be thousands of signals of two samples."""
+    if wave.ndim > 1 and 0 < wave.shape[-1] <= _MOST_CHANNELS < wave.shape[-2]:
+        raise ValueError(
+            f"{name} has shape {tuple(wave.shape)}, which is {wave.shape[-2]} signals of {wave.shape[-1]} samples; "
+            "time is the last dimension: transpose what soundfile reads, (time, channels)"
+        )

@@ -44,7 +44,8 @@ def test_cores_are_those_that_may_be_used():
 
 def test_errors(tmp_path, capsys):
     (tmp_path / "old.json").write_text("mine")
-    for path, words in ((tmp_path / "old.json", "exists"), (tmp_path / "no" / "new.json", "folder")):
+    old = tmp_path / "old.json"
+    for path, words in ((old, "exists"), (tmp_path, "is a folder"), (old / "no" / "new.json", "cannot write")):
         assert main(["benchmark", "--json", str(path)]) == 2
         captured = capsys.readouterr()
         assert words in captured.err and not captured.out  # before any work

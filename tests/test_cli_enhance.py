@@ -119,7 +119,7 @@ def test_a_name_that_says_no_format(folder, capsys):
 def test_folders_are_searched_in_one_way(folder):
     """By enhance, by evaluate and for training: through links, which may lead in circles, without what is hidden."""
     from deepvqe_hub.data import find_clips
-    from deepvqe_hub.metrics.pairing import find_audio
+    from deepvqe_hub.pairing import find_audio
 
     for name in ("elsewhere/a.aiff", "in/b.WAV", "in/._b.wav", "in/.trash/c.wav", "out/linked/a.aiff"):
         write(folder / name, 0.1)
@@ -172,6 +172,8 @@ def test_glob_and_several(folder, capsys):
         (["in/a.wav", "one/a.wav", "-o", "three"], "both be written"),
         (["in/a.wav", "in/b.wav", "-o", "clean.wav"], "one file"),
         (["in/a.wav", "-o", "clean"], "no extension"),
+        (["in/a.wav", "-o", "clean.xyz"], "clean.xyz: cannot write .xyz"),
+        (["-", "-o", "clean.xyz"], "clean.xyz: cannot write .xyz"),
         (["in/a.wav", "x.wav", "-o", "one"], "x.wav"),
         (["one/a.wav", "in/a.wav", "-o", "in", "--force"], "would replace the input in/a.wav"),
         (["in/a.wav", "-", "-o", "in"], "standard input"),
@@ -204,6 +206,18 @@ def test_standard_input_and_output(folder, monkeypatch, capsysbinary):
     captured = capsysbinary.readouterr()
     assert captured.out == b"" and b"standard input: empty" in captured.err
     assert enhance("-", "--plot") == 2
+
+
+def test_a_file_called_like_the_standard_streams(folder, monkeypatch, capsysbinary):
+    write(folder / "in.wav", 0.1)
+    (folder / "in.wav").rename(folder / "-")
+    data = (folder / "-").read_bytes()
+    assert enhance("./-", "-o", "-", "--resume") == 0
+    assert capsysbinary.readouterr().out.startswith(b"RIFF")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    assert enhance("-") == 0
+    assert capsysbinary.readouterr().out.startswith(b"RIFF")
+    assert (folder / "-").read_bytes() == data
 
 
 def test_a_model_that_fails_leaves_nothing(folder, models, monkeypatch, capsys):
@@ -253,6 +267,27 @@ def test_far_end_pairing(folder, capsys):
     ):
         with pytest.raises(CommandError, match="pattern"):
             plan(*arguments)
+
+    for name in ("1", "x/2"):
+        write(folder / "far ends" / f"{name}_lpb.flac")
+    assert pairs(["calls"], "o", "calls") == beside  # as `evaluate` pairs: without a pattern, too
+    named = {"calls/1_mic.wav": "far ends/1_lpb.flac", "calls/x/2_mic.wav": "far ends/x/2_lpb.flac"}
+    assert pairs(["calls/**/*_mic.wav"], "o", "far ends") == named
+    assert pairs(["calls/x/2_mic.wav"], "o/", "far ends") == {"calls/x/2_mic.wav": "far ends/x/2_lpb.flac"}
+    write(folder / "calls" / "x" / "1_lpb.wav")
+    write(folder / "calls" / "y" / "1_lpb.wav")
+    (folder / "calls" / "1_lpb.wav").rename(folder / "1_lpb.wav")
+    with pytest.raises(ValueError, match=r"1_mic\.wav fits 2 entries"):
+        plan(["calls/1_mic.wav"], "o/", "calls")
+    (folder / "1_lpb.wav").rename(folder / "calls" / "1_lpb.wav")
+    for name in ("x", "y"):
+        (folder / "calls" / name / "1_lpb.wav").unlink()
+    with pytest.raises(CommandError, match="both the far end and the microphone"):
+        plan(["far/1_mic.wav"], "o/", "far")
+
+    (folder / "far ends" / "x" / "2_lpb.flac").unlink()
+    assert enhance("calls/**/*_mic.wav", "--farend", "far ends", "-o", "partly") == 1  # the others are done
+    assert "2_mic.wav: no such file" in capsys.readouterr().err and tree(folder / "partly") == ["1_mic.wav"]
 
     (folder / "calls" / "x" / "2_lpb.wav").unlink()
     write(folder / "calls" / "1_lpb.wav", 0.2, 48000, 2)
@@ -326,7 +361,7 @@ class Deadly:
 
     sample_rate, farend = RATE, False
 
-    def stream(self, channels):
+    def stream(self, batch_size=None):
         os._exit(9)
 
 

@@ -18,7 +18,7 @@ from deepvqe_hub.cli import CommandError, evaluate
 from deepvqe_hub.drafts import write_files
 from deepvqe_hub.metrics import evaluation, mos, report
 from deepvqe_hub.metrics.metadata import Metadata, parse_talk
-from deepvqe_hub.metrics.pairing import find_audio, pair_files
+from deepvqe_hub.pairing import find_audio, find_pairs, pair_files
 
 RATE = 16000
 SNRS = [0, 5, 10, 15, 20, 25]
@@ -96,8 +96,8 @@ def test_nothing_is_overwritten_or_half_written(corpus, monkeypatch, capsys):
         patch.setattr(evaluation, "evaluate_files", lambda *a, **k: pytest.fail("scored before the check"))
         with pytest.raises(FileExistsError, match=r"a.csv exists.*--force"):
             run(*arguments)
-        with pytest.raises(FileNotFoundError, match=r"folder of .*b\.json does not exist"):
-            run(*arguments, "--force", "--json", corpus / "no" / "b.json")
+        with pytest.raises(NotADirectoryError, match=r"cannot write.*b\.json"):
+            run(*arguments, "--force", "--json", corpus / "meta.csv" / "no" / "b.json")
         with pytest.raises(ValueError, match="same file"):
             run(*arguments, "--force", "--json", corpus / "a.csv")
 
@@ -119,13 +119,17 @@ def test_nothing_is_overwritten_or_half_written(corpus, monkeypatch, capsys):
     assert (corpus / "a.csv").read_text() == "precious" and sorted(os.listdir(corpus)) == before
     assert run(*arguments, "--force") == 0
     assert (corpus / "a.csv").read_text().startswith("file,seconds,si_sdr,notes\n")
+    assert run(*arguments, "--force", "--json", corpus / "new" / "er" / "b.json") == 0  # folders are made
+    assert json.loads((corpus / "new" / "er" / "b.json").read_text())["files"] == 6
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
 def test_pipes_and_links_stay_what_they_are(corpus):
     os.mkfifo(corpus / "pipe.csv")
-    with pytest.raises(ValueError, match=r"pipe.csv is not a regular file"):
+    with pytest.raises(FileExistsError, match=r"pipe.csv is not a regular file"):
         run(corpus / "noisy", "--metrics", "dnsmos", "-o", corpus / "pipe.csv", "--force")
+    with pytest.raises(IsADirectoryError, match="is a folder; name a file"):
+        run(corpus / "noisy", "--metrics", "dnsmos", "-o", corpus / "clean", "--force")
     (corpus / "elsewhere").mkdir()
     (corpus / "link.csv").symlink_to(corpus / "elsewhere" / "scores.csv")
     write_files({corpus / "link.csv": "text"}, force=False)
@@ -165,6 +169,19 @@ def test_comparison_with_the_noisy_input(corpus, capsys, monkeypatch):
     assert "falls" not in capsys.readouterr().out
 
 
+class BlockByBlock:
+    """The stream of a model, which calls ``function(noisy, farend)``, each (batch_size, time)."""
+
+    def __init__(self, function, batch_size):
+        self.function, self.batch_size = function, batch_size
+
+    def __call__(self, noisy, farend=None):
+        return self.function(noisy, farend)
+
+    def flush(self):
+        return np.zeros((self.batch_size, 0), np.float32)
+
+
 @pytest.fixture
 def stub(monkeypatch):
     """A model that returns what it gets, minus the far end."""
@@ -172,10 +189,10 @@ def stub(monkeypatch):
 
     class Stub:
         def __init__(self):
-            self.sample_rate, self.config = RATE, {"network": "Stub"}
+            self.sample_rate, self.farend, self.config = RATE, True, {"network": "Stub"}
 
-        def __call__(self, noisy, farend=None):
-            return noisy if farend is None else noisy - farend
+        def stream(self, batch_size=1):
+            return BlockByBlock(lambda noisy, farend: noisy if farend is None else noisy - farend, batch_size)
 
     monkeypatch.setattr(deepvqe_hub, "load", lambda name: {"stub": Stub()}[name], raising=False)
     evaluation._load.cache_clear()
@@ -292,6 +309,14 @@ def test_signals_of_a_recording_in_one_folder(tmp_path):
         ("noisy", ["a_mic.flac", "b_mic.flac", "c_mic.flac"]),
     ):
         assert [path.name for path in pair_files(names, where, role).values()] == found
+
+
+def test_the_very_name_goes_before_the_same_without_suffix(tmp_path):
+    where = touch(tmp_path / "clean", "a.wav", "a.flac", "b.flac")
+    for names in (["a.wav", "a.flac"], ["a.flac", "a.wav"]):
+        assert pair_files(names, where, "reference") == {name: where / name for name in names}
+    for names in (["b.flac", "b.wav"], ["b.wav", "b.flac"]):
+        assert find_pairs(names, where, "reference") == {"b.flac": where / "b.flac", "b.wav": None}
 
 
 def test_one_file_is_not_taken_for_two(tmp_path):

@@ -3,6 +3,8 @@
 import copy
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ import soundfile
 import torch
 
 import deepvqe_hub
+from deepvqe_hub import enhancement
 from deepvqe_hub.drafts import draft
-from deepvqe_hub.files import AudioFileError, enhance, enhance_file
+from deepvqe_hub.files import AudioFileError, audio, enhance, enhance_file
 from deepvqe_hub.files.blocks import dry_share
 
 RATE = 16000
@@ -377,6 +380,35 @@ def test_a_folder_where_a_file_should_be(tmp_path):
     with pytest.raises(IsADirectoryError, match="is a folder; name a file"), draft(tmp_path):
         raise AssertionError("nothing is to be written")
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
+def test_a_pipe_where_a_file_should_be(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileExistsError, match="not a regular file"), draft(tmp_path / "pipe"):
+        raise AssertionError("nothing is to be written")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_reading_needs_no_torch(tmp_path):
+    """Nor does scoring what is read: processes start sooner and take less memory."""
+    soundfile.write(tmp_path / "a.wav", noise(0.5), RATE)
+    code = f"""
+import sys
+sys.modules["torch"] = None  # any import of it now fails
+from deepvqe_hub import files, metrics
+from deepvqe_hub.files.audio import Recording
+with Recording({str(tmp_path / "a.wav")!r}) as recording:
+    assert sum(map(len, recording.blocks())) == {RATE // 2}
+assert issubclass(files.AudioFileError, ValueError)
+score = metrics.evaluate_file({str(tmp_path / "a.wav")!r}, {str(tmp_path / "a.wav")!r}, metrics="si_sdr")
+assert score["si_sdr"] == 100, score
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_files_are_read_in_blocks_as_long_as_models_like():
+    assert audio.BLOCK_SECONDS == enhancement.BLOCK_SECONDS
 
 
 def test_far_end_file_of_other_rate_and_length(canceller, tmp_path):

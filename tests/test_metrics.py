@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from test_cli_evaluate import BlockByBlock
 from tiny import CONFIG
 
 from deepvqe_hub import EnhancementModel, metrics
@@ -407,31 +408,37 @@ def test_means_of_input_and_output_are_over_the_same_files():
 def test_model_is_run_at_its_own_rate(files, monkeypatch):
     import deepvqe_hub
 
-    calls = []
+    calls, fars = [], []
 
     class Stub:
-        sample_rate = 8000
+        sample_rate, farend = 8000, True
 
-        def __call__(self, noisy, farend=None):
+        def stream(self, batch_size=1):
+            return BlockByBlock(self.half, batch_size)
+
+        def half(self, noisy, farend):
             calls.append((noisy.shape, None if farend is None else farend.shape, noisy.dtype))
+            fars.append(farend)
             return noisy / 2
 
     monkeypatch.setattr(deepvqe_hub, "load", lambda name: Stub(), raising=False)
     evaluation._load.cache_clear()
     mic = files("mic.wav", np.stack([voice(1), voice(1, 1)], 1))
     result = metrics.evaluate_file(mic, mic, model="stub", metrics=("si_sdr", "erle"), talk="nst", farend=mic)
-    assert calls == [((2, 8000), (2, 8000), torch.float32)]
+    assert calls == [((2, 8000), (2, 8000), np.float32)]
     assert result["si_sdr"] > 10 and result["noisy_si_sdr"] == 100 and "noisy_erle" not in result
     result = metrics.evaluate_file(mic, model="stub", metrics="erle", talk="st", farend=files("far.wav", voice(0.5)))
     assert result["erle"] == pytest.approx(6.02, abs=0.05) and calls[1] == calls[0]  # one channel, padded
+    assert (fars[1][0] == fars[1][1]).all() and fars[1][0, :4000].any() and not fars[1][:, 4000:].any()
 
     mono, stereo = files("mono.wav", voice(1)), mic
     result = metrics.evaluate_file(mono, model="stub", metrics="erle,aecmos", talk="st", farend=stereo)
     assert calls[2][1] == (1, 8000) and result["notes"] == {}  # the mean of its channels
+    np.testing.assert_allclose(fars[2][0], fars[0].mean(0), atol=1e-6)
 
     Stub.farend = False  # a model without far end is run without
     metrics.evaluate_file(mic, model="stub", metrics="erle", talk="st", farend=mic)
-    assert calls[3] == ((2, 8000), None, torch.float32)
+    assert calls[3] == ((2, 8000), None, np.float32)
     evaluation._load.cache_clear()
 
 

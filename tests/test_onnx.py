@@ -1,6 +1,7 @@
 """Exported graphs against the PyTorch model."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepvqe_hub import EnhancementModel
+from deepvqe_hub import EnhancementModel, enhance
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -205,12 +206,34 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+def test_where_a_graph_goes(tmp_path):
+    model = small_model()
+    assert export(model, tmp_path / "new" / "er" / "m.onnx").is_file()  # folders are made
+    with pytest.raises(NotADirectoryError, match="a part of that path is a file"):
+        export(model, tmp_path / "new" / "er" / "m.onnx" / "n.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(IsADirectoryError, match="name a file"):
+        export(model, tmp_path / "folder.onnx", force=True)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.onnx")
+        with pytest.raises(FileExistsError, match="not a regular file"):
+            export(model, tmp_path / "pipe.onnx", force=True)
+        assert (tmp_path / "pipe.onnx").is_fifo()
+
+
+def test_files_of_fewer_channels_than_the_graph_takes_signals(tmp_path):
+    model = small_model(VARIANTS["echo"])
+    graph = OnnxModel(export(model, tmp_path / "m.onnx", batch_size=2))
+    for channels in (1, 2, 3):
+        mic, far = np.random.default_rng(0).standard_normal((2, 5000, channels)).astype(np.float32) * 0.1
+        wanted = enhance(model, mic, 16000, far)
+        np.testing.assert_allclose(enhance(graph, mic, 16000, far), wanted, atol=1e-5)
+
+
 def test_errors_name_the_remedy(tmp_path):
     model = small_model()
     with pytest.raises(ValueError, match="frames"):
         export(model, tmp_path / "m.onnx", frames=0)
-    with pytest.raises(FileNotFoundError, match="folder"):
-        export(model, tmp_path / "no" / "m.onnx")
     with pytest.raises(ValueError, match="quantize"):
         export(small_model(VARIANTS["traced"]), tmp_path / "m.onnx", quantize=True)
     stream = OnnxStream(export(model, tmp_path / "m.onnx"))

@@ -19,7 +19,7 @@ def collect(folder: Path, args: argparse.Namespace, **roles: Path | None):
     """
     from deepvqe_hub.metrics.evaluation import Case
     from deepvqe_hub.metrics.metadata import Metadata
-    from deepvqe_hub.metrics.pairing import find_audio, pair_files
+    from deepvqe_hub.pairing import find_audio, pair_files
 
     if args.talk and args.talk_column:
         raise CommandError("give either --talk or --talk-column")
@@ -63,33 +63,17 @@ def add_talk_options(parser: argparse.ArgumentParser) -> None:
 
 def choose_metrics(names: str | None, **roles: Path | str | None) -> list[str]:
     """The measures named, or all that the given signals (as in :func:`collect`) and the installed packages allow."""
-    from deepvqe_hub.metrics import METRICS, available_metrics, select_metrics
+    from deepvqe_hub.metrics.table import MissingSignalError, chosen_metrics
 
     if roles["farend"] and not roles["noisy"]:
         raise CommandError("--farend is for AECMOS, which also needs the microphone signals: --noisy DIR")
-    if names is None:
-        return _installed(available_metrics(**{role: bool(where) for role, where in roles.items()}))
-    metrics = select_metrics(names)
-    for metric in metrics:
-        missing = [f"--{need} DIR" for need in METRICS[metric].needs if not roles[need]]
-        if missing:
-            raise CommandError(f"{METRICS[metric].label} needs {' and '.join(missing)}")
-    return metrics
-
-
-def _installed(metrics: list[str]) -> list[str]:
-    """Those of the default measures whose packages are there; what is left out is said."""
-    from deepvqe_hub.metrics.table import check_packages
-
-    there, problems = [], {}
-    for metric in metrics:
-        try:
-            check_packages([metric])
-            there.append(metric)
-        except ImportError as error:
-            problems[metric] = str(error)
-    if not there:
-        raise CommandError(next(iter(problems.values())))
-    for metric, problem in problems.items():
+    left_out = {}
+    try:
+        metrics = chosen_metrics(names, [role for role, where in roles.items() if where], left_out)
+    except MissingSignalError as error:
+        raise CommandError(f"{error.label} needs {' and '.join(f'--{name} DIR' for name in error.signals)}") from error
+    if not metrics:
+        raise CommandError(next(iter(left_out.values())))
+    for metric, problem in left_out.items():
         print(f"deepvqe: {metric} is left out: {problem}", file=sys.stderr)
-    return there
+    return metrics

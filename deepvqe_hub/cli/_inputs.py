@@ -9,8 +9,20 @@ from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.folders import AUDIO_SUFFIXES, audio_files
+from deepvqe_hub.pairing import called, find_pairs
 
-STANDARD = Path("-")  # standard input or output
+
+class _Standard:
+    """Standard input or output, in the place of a path: Path("-") may be that of a file."""
+
+    def __str__(self) -> str:
+        return "-"
+
+    def exists(self) -> bool:  # nothing that an earlier run has left
+        return False
+
+
+STANDARD = _Standard()
 # What is looked for in folders: what libsndfile reads, and what it does not, which deserves a message, not silence.
 SUFFIXES = (*AUDIO_SUFFIXES, ".m4a", ".aac", ".wma", ".amr", ".webm")
 
@@ -26,8 +38,8 @@ class Job:
         found: whether the source was found in a folder or by a pattern, and not named by the user.
     """
 
-    source: Path
-    output: Path
+    source: Path | _Standard
+    output: Path | _Standard
     farend: Path | None = None
     plot: Path | None = None
     found: bool = False
@@ -55,22 +67,25 @@ def plan(
     if "" in (*inputs, output, farend):
         raise CommandError("an empty name of a file or folder; is a variable of the shell not set?")
     pairing = _Pairing(farend, farend_pattern)
-    jobs: dict[tuple, Job] = {}  # by what they do: a file may be named twice
+    files: dict[tuple[Path, Path | _Standard], tuple[Path, bool]] = {}  # a file may be named twice
+    jobs = []
     several = len(inputs) > 1
     for text in inputs:
         if text == "-":
-            jobs[()] = _standard_job(output, farend, farend_pattern, several)
+            jobs.append(_standard_job(output, farend, farend_pattern, several))
             continue
         many = several or Path(text).is_dir() or not Path(text).exists()
         for path, relative, found in _expand(text, output):
             if pairing.is_microphone(path, found):
-                target = _target(path, relative, output, many)
-                jobs.setdefault((path, target), Job(path, target, pairing.farend_of(path, relative), found=found))
-    chosen = _without_own_results(list(jobs.values()))
+                files.setdefault((path, _target(path, relative, output, many)), (relative, found))
+    farends = pairing.farends_of([(path, relative) for (path, _), (relative, _) in files.items()])
+    for ((path, target), (_, found)), far in zip(files.items(), farends):
+        jobs.append(Job(path, target, far, found=found))
+    chosen = _without_own_results(jobs)
     if not chosen:
         raise CommandError(f"no audio files found in {', '.join(inputs)}")
     if plot:
-        if any(job.output == STANDARD for job in chosen):
+        if any(job.output is STANDARD for job in chosen):
             raise CommandError("--plot draws beside the output; name one with -o")
         chosen = [Job(j.source, j.output, j.farend, j.output.with_suffix(".png"), j.found) for j in chosen]
     _check_distinct(chosen)
@@ -86,8 +101,10 @@ def _standard_job(output: str | None, farend: str | None, pattern: str | None, s
     if pattern or (farend and not Path(farend).is_file()):
         raise CommandError("with standard input, --farend names one file")
     target = STANDARD if output in (None, "-") else Path(output)
-    if target != STANDARD and (target.is_dir() or output.endswith("/")):
-        raise CommandError(f"with standard input, -o names a file, not the folder {output}")
+    if target is not STANDARD:
+        if target.is_dir() or output.endswith("/"):
+            raise CommandError(f"with standard input, -o names a file, not the folder {output}")
+        _check_format(target)
     return Job(STANDARD, target, Path(farend) if farend else None)
 
 
@@ -140,7 +157,15 @@ def _target(path: Path, relative: Path, output: str | None, many: bool) -> Path:
         return target / relative
     if not target.suffix:
         raise CommandError(f"{output} has no extension to say the format, such as .wav; end it with / for a folder")
+    _check_format(target)
     return target
+
+
+def _check_format(output: Path) -> None:
+    """Raise AudioFileError where the extension of a file that the user named is no format that can be written."""
+    from deepvqe_hub.files.output import named_format
+
+    named_format(output)
 
 
 class _Pairing:
@@ -162,19 +187,27 @@ class _Pairing:
             )
 
     def is_microphone(self, path: Path, found: bool) -> bool:
-        """Whether the pattern takes ``path`` for a microphone file; files that the user named must fit."""
+        """Whether the pattern takes ``path`` for a microphone file; files that the user named must fit.
+
+        Without a pattern, what was found beside the microphones and is called a far end is none.
+        """
+        if found and not self.right and self.farend is not None and self.farend.resolve() in path.resolve().parents:
+            return not called(path, "farend")
         fits = self._stem(path) is not None
         if not fits and not found:
             raise CommandError(f"{path} does not match {self.left!r} of --farend-pattern")
         return fits
 
-    def farend_of(self, path: Path, relative: Path) -> Path | None:
-        if self.farend is not None and not self.farend.is_dir():
-            return self.farend
-        if self.farend is None and not self.right:
-            return None
-        name = self.right.replace("*", self._stem(path)) if self.right else path.name
-        return path.parent / name if self.farend is None else self.farend / relative.parent / name
+    def farends_of(self, files: list[tuple[Path, Path]]) -> list[Path | None]:
+        """The far end of each file: path, and path within the searched folder. It may be missing, as may a source."""
+        if self.right:
+            names = [self.right.replace("*", self._stem(path)) for path, _ in files]
+            folders = [self.farend / relative.parent if self.farend else path.parent for path, relative in files]
+            return [folder / name for folder, name in zip(folders, names)]
+        if self.farend is None or not self.farend.is_dir():
+            return [self.farend] * len(files)
+        pairs = find_pairs([relative.as_posix() for _, relative in files], self.farend, "farend")
+        return [pairs[relative.as_posix()] or self.farend / relative for _, relative in files]
 
     def _stem(self, path: Path) -> str | None:
         if not self.left:
@@ -187,28 +220,33 @@ class _Pairing:
 
 def _without_own_results(jobs: list[Job]) -> list[Job]:
     """Leave out what an earlier run wrote beside its input, and found files that are another's far end."""
-    results = {job.output for job in jobs if job.output.stem.endswith(".enhanced")}
+    results = {job.output for job in jobs if job.output is not STANDARD and job.output.stem.endswith(".enhanced")}
     farends = {job.farend for job in jobs if job.farend != job.source}
     return [job for job in jobs if job.source not in results and not (job.found and job.source in farends)]
 
 
 def _check_distinct(jobs: list[Job]) -> None:
     written: dict[Path, Job] = {}
-    sources = {job.source.resolve(): job for job in jobs if job.source != STANDARD}
+    sources = {job.source.resolve(): job for job in jobs if job.source is not STANDARD}
     farends = {job.farend.resolve() for job in jobs if job.farend is not None}
     for job in jobs:
-        for path in filter(None, (job.output, job.plot)):
+        if job.farend is not None and sources.get(job.farend.resolve()) is job:
+            raise CommandError(
+                f"{job.farend} would be both the far end and the microphone: keep far ends in a folder of their "
+                "own, or let their names end in _farend or _lpb"
+            )
+        for path in (path for path in (job.output, job.plot) if path not in (None, STANDARD)):
             other = written.setdefault(path.resolve(), job)
             if other is not job:
                 raise CommandError(f"{other.source} and {job.source} would both be written to {path}")
-            if path != STANDARD and sources.get(path.resolve(), job) is not job:
+            if sources.get(path.resolve(), job) is not job:
                 raise CommandError(f"the result of {job.source} would replace the input {path}; name another with -o")
-            if path != STANDARD and path.resolve() in farends - {job.source.resolve()}:
+            if path.resolve() in farends and path.resolve() not in sources:
                 raise CommandError(f"the result of {job.source} would replace the far end {path}; name another with -o")
 
 
 def _check_free(jobs: list[Job]) -> None:
-    there = [path for job in jobs for path in (job.output, job.plot) if path not in (None, STANDARD) and path.exists()]
+    there = [path for job in jobs for path in (job.output, job.plot) if path is not None and path.exists()]
     if there:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise FileExistsError(f"{there[0]}{more} exists; --force replaces, --resume skips what is done")

@@ -9,6 +9,8 @@ from math import ceil, gcd
 import numpy as np
 
 from deepvqe_hub.cli._resample import Resampler
+from deepvqe_hub.files.samples import from_float, to_float
+from deepvqe_hub.limits import MAX_LIVE_RATE, MIN_RATE
 from deepvqe_hub.onnx import is_graph
 
 MOST_BLOCKS = 20_000  # that are counted to find the latency, some minutes of audio
@@ -47,8 +49,8 @@ class Converter:
             raise ValueError(f"channels must be 1, or 2 with the far end as the second, not {channels}")
         if channels == 2 and not stream.farend:
             raise ValueError("this model has no far-end input; use --channels 1, or a model such as deepvqe-aec-s")
-        if not 1000 <= rate <= 768000:
-            raise ValueError(f"rate must be from 1000 to 768000 Hz, not {rate}")
+        if not MIN_RATE <= rate <= MAX_LIVE_RATE:
+            raise ValueError(f"rate must be from {MIN_RATE} to {MAX_LIVE_RATE} Hz, not {rate}")
         self.stream, self.rate, self.channels = stream, rate, channels
         self._start()
 
@@ -138,10 +140,7 @@ def pipe(converter: Converter, read: Callable[[int], bytes], write: Callable[[by
 
 def decode(data: bytes, dtype: np.dtype, channels: int) -> np.ndarray:
     """Interleaved samples as (time, channels), nominally within ±1; what is no number, or no sound, becomes silence."""
-    block = np.frombuffer(data, dtype).reshape(-1, channels)
-    if dtype.kind == "i":
-        return block.astype(np.float32) / 32768
-    return plausible(block)
+    return plausible(to_float(np.frombuffer(data, dtype).reshape(-1, channels)))
 
 
 def plausible(block: np.ndarray) -> np.ndarray:
@@ -150,9 +149,7 @@ def plausible(block: np.ndarray) -> np.ndarray:
 
 
 def encode(wave: np.ndarray, dtype: np.dtype) -> bytes:
-    if dtype.kind == "i":
-        wave = np.clip(np.round(wave * 32768), -32768, 32767)
-    return wave.astype(dtype).tobytes()
+    return from_float(wave, dtype).tobytes()
 
 
 class Live:

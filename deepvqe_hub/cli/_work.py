@@ -123,11 +123,11 @@ def _enhance_and_plot(model, job: Job, settings: Settings, progress: Callable[[f
 
     with contextlib.ExitStack() as stack:
         source, output = job.source, job.output
-        if source == STANDARD:  # a sound file cannot be read from a pipe, nor kept in memory when it is long
+        if source is STANDARD:  # a sound file cannot be read from a pipe, nor kept in memory when it is long
             source = stack.enter_context(tempfile.NamedTemporaryFile())
             source.name = "standard input"  # for messages
             shutil.copyfileobj(sys.stdin.buffer, source)
-        if output == STANDARD:
+        if output is STANDARD:
             output = Path(stack.enter_context(tempfile.TemporaryDirectory()), "output.wav")
         if not (settings.resume and job.output.exists()):  # where only the picture is missing
             enhance_file(
@@ -140,7 +140,7 @@ def _enhance_and_plot(model, job: Job, settings: Settings, progress: Callable[[f
                 overwrite=settings.force,
                 progress=progress,
             )
-        if job.output == STANDARD:
+        if job.output is STANDARD:
             with open(output, "rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
@@ -153,6 +153,8 @@ def _enhance_and_plot(model, job: Job, settings: Settings, progress: Callable[[f
 
 def _duration(job: Job) -> float | None:
     """Seconds, for the progress bar; None where unknown."""
+    if job.source is STANDARD:
+        return None
     from deepvqe_hub.files.audio import Recording
 
     try:

@@ -1,7 +1,7 @@
 """Convert a checkpoint from one format to another, with a report.
 
 Read are checkpoint folders, names and Hub repositories as `deepvqe_hub.load` takes them, .tar files of the reference
-implementation and .gguf files of deepvqe-ggml. Written is, by the name of OUT,
+implementation, .gguf files of deepvqe-ggml and .h5 files of DPCRN's authors. Written is, by the name of OUT,
 
   a folder   this package's own format, for the Hugging Face Hub and SpeechBrain
   .tar       the reference implementation's, for models of its shape
@@ -17,6 +17,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
+from deepvqe_hub.drafts import check_free
 
 
 def configure(parser) -> None:
@@ -49,8 +50,8 @@ def run(args) -> int:
         raise CommandError(f"{output}: cannot write {output.suffix}; a folder, {', '.join(WRITERS)} can be written")
     if write is not None and args.half:
         raise CommandError(f"--half is for a checkpoint folder, and {output} is a file")
-    if write is not None and output.exists() and not args.force:
-        raise FileExistsError(f"{output} exists; --force replaces it")
+    if write is not None:
+        check_free(output, overwrite=args.force, option="force")
     if Path(args.input).is_file():
         checkpoint = read_file(args.input, **options)
         model = build(checkpoint, args.input)

@@ -6,6 +6,7 @@
   deepvqe enhance 'corpus/**/*.mp3' -o enhanced/
   ffmpeg -i talk.mp4 -f wav - | deepvqe enhance - > clean.wav
   deepvqe enhance mic.wav --farend loudspeaker.wav -o clean.wav
+  deepvqe enhance mic/ --farend farend/ -o clean/   paired by name, also x_mic.wav with x_lpb.wav
   deepvqe enhance calls/ --farend-pattern '*_mic.wav=*_farend.wav' -o clean/
 
 Length, sample rate, channels and sample format stay as they are. Each output is written whole or not at all. Files
@@ -30,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", metavar="OUT", help="file, or folder for several inputs, or - for standard output as WAV")
     names = "name, folder, file or Hub repository[@revision]"
     add("--model", help=f"{names} (default: deepvqe-s, with a far end deepvqe-aec-s)")
-    add("--farend", metavar="FILE|DIR", help="what the loudspeaker played; in a folder, files of the same name")
+    add("--farend", metavar="FILE|DIR", help="what the loudspeaker played; in a folder, what evaluate would pair")
     add(
         "--farend-pattern",
         metavar="MIC=FAREND",
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if not jobs:
         return _report([], [], skipped, 0.0, args.quiet)
-    if jobs[0].output == STANDARD and sys.stdout.isatty():
+    if jobs[0].output is STANDARD and sys.stdout.isatty():
         raise CommandError("standard output is a terminal; redirect it, or name a file with -o")
     if args.plot:
         import deepvqe_hub.plots  # whether it can draw is better known before the work
@@ -100,7 +101,7 @@ def _report(jobs: list[Job], results: list[Result], skipped: int, elapsed: float
             print(f"deepvqe: warning: {text}", file=sys.stderr)
     if not quiet:
         done = f"{len(results) - len(errors)} of {len(results)} enhanced" + (f", {skipped} skipped" if skipped else "")
-        if len(jobs) == 1 and not errors and jobs[0].output != STANDARD:
+        if len(jobs) == 1 and not errors and jobs[0].output is not STANDARD:
             done = f"wrote {jobs[0].output}"
         if seconds:
             done += f"; {seconds:.1f} s of audio in {elapsed:.1f} s, real-time factor {elapsed / seconds:.3f}"

@@ -4,8 +4,27 @@ Both go through the model's stream block by block, so an hour of audio takes no 
 back exactly as many samples as they took, aligned with them.
 """
 
-from deepvqe_hub.files.arrays import enhance
-from deepvqe_hub.files.audio import AudioFileError
-from deepvqe_hub.files.disk import enhance_file
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same names, where editors and type checkers find them
+    from deepvqe_hub.files.arrays import enhance as enhance
+    from deepvqe_hub.files.audio import AudioFileError as AudioFileError
+    from deepvqe_hub.files.disk import enhance_file as enhance_file
+
+# Enhancing needs torch, reading a sound file does not.
+_EXPORTS = {
+    "AudioFileError": "deepvqe_hub.files.audio",
+    "enhance": "deepvqe_hub.files.arrays",
+    "enhance_file": "deepvqe_hub.files.disk",
+}
 
 __all__ = ["AudioFileError", "enhance", "enhance_file"]
+
+
+def __getattr__(name: str):
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

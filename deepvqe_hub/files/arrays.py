@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from deepvqe_hub.enhancement import EnhancementModel, check_layout
-from deepvqe_hub.files.blocks import FarEnd, block_frames, check_model, dry_share, enhanced_blocks
+from deepvqe_hub.files.audio import block_frames
+from deepvqe_hub.files.blocks import FarEnd, check_model, dry_share, enhanced_blocks, warn_of_length
 from deepvqe_hub.files.samples import from_float, to_float
-from deepvqe_hub.limits import LOUDEST
-
-MAX_RATE = 10_000_000  # Hz
+from deepvqe_hub.limits import MAX_RATE, MIN_RATE, check_loudness
 
 
 def enhance(
@@ -53,8 +51,8 @@ def enhance(
         >>> clean = deepvqe_hub.enhance(model, samples, rate)  # doctest: +SKIP
     """
     dry = dry_share(mix, attenuation_limit_db)
-    if not 1000 <= sample_rate <= MAX_RATE:
-        raise ValueError(f"sample_rate must be from 1000 to {MAX_RATE} Hz, not {sample_rate}")
+    if not MIN_RATE <= sample_rate <= MAX_RATE:
+        raise ValueError(f"sample_rate must be from {MIN_RATE} to {MAX_RATE} Hz, not {sample_rate}")
     check_model(model, farend)
     samples = _samples(audio, "audio")
     frames, channels = samples.shape
@@ -66,8 +64,7 @@ def enhance(
     if farend is not None:
         loudspeaker = _samples(farend, "farend")
         if len(loudspeaker) != frames:
-            change = "padded with silence" if len(loudspeaker) < frames else "cut"
-            warnings.warn(f"farend has {len(loudspeaker)} samples, audio {frames}: farend is {change}", stacklevel=2)
+            warn_of_length("farend", (len(loudspeaker) - frames) / sample_rate, "audio", stacklevel=2)
         far = FarEnd(
             _blocks(loudspeaker, sample_rate),
             sample_rate,
@@ -102,13 +99,7 @@ def _samples(audio: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
     if samples.ndim != 2:
         raise ValueError(f"{name} has shape {samples.shape}; numpy audio is (time,) or (time, channels)")
     if samples.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # of LOUDEST as float16, infinity
-            sound = (np.abs(samples) < LOUDEST).all()
-        if not sound:
-            raise ValueError(
-                f"{name} contains NaN, Inf or a number beyond {LOUDEST:g}; repair the recording, for example with "
-                "numpy.nan_to_num"
-            )
+        check_loudness(samples, name)
     elif samples.dtype.kind not in "iu" or samples.dtype.itemsize > 4:
         raise ValueError(f"{name} has type {samples.dtype}; audio is floating point, or integers of 8, 16 or 32 bits")
     return samples

@@ -1,8 +1,9 @@
-"""Sound files read in blocks, with errors that name the file."""
+"""Sound files read in blocks, with errors that name the file. Needs no torch: scoring reads files, too."""
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -13,11 +14,11 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from deepvqe_hub.files.blocks import block_frames
 from deepvqe_hub.limits import LOUDEST
 
 Source = str | os.PathLike | bytes | BinaryIO
 
+BLOCK_SECONDS = 2  # as deepvqe_hub.enhancement.BLOCK_SECONDS: what a model works on best
 _MAX_FRAMES = 1 << 48  # libsndfile gives the largest number there is for a length that it does not know
 
 
@@ -175,9 +176,16 @@ class Recording:
         self.close()
 
 
+def block_frames(sample_rate: int, channels: int) -> int:
+    """How many samples to take at a time: what the model works on best, less for many channels to bound memory."""
+    return math.ceil(sample_rate * max(BLOCK_SECONDS / max(channels, 1), 0.25))
+
+
 def native(path: str | os.PathLike) -> str | bytes:
     """A path as soundfile takes it even where the name is not valid text, which bytes on a disk need not be."""
-    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
+    path = os.fspath(path)
+    path = os.path.join(".", path) if path == "-" else path  # which libsndfile takes for standard input
+    return path if os.name == "nt" else os.fsencode(path)
 
 
 def _size(path: Path) -> int:

@@ -6,21 +6,24 @@ Shapes: blocks are numpy float32, (time, channels); each channel is a stream of 
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 
-from deepvqe_hub.enhancement import BLOCK_SECONDS, EnhancementModel
+from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.files.samples import fitted
 from deepvqe_hub.streaming import Stream
 
 Blocks = Iterable[np.ndarray]
 
 
-def block_frames(sample_rate: int, channels: int) -> int:
-    """How many samples to take at a time: what the model works on best, less for many channels to bound memory."""
-    return math.ceil(sample_rate * max(BLOCK_SECONDS / max(channels, 1), 0.25))
+def warn_of_length(farend: str, longer: float, audio: str, stacklevel: int) -> None:
+    """Say that a far end, which is ``longer`` seconds longer than the audio or so much shorter, is made to fit."""
+    change = "longer: cut" if longer > 0 else "shorter: padded with silence"
+    warnings.warn(f"{farend} is {abs(longer):.3f} s {change} to fit {audio}", stacklevel=stacklevel + 1)
 
 
 def check_model(model: EnhancementModel, farend: object) -> None:
@@ -95,14 +98,18 @@ def resampled(blocks: Blocks, source: int, target: int, channels: int) -> Iterat
 
 def _live(model: EnhancementModel, blocks: Blocks, channels: int, farend: FarEnd | None) -> Iterator[np.ndarray]:
     """Blocks at the model's rate through its stream."""
+    rows = channels
     if isinstance(model, EnhancementModel):
         stream = ArrayStream(model, model.stream(channels) if model.network.streams else _WholeSignal(model))
-    else:  # an exported graph
-        stream = model.stream(channels)
+    else:  # an exported graph, for so many signals side by side: silence joins those that are too few
+        stream = model.stream()
+        rows = math.ceil(channels / stream.batch_size) * stream.batch_size
+        stream = stream if rows == stream.batch_size else model.stream(rows)
+    silence = ((0, 0), (0, rows - channels))
     for block in blocks:
-        far = None if farend is None else farend.get(len(block)).T
-        yield stream(block.T, far).T
-    yield stream.flush().reshape(channels, -1).T
+        far = None if farend is None else np.pad(farend.get(len(block)), silence).T
+        yield stream(np.pad(block, silence).T, far).T[:, :channels]
+    yield stream.flush().reshape(rows, -1).T[:, :channels]
 
 
 class ArrayStream:
@@ -156,14 +163,13 @@ class _WholeSignal:
 class FarEnd:
     """The loudspeaker signal at the model's rate, handed out in the pieces the microphone asks for.
 
-    Fewer channels than the microphone's are shared: one goes to all, several are averaged; as many go pairwise. After
-    its end comes silence.
+    It is :func:`fitted` to the microphone's: after its end comes silence.
     """
 
     def __init__(self, blocks: Blocks, sample_rate: int, channels: int, *, target_rate: int, target_channels: int):
         self._blocks = iter(resampled(blocks, sample_rate, target_rate, channels))
         self._channels = target_channels
-        self._waiting = Fifo(target_channels)
+        self._waiting = Fifo(channels)
 
     def get(self, count: int) -> np.ndarray:
         """The next ``count`` samples, (count, target_channels)."""
@@ -171,11 +177,8 @@ class FarEnd:
             block = next(self._blocks, None)
             if block is None:
                 break
-            if block.shape[1] != self._channels:
-                block = block.mean(1, keepdims=True, dtype=np.float32).repeat(self._channels, axis=1)
             self._waiting.put(block)
-        piece = self._waiting.get(min(count, len(self._waiting)))
-        return np.pad(piece, ((0, count - len(piece)), (0, 0)))
+        return fitted(self._waiting.get(min(count, len(self._waiting))), count, self._channels)
 
 
 class Fifo:

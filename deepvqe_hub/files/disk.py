@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,7 +14,7 @@ import numpy as np
 from deepvqe_hub.drafts import check_free
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import Recording, Source
-from deepvqe_hub.files.blocks import FarEnd, check_model, dry_share, enhanced_blocks, resampled
+from deepvqe_hub.files.blocks import FarEnd, check_model, dry_share, enhanced_blocks, resampled, warn_of_length
 from deepvqe_hub.files.output import written
 
 
@@ -126,8 +125,7 @@ def _mono(recording: Recording, rate: int) -> Iterator[np.ndarray]:
 def _far_end(farend: Recording, recording: Recording, rate: int, channels: int | None = None) -> FarEnd:
     longer = farend.duration - recording.duration
     if abs(longer) > 1 / rate:
-        change = "longer: cut" if longer > 0 else "shorter: padded with silence"
-        warnings.warn(f"{farend.name} is {abs(longer):.3f} s {change} to fit {recording.name}", stacklevel=3)
+        warn_of_length(farend.name, longer, recording.name, stacklevel=3)
     return FarEnd(
         farend.blocks(),
         farend.sample_rate,

@@ -1,4 +1,4 @@
-"""Sound files written in blocks; any file written whole or not at all."""
+"""Sound files written in blocks, each whole or not at all."""
 
 from __future__ import annotations
 
@@ -28,18 +28,29 @@ _WRITE_FRAMES = 1 << 14  # at a time: libsndfile's Vorbis encoder overflows its 
 _SPARE = 1 << 20  # bytes, more than an encoder holds back
 
 
+def named_format(path: str | os.PathLike) -> tuple[str | None, str | None]:
+    """Container and sample format as far as the extension of ``path`` says them, or None.
+
+    Raises:
+        AudioFileError: for an extension of no format that can be written.
+    """
+    extension = Path(path).suffix[1:].upper()
+    container, subtype = _ALIASES.get(extension, (extension or None, None))
+    if extension and (container not in soundfile.available_formats() or container == "RAW"):
+        raise AudioFileError(
+            f"{path}: cannot write .{extension.lower()}; use .wav, .flac, .ogg, .opus, .mp3 or another of libsndfile's"
+        )
+    return container, subtype
+
+
 def output_format(path: str | os.PathLike, like: Layout) -> tuple[str, str]:
     """Container and sample format for ``path``: by its extension, otherwise as close to ``like`` as the container can.
 
     Returns:
         libsndfile's names, such as ("WAV", "PCM_24").
     """
-    extension = Path(path).suffix[1:].upper()
-    container, subtype = _ALIASES.get(extension, (extension or like.container, None))
-    if container not in soundfile.available_formats() or container == "RAW":
-        raise AudioFileError(
-            f"{path}: cannot write .{extension.lower()}; use .wav, .flac, .ogg, .opus, .mp3 or another of libsndfile's"
-        )
+    container, subtype = named_format(path)
+    container = container or like.container
     if container == "WAV" and like.container in ("WAVEX", "RF64"):  # kinds of WAV that share its extension
         container = like.container
     if subtype is None:

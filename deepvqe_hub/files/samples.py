@@ -1,4 +1,4 @@
-"""Sample formats: from integers to floating point and back."""
+"""Arrays of samples: from integers to floating point and back, and one signal to fit another."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def from_float(wave: np.ndarray, dtype: np.dtype) -> np.ndarray:
     bits = 8 * dtype.itemsize
     centre = 1 << (bits - 1) if dtype.kind == "u" else 0
     return (levels(wave, bits) + centre).astype(dtype)
+
+
+def fitted(farend: np.ndarray, length: int, channels: int) -> np.ndarray:
+    """A far end for a microphone signal: (time, any channels) -> (length, channels), in its own type.
+
+    As many channels go pairwise, one goes to all, others are averaged. It is cut, or silence comes after its end.
+    """
+    farend = farend[:length]
+    if farend.shape[1] != channels:
+        farend = farend.mean(1, keepdims=True).repeat(channels, axis=1)
+    return np.pad(farend, ((0, length - len(farend)), (0, 0)))
 
 
 def levels(wave: np.ndarray, bits: int) -> np.ndarray:

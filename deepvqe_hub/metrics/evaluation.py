@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deepvqe_hub.metrics._signal import SAMPLE_RATE, as_array, resample
-from deepvqe_hub.metrics.scoring import check_talk, chosen_metrics, score_channels
+from deepvqe_hub.files.samples import fitted
+from deepvqe_hub.metrics._signal import SAMPLE_RATE, resample
+from deepvqe_hub.metrics.scoring import score_channels
+from deepvqe_hub.metrics.table import check_talk, chosen_metrics
 from deepvqe_hub.processes import worker_pool
 
 _TOLERANCE = 0.1  # seconds by which signals may differ in length without a word about it
@@ -34,7 +36,7 @@ class Case:
 
 def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
     """Read a sound file: float64 ``(channels, time)``, full scale 1, and the rate in Hz; errors name the file."""
-    from deepvqe_hub.files.audio import Recording  # needs torch, which scores alone do not
+    from deepvqe_hub.files.audio import Recording  # needs soundfile, which scores alone do not
 
     with Recording(path) as recording:
         wav = np.concatenate(list(recording.blocks())).T
@@ -58,21 +60,16 @@ def _load(name: str, files: tuple):
 def run_model(name: str, noisy: np.ndarray, rate: int, farend: np.ndarray | None, farend_rate: int) -> np.ndarray:
     """Enhance ``(channels, time)`` at `rate`; returns as many channels at 16 kHz.
 
-    The far end is padded or cut to the length of the microphone signal; its channels are averaged where they are not
-    as many. A model that takes no far end is run without.
+    The far end is fitted to the microphone signal. A model that takes no far end is run without.
     """
-    import torch
+    from deepvqe_hub.files import enhance  # needs torch, which scores alone do not
 
     model = load_model(name)
-    wav = torch.from_numpy(resample(noisy, rate, model.sample_rate).astype(np.float32))
-    options = {}
-    if farend is not None and getattr(model, "farend", True):
-        far = torch.from_numpy(resample(farend, farend_rate, model.sample_rate).astype(np.float32))
-        far = torch.nn.functional.pad(far, (0, wav.shape[1] - far.shape[1]))  # negative: cuts
-        far = far if len(far) == len(wav) else far.mean(0, keepdim=True)
-        options["farend"] = far.expand_as(wav)
-    with torch.inference_mode():
-        return resample(as_array(model(wav, **options)), model.sample_rate)
+    wav = resample(noisy, rate, model.sample_rate).T
+    far = None
+    if farend is not None and model.farend:
+        far = fitted(resample(farend, farend_rate, model.sample_rate).T, *wav.shape)
+    return resample(enhance(model, wav, model.sample_rate, far).T, model.sample_rate)
 
 
 def evaluate_file(
@@ -115,7 +112,7 @@ def evaluate_file(
     result |= {f"noisy_{name}": float("nan") for name in input_names}
     notes = result["notes"] = {}
     try:
-        wav, others = _read_case(case, model, has_input)
+        wav, others = _read_case(case, model)
     except Exception as error:
         notes["failed"] = str(error)
         return result
@@ -139,7 +136,7 @@ def _given(case: Case, model: str | None) -> set[str]:
     return given | {"noisy"} if model is not None else given
 
 
-def _read_case(case: Case, model: str | None, has_input: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _read_case(case: Case, model: str | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     raw = {}
     paths = {"enhanced": case.enhanced, "reference": case.reference, "noisy": case.noisy, "farend": case.farend}
     for name, path in paths.items():

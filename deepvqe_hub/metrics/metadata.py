@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from deepvqe_hub.metrics.pairing import Counterparts
 from deepvqe_hub.metrics.statistics import quantile_ranges
+from deepvqe_hub.pairing import Counterparts
 
 MAX_GROUPS = 12  # a column of more different words is a list of names, not of conditions
 NONE = "(none)"

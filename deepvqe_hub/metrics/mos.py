@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from deepvqe_hub.metrics._signal import SAMPLE_RATE, locate, need, signal
+from deepvqe_hub.metrics.table import check_talk
 
 _WINDOW = 144160  # samples, 9.01 s: the input length of the DNSMOS networks
 _MIN_SECONDS = 0.25
@@ -148,8 +149,7 @@ def aecmos(estimate, mic, farend, sample_rate: int = SAMPLE_RATE, *, talk: str |
 
     Source: Purin et al., "AECMOS", ICASSP 2022.
     """
-    if talk not in (None, "st", "nst", "dt"):
-        raise ValueError(f'unknown talk type {talk!r}: "st", "nst", "dt" or None')
+    check_talk(talk)
     known = talk is not None
     network = _network(f"aecmos_models/Run_{1663915512 if known else 1663829550}_Stage_0.onnx")
     named = (("far-end signal", farend), ("microphone signal", mic), ("enhanced signal", estimate))

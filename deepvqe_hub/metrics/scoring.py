@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from deepvqe_hub.files.samples import fitted
 from deepvqe_hub.metrics import intrusive, mos
 from deepvqe_hub.metrics._signal import SAMPLE_RATE, as_array, resample
-from deepvqe_hub.metrics.table import METRICS, available_metrics, check_packages, select_metrics
-
-TALK_TYPES = (None, "st", "nst", "dt")
+from deepvqe_hub.metrics.table import METRICS, check_talk, chosen_metrics
 
 # One entry for each network or package that yields several measures at once, or one.
 # The functions take single channels at 16 kHz: enhanced, the other signals by name, talk type.
@@ -77,16 +76,13 @@ def _channels(enhanced: np.ndarray, others: dict[str, np.ndarray]) -> Iterator[t
     length = enhanced.shape[1]
     if "reference" in others:
         length = min(length, others["reference"].shape[1])
-    fitted = {}
+    beside = {}
     for name, wav in others.items():
-        if name == "farend" and len(wav) != len(enhanced):
-            wav = wav.mean(0, keepdims=True)
-        if wav.shape[0] not in (1, enhanced.shape[0]):
-            raise ValueError(f"the {name} signal has {wav.shape[0]} channels, the enhanced one {enhanced.shape[0]}")
-        missing = max(0, length - wav.shape[1])
-        fitted[name] = np.pad(wav[:, :length], ((0, 0), (0, missing)))
+        if name != "farend" and len(wav) not in (1, len(enhanced)):
+            raise ValueError(f"the {name} signal has {len(wav)} channels, the enhanced one {len(enhanced)}")
+        beside[name] = fitted(wav.T, length, len(enhanced)).T
     for index, channel in enumerate(enhanced):
-        yield channel[:length], {name: wav[index % wav.shape[0]] for name, wav in fitted.items()}
+        yield channel[:length], {name: wav[index] for name, wav in beside.items()}
 
 
 def evaluate_tensors(
@@ -150,27 +146,3 @@ def _row_lengths(lengths, batch: int, time: int) -> list[int]:
     if not ((samples >= 0) & (samples <= time)).all():
         raise ValueError(f"lengths are shares from 0 to 1 or whole numbers from 0 to {time}, not {lengths.tolist()}")
     return [int(n) for n in samples]
-
-
-def check_talk(talk: str | None) -> None:
-    """Raise a ValueError for an unknown talk type."""
-    if talk not in TALK_TYPES:
-        raise ValueError(f'unknown talk type {talk!r}: "st", "nst", "dt" or None')
-
-
-def chosen_metrics(metrics: str | Iterable[str] | None, given: Iterable[str]) -> list[str]:
-    """The measures to compute from the signals `given`: those asked for, or all that are possible.
-
-    Raises:
-        ValueError: an unknown name, or a measure that needs a signal that is not given.
-        ImportError: a package is missing.
-    """
-    given = set(given)
-    available = available_metrics(**{name: True for name in given})
-    names = available if metrics is None else select_metrics(metrics)
-    for name in names:
-        missing = [need for need in METRICS[name].needs if need not in given]
-        if missing:
-            raise ValueError(f"{METRICS[name].label} needs the {' and the '.join(missing)} signal")
-    check_packages(names)
-    return names

@@ -8,6 +8,19 @@ from dataclasses import dataclass
 from deepvqe_hub.metrics._signal import locate
 
 
+class MissingSignalError(ValueError):
+    """A measure was asked for that needs signals which are not there.
+
+    Attributes:
+        label: of the measure.
+        signals: their names, as in :attr:`Metric.needs`.
+    """
+
+    def __init__(self, label: str, signals: list[str]):
+        super().__init__(f"{label} needs the {' and the '.join(signals)} signal")
+        self.label, self.signals = label, signals
+
+
 @dataclass(frozen=True)
 class Metric:
     """One measure; of all of them, more is better.
@@ -33,6 +46,8 @@ class Metric:
         """Decimals worth printing."""
         return 2 if self.unit else 3
 
+
+TALK_TYPES = (None, "st", "nst", "dt")
 
 _P835 = "Reddy et al., DNSMOS P.835, ICASSP 2022"
 _AECMOS = "Purin et al., AECMOS, ICASSP 2022"
@@ -86,3 +101,42 @@ def check_packages(names: Iterable[str]) -> None:
     for name in names:
         for package in METRICS[name].packages:
             locate(package, METRICS[name].label)
+
+
+def check_talk(talk: str | None) -> None:
+    """Raise a ValueError for an unknown talk type."""
+    if talk not in TALK_TYPES:
+        raise ValueError(f'unknown talk type {talk!r}: "st", "nst", "dt" or None')
+
+
+def chosen_metrics(
+    metrics: str | Iterable[str] | None, given: Iterable[str], left_out: dict[str, str] | None = None
+) -> list[str]:
+    """The measures to compute from the signals `given`: those asked for, or all that are possible.
+
+    Args:
+        metrics: names from `METRICS` or groups of them; None: all.
+        given: names of signals, as in :attr:`Metric.needs`.
+        left_out: takes, of all that are possible, those whose package is missing, by name, with the reason.
+
+    Raises:
+        ValueError: an unknown name.
+        MissingSignalError: (a ValueError) a measure that needs a signal that is not given.
+        ImportError: a package is missing.
+    """
+    given = set(given)
+    names = available_metrics(**dict.fromkeys(given, True)) if metrics is None else select_metrics(metrics)
+    chosen = []
+    for name in names:
+        missing = [need for need in METRICS[name].needs if need not in given]
+        if missing:
+            raise MissingSignalError(METRICS[name].label, missing)
+    for name in names:
+        try:
+            check_packages([name])
+            chosen.append(name)
+        except ImportError as error:
+            if metrics is not None or left_out is None:
+                raise
+            left_out[name] = str(error)
+    return chosen

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from deepvqe_hub._version import __version__
-from deepvqe_hub.drafts import draft
+from deepvqe_hub.drafts import check_free, whole_or_nothing
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.onnx.description import FORMAT_VERSION, MAX_BATCH_SIZE, MAX_FRAMES
 
@@ -39,7 +39,7 @@ def export(
 
     Args:
         model: a model whose network streams, in any precision; the graph is float32.
-        path: the file to write; it appears whole or not at all.
+        path: the file to write; its folder is made if need be. It appears whole or not at all.
         frames: frames a call <T>, 1 to 64. More of them run faster each and wait for one another.
         quantize: 8-bit weights and activations in the matrix products; activations are scaled in each call, so no
             calibration is needed.
@@ -52,7 +52,7 @@ def export(
         ``path``.
 
     Raises:
-        FileExistsError: if the file exists, without ``force``.
+        FileExistsError: if the file exists, without ``force``; for a device or a pipe.
         ValueError: for a network that cannot stream, numbers out of range, 8 bits for a network that is traced, or a
             name that does not end in ".onnx".
         RuntimeError: if the graph does not give the model's numbers.
@@ -72,15 +72,12 @@ def export(
             raise ValueError(f"{name} must be a whole number from 1 to {most}, not {value!r}")
     if path.suffix.lower() != ".onnx":  # by which others, and we, know a graph
         raise ValueError(f"the name of a graph ends in .onnx, and {path.name} does not")
-    if path.exists() and not force:
-        raise FileExistsError(f"{path} exists; choose another name, or overwrite it with force")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+    check_free(path, overwrite=force, option="force")
 
     if next(model.parameters()).dtype != torch.float32:
         model = copy.deepcopy(model).float()  # the graph computes in float32, whatever the weights are kept in
     graph = build(model, frames=frames, quantize=quantize, waveform=waveform, batch_size=batch_size)
-    with draft(path) as part:
+    with whole_or_nothing(path, overwrite=force, option="force") as part:
         part.write_bytes(graph.SerializeToString())
         check(model, part, TOLERANCE_8BIT if quantize else TOLERANCE)
     return path

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepvqe_hub.limits import check_layout
 from deepvqe_hub.onnx.streams import OnnxStream, OnnxStreams
 
 BLOCK_SECONDS = 4  # of a long signal in one go
@@ -25,7 +26,7 @@ class OnnxModel:
 
     def __init__(self, path: str | os.PathLike | bytes, *, threads: int = 1, providers: Sequence | None = None):
         self._stream = OnnxStream(path, threads=threads, providers=providers)
-        self._options = {"path": path, "threads": threads, "providers": providers}
+        self._options = {"path": self._stream._step.graph, "threads": threads, "providers": providers}
         self.config, self.sample_rate = self._stream.config, self._stream.sample_rate
         self.farend, self.latency = self._stream.farend, self._stream.latency
         self.hop_length = self._stream.hop_length
@@ -62,6 +63,7 @@ class OnnxModel:
         noisy, farend = np.asarray(noisy), None if farend is None else _array(farend)
         if noisy.ndim == 0:
             raise ValueError("noisy is a single number; its last dimension must be time")
+        check_layout(noisy, "noisy")
         if farend is not None and farend.shape != noisy.shape:
             raise ValueError(f"farend {farend.shape} and noisy {noisy.shape} differ in shape")
         if lengths is not None:
@@ -103,7 +105,7 @@ class OnnxModel:
             out[:, done : done + ready.shape[1]] = ready
             done += ready.shape[1]
         if noisy.shape[1]:
-            out[:, done:] = stream.flush().reshape(stream.batch_size, -1)[:count]
+            out[:, done:] = stream.flush()[:count]
         return out
 
 

@@ -26,6 +26,7 @@ class Step:
         except ImportError as error:
             raise ImportError("running ONNX files needs onnxruntime: pip install deepvqe-hub[onnx]") from error
         name = "the graph" if isinstance(graph, bytes) else os.fspath(graph)
+        self.graph = graph if isinstance(graph, bytes) else os.path.abspath(name)  # to open it again from elsewhere
         graph = graph if isinstance(graph, bytes) else name
         if graph is name and not os.path.isfile(name):
             raise FileNotFoundError(f"there is no file {name}; make one with: deepvqe export MODEL {name}")
@@ -51,6 +52,7 @@ class Step:
         except Exception as error:  # onnxruntime has a class for each of its error codes, and no common one
             raise ValueError(f"onnxruntime cannot open {name}: {error}") from error
         self.info = read_info(self.session, name)
+        self._options = threads, providers
 
         shapes = {x.name: tuple(x.shape) for x in self.session.get_inputs()}
         names = ["noisy", "farend"] if self.info["farend"] else ["noisy"]
@@ -76,6 +78,17 @@ class Step:
         self.session.run_with_iobinding(self._bindings[self._turn])
         self._turn ^= 1
         return self.output
+
+    def __getstate__(self):  # a session cannot be copied, but opened again
+        return self.graph, self._options, self._turn, self._states
+
+    def __setstate__(self, state):
+        graph, options, turn, states = state
+        self.__init__(graph, *options)
+        self._turn = turn
+        for (_, pair), (_, saved) in zip(self._states, states, strict=True):
+            for array, value in zip(pair, saved, strict=True):
+                array[...] = value
 
     def reset(self) -> None:
         for _, pair in self._states:

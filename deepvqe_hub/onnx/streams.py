@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deepvqe_hub.limits import LOUDEST
+from deepvqe_hub.limits import check_loudness
 from deepvqe_hub.onnx.runtime import Step
 from deepvqe_hub.onnx.spectra import Fourier, Framer
 
@@ -38,6 +38,7 @@ class OnnxStream:
         self._stft, self._waveform = info["stft"], info["input"] == "waveform"
         self.hop_length = self._stft["hop_length"]
         self.call_samples = self.frames * self.hop_length
+        self._flat = self.batch_size == 1  # whether chunks are (time,)
         self.reset()
 
     @property
@@ -60,14 +61,15 @@ class OnnxStream:
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
         enhanced = self._run(self._inputs(chunk, farend))
-        return enhanced if np.ndim(chunk) == 2 else enhanced[0]
+        self._flat = np.ndim(chunk) == 1
+        return enhanced[0] if self._flat else enhanced
 
     def flush(self) -> np.ndarray:
-        """End the signal: the samples still due, (batch_size, time), or (time,) for one stream. Then :meth:`reset`."""
+        """End the signal: the samples still due, in the shape of the chunks. Then :meth:`reset`."""
         empty = np.zeros((self.batch_size, 0), np.float32)
         wave = self._run([empty for _ in self._framers], last=True)
         self.reset()
-        return wave[0] if self.batch_size == 1 else wave
+        return wave[0] if self._flat else wave
 
     def _run(self, waves: list[np.ndarray], last: bool = False) -> np.ndarray:
         self._due += waves[0].shape[1]
@@ -117,13 +119,7 @@ class OnnxStream:
             raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
         if wave.ndim not in (1, 2) or (wave[None] if wave.ndim == 1 else wave).shape[0] != self.batch_size:
             raise ValueError(f"{name} has shape {wave.shape}; this stream takes ({self.batch_size}, time)")
-        with np.errstate(over="ignore"):  # of LOUDEST as float16, infinity
-            sound = (np.abs(wave) < LOUDEST).all()
-        if not sound:
-            raise ValueError(
-                f"{name} contains NaN, Inf or a number beyond {LOUDEST:g}; repair the recording, for example with "
-                "numpy.nan_to_num"
-            )
+        check_loudness(wave, name)
         return (wave[None] if wave.ndim == 1 else wave).astype(np.float32, copy=False)
 
 

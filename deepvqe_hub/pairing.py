@@ -52,7 +52,7 @@ def keys(name: str) -> list[str]:
 
 
 class Counterparts:
-    """Finds, for the name of a file, the entry of another collection that belongs to it.
+    """Finds, for the name of a file, the entry of another collection that belongs to it: of that name, else by `keys`.
 
     Args:
         entries: name (relative path) and value of each.
@@ -63,7 +63,7 @@ class Counterparts:
         self.what = what
         self._index = defaultdict(list)
         for name, value in entries:
-            for key in keys(name):
+            for key in (f"name:{name}", *keys(name)):
                 self._index[key].append((name, value))
 
     def __contains__(self, key: str) -> bool:
@@ -75,7 +75,7 @@ class Counterparts:
         Raises:
             ValueError: several entries fit equally well.
         """
-        for key in keys(name):
+        for key in (f"name:{name}", *keys(name)):
             matches = self._index.get(key, ())
             if len(matches) > 1:
                 names = ", ".join(match for match, _ in matches[:3])
@@ -88,8 +88,13 @@ class Counterparts:
         return None
 
 
-def pair_files(names: Iterable[str], where: str | Path, what: str) -> dict[str, Path]:
-    """For each name the audio file in `where` that belongs to it, see `keys`.
+def called(path: Path, what: str) -> bool:
+    """Whether the name of a file says that it is the "noisy", "farend", ... signal of a recording (``x_lpb``)."""
+    return re.search(rf"[-_. ]({_ENDINGS[what]})$", path.stem, re.I) is not None
+
+
+def find_pairs(names: Iterable[str], where: str | Path, what: str) -> dict[str, Path | None]:
+    """For each name the audio file in `where` that belongs to it, see `Counterparts`, or None.
 
     Args:
         names: relative paths.
@@ -98,25 +103,35 @@ def pair_files(names: Iterable[str], where: str | Path, what: str) -> dict[str, 
             that holds all signals of a recording, what is called otherwise (``x_mic``) is none of them.
 
     Raises:
-        FileNotFoundError: `where` does not exist, or a file has no counterpart of its own.
-        ValueError: a file has several.
+        FileNotFoundError: `where` does not exist, or holds no audio file.
+        ValueError: a file has several counterparts.
     """
     names = list(names)
     found = find_audio(where)
     if Path(where).is_file() and len(names) == 1:
         return {names[0]: Path(where)}
-    called_so = re.compile(rf"[-_. ]({_ENDINGS[what]})$", re.I)
-    if any(called_so.search(path.stem) for path in found.values()):
-        found = {n: path for n, path in found.items() if called_so.search(path.stem) or not _ROLE.search(path.stem)}
+    if any(called(path, what) for path in found.values()):
+        found = {n: path for n, path in found.items() if called(path, what) or not _ROLE.search(path.stem)}
     counterparts = Counterparts(found.items(), str(where))
     pairs = {name: counterparts.find(name) for name in names}
     # What has the very path of one file is not that of another one, whose own is missing.
-    owners = {pairs[name]: name for name in names if keys(name)[0] in counterparts}
-    pairs = {name: path if owners.get(path, name) == name else None for name, path in pairs.items()}
+    exact_last = sorted(names, key=lambda name: name in found)
+    owners = {pairs[name]: name for name in exact_last if keys(name)[0] in counterparts}
+    return {name: path if owners.get(path, name) == name else None for name, path in pairs.items()}
+
+
+def pair_files(names: Iterable[str], where: str | Path, what: str) -> dict[str, Path]:
+    """`find_pairs`, of which none may be missing.
+
+    Raises:
+        FileNotFoundError: as `find_pairs`, or a file has no counterpart of its own.
+        ValueError: a file has several.
+    """
+    pairs = find_pairs(names, where, what)
     missing = [name for name, path in pairs.items() if path is None]
     if missing:
         raise FileNotFoundError(
-            f"no {what} file in {where} for {len(missing)} of {len(names)} files ({', '.join(missing[:3])}"
+            f"no {what} file in {where} for {len(missing)} of {len(pairs)} files ({', '.join(missing[:3])}"
             f"{', ...' if len(missing) > 3 else ''}): files are matched by relative path without suffix, then by stem"
         )
     return pairs
