@@ -1,4 +1,4 @@
-"""What the benchmarks share: models in which every part matters, and timing of competitors in turn."""
+"""What the benchmarks share: models in which every part matters, recordings, and timing of competitors in turn."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 from torch import nn
 
 from deepvqe_hub import EnhancementModel
+from deepvqe_hub.folders import audio_files
 
 
 def random_model(name: str) -> EnhancementModel:
@@ -25,6 +27,22 @@ def random_model(name: str) -> EnhancementModel:
             module.weight.data.uniform_(0.5, 1.5)
             module.bias.data.normal_(0, 0.1)
     return model
+
+
+def find(folder: Path, limit: int | None = None) -> list[Path]:
+    """Names, relative to ``folder``, of the sound files at any depth in it, sorted, at most ``limit`` of them."""
+    names = sorted(path.relative_to(folder) for path in audio_files(folder))[:limit]
+    if not names:
+        raise SystemExit(f"there are no sound files in {folder}")
+    return names
+
+
+def read_mono(path: Path, rate: int) -> np.ndarray:
+    """A sound file of one channel at ``rate`` Hz, float32 (time,)."""
+    wave, found = soundfile.read(path, dtype="float32", always_2d=True)
+    if found != rate or wave.shape[1] != 1:
+        raise SystemExit(f"{path} has {wave.shape[1]} channel(s) at {found} Hz; one channel at {rate} Hz is needed")
+    return wave[:, 0]
 
 
 def in_turn(calls: dict[str, Callable[[], None]], rounds: int = 60, block: int = 5) -> dict[str, np.ndarray]:

@@ -12,23 +12,17 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
-from common import save
+from common import find, read_mono, save
 
 import deepvqe_hub
 from deepvqe_hub.metrics import evaluate_tensors
 
 
-def read(folder: Path, names: list[str], rate: int, hop: int) -> list[torch.Tensor]:
+def read(folder: Path, names: list[Path], rate: int, hop: int) -> list[torch.Tensor]:
     """The files as whole frames, so that these lie alike in both runs."""
-    waves = []
-    for name in names:
-        wave, found = soundfile.read(folder / name, dtype="float32")
-        if found != rate or wave.ndim != 1:
-            raise SystemExit(f"{folder / name} has {found} Hz; one channel at {rate} Hz is needed")
-        waves.append(torch.from_numpy(wave[: len(wave) // hop * hop]))
-    return waves
+    waves = (torch.from_numpy(read_mono(folder / name, rate)) for name in names)
+    return [wave[: len(wave) // hop * hop] for wave in waves]
 
 
 @torch.inference_mode()
@@ -42,7 +36,7 @@ def main() -> None:
     parser.add_argument("--json")
     args = parser.parse_args()
     model = deepvqe_hub.load(args.model)
-    names = sorted(path.name for path in args.noisy.iterdir() if path.suffix in (".wav", ".flac"))
+    names = find(args.noisy)
     folders = [args.noisy, args.clean, *([args.farend] if args.farend else [])]
     noisy, clean, *far = (read(folder, names, model.sample_rate, model.stft.hop_length) for folder in folders)
     outputs = {

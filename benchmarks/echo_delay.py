@@ -14,9 +14,8 @@ import csv
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
-from common import save
+from common import read_mono, save
 
 import deepvqe_hub
 
@@ -48,10 +47,7 @@ def main() -> None:
 
 def read(folder: Path, name: str, rate: int) -> torch.Tensor:
     (path,) = folder.glob(f"{name}.*")
-    wave, got = soundfile.read(path, dtype="float32")
-    if got != rate or wave.ndim != 1:
-        raise SystemExit(f"{path} has {got} Hz, shape {wave.shape}; one channel at {rate} Hz is needed")
-    return torch.from_numpy(wave)
+    return torch.from_numpy(read_mono(path, rate))
 
 
 def active(far: torch.Tensor, frames: int, model: deepvqe_hub.EnhancementModel) -> torch.Tensor:

@@ -10,8 +10,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import soundfile
-from common import save
+from common import find, read_mono, save
 
 import deepvqe_hub
 from deepvqe_hub.metrics.mos import dnsmos_p835
@@ -26,29 +25,25 @@ def main() -> None:
     parser.add_argument("--json")
     args = parser.parse_args()
     model = deepvqe_hub.load(args.model)
-    files = sorted(p for p in args.folder.rglob("*") if p.suffix in (".wav", ".flac"))[: args.limit]
-    if not files:
-        raise SystemExit(f"there are no .wav or .flac files in {args.folder}")
+    names = find(args.folder, args.limit)
     with tempfile.TemporaryDirectory() as folder:
         graphs = {
             name: OnnxModel(export(model, Path(folder) / f"{quantize}.onnx", quantize=quantize))
             for name, quantize in (("float32", False), ("8 bit", True))
         }
         scores, errors = {name: [] for name in ("noisy", *graphs)}, []
-        for path in files:
-            noisy, rate = soundfile.read(path, dtype="float32")
-            if rate != model.sample_rate or noisy.ndim != 1:
-                raise SystemExit(f"{path} has {rate} Hz; one channel at {model.sample_rate} Hz is needed")
-            waves = {"noisy": noisy} | {name: graph(noisy) for name, graph in graphs.items()}
-            for name, wave in waves.items():
-                scores[name].append(dnsmos_p835(wave, rate))
+        for name in names:
+            noisy = read_mono(args.folder / name, model.sample_rate)
+            waves = {"noisy": noisy} | {way: graph(noisy) for way, graph in graphs.items()}
+            for way, wave in waves.items():
+                scores[way].append(dnsmos_p835(wave, model.sample_rate))
             power = np.square(waves["float32"]).mean() + 1e-12
             errors.append(10 * np.log10(np.square(waves["8 bit"] - waves["float32"]).mean() / power + 1e-12))
     means = {name: {key: float(np.mean([s[key] for s in rows])) for key in rows[0]} for name, rows in scores.items()}
     for name, values in means.items():
         print(f"{name:8s} " + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
-    print(f"{len(files)} files; difference of 8 bit from float32: {np.mean(errors):.1f} dB below the signal")
-    save(args.json, {"dnsmos": means, "files": len(files), "difference_db": float(np.mean(errors))})
+    print(f"{len(names)} files; difference of 8 bit from float32: {np.mean(errors):.1f} dB below the signal")
+    save(args.json, {"dnsmos": means, "files": len(names), "difference_db": float(np.mean(errors))})
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+from common import find, read_mono
 from published_graphs import dtln, dtln_aec, gtcrn
 
 RATE = 16000
@@ -158,25 +159,20 @@ def main() -> None:
         if args.graphs is None:
             raise SystemExit("dtln-aec needs --graphs")
         run = functools.partial(dtln_aec, args.graphs, args.units)
+    names = find(args.folder)
     args.output.mkdir(parents=True)  # an existing folder is left alone
-    paths = sorted(p for p in args.folder.iterdir() if p.suffix in (".wav", ".flac"))
-    for i, path in enumerate(paths):
-        noisy, farend = (read(folder / path.name) if folder else None for folder in (args.folder, args.farend))
+    for i, name in enumerate(names):
+        noisy, farend = (read_mono(folder / name, RATE) if folder else None for folder in (args.folder, args.farend))
         if i == 0:
             run(noisy, farend)  # imports packages and loads weights
         before = time.process_time()
         enhanced = run(noisy, farend)
         spent += time.process_time() - before
         seconds += len(noisy) / RATE
-        soundfile.write(args.output / f"{path.stem}.wav", align(enhanced, noisy), RATE, subtype="FLOAT")
+        path = args.output / name.with_suffix(".wav")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, align(enhanced, noisy), RATE, subtype="FLOAT")
     print(f"{args.peer}: {seconds:.0f} s of audio, {spent / seconds:.4f} s of processor time a second")
-
-
-def read(path: Path) -> np.ndarray:
-    wave, rate = soundfile.read(path, dtype="float32")
-    if rate != RATE or wave.ndim != 1:
-        raise SystemExit(f"{path} has {rate} Hz; one channel at {RATE} Hz is needed")
-    return wave
 
 
 if __name__ == "__main__":

@@ -11,15 +11,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import soundfile
 import torch
-from common import save
+from common import find, read_mono, save
 
 import deepvqe_hub
 
 
-def signal(folder: Path, names: list[str], rest: torch.Tensor, samples: int) -> torch.Tensor:
-    first, second = (torch.from_numpy(soundfile.read(folder / name, dtype="float32")[0]) for name in names)
+def signal(folder: Path, names: tuple[Path, Path], rate: int, rest: torch.Tensor, samples: int) -> torch.Tensor:
+    first, second = (torch.from_numpy(read_mono(folder / name, rate)) for name in names)
     return torch.cat([first[:samples], rest, second[:samples]])
 
 
@@ -38,12 +37,13 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     model = deepvqe_hub.load(args.model)
-    names = sorted(path.name for path in args.noisy.iterdir() if path.suffix in (".wav", ".flac"))[: args.files]
+    names = find(args.noisy, args.files)
     samples = int(args.seconds * model.sample_rate)
     rest = torch.full((int(args.silence * model.sample_rate),), args.level)
     apart = []
     for pair in zip(names, [*names[1:], names[0]]):
-        waves = [signal(folder, pair, rest, samples) for folder in (args.noisy, args.farend) if folder]
+        folders = [folder for folder in (args.noisy, args.farend) if folder]
+        waves = [signal(folder, pair, model.sample_rate, rest, samples) for folder in folders]
         stream = model.stream()
         chunks = [stream(*chunk) for chunk in zip(*(wave.split(args.chunk) for wave in waves))]
         apart.append(float((torch.cat([*chunks, stream.flush()]) - model(*waves)).abs().max()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import operator
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,17 +15,16 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
-from deepvqe_hub.limits import LOUDEST, LOUDEST_HALF
+from deepvqe_hub.limits import LOUDEST, LOUDEST_HALF, check_layout
 from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
-from deepvqe_hub.stft import STFT
+from deepvqe_hub.stft import STFT, Analysis
 from deepvqe_hub.streaming import Stream, precision
 
 FORMAT_VERSION = 1
 BLOCK_SECONDS = 2  # of a long signal in memory as features at a time; longer blocks fall out of a CPU's caches
 GPU_SECONDS = 320  # of all signals of a batch together; a GPU is at its best with much at once
 MAX_PARAMETERS = 1 << 28
-_MOST_CHANNELS = 64  # of a recording; more side by side with fewer samples are time and channels mixed up
 
 
 class EnhancementModel(
@@ -94,7 +94,11 @@ class EnhancementModel(
 
     @classmethod
     def from_config(cls, config: str | Path | Mapping) -> EnhancementModel:
-        """A model with fresh random weights, from the name of a preset, a ``config.json`` or its contents as a dict."""
+        """A model with fresh random weights, from the name of a preset, a ``config.json`` or its contents as a dict.
+
+        Raises:
+            ValueError: neither a preset nor a file, no JSON, or a config that describes no model.
+        """
         if isinstance(config, str) and config in PRESETS:
             config = copy.deepcopy(PRESETS[config])  # the model's own to keep
         elif isinstance(config, (str, Path)):
@@ -198,6 +202,11 @@ class EnhancementModel(
         """Whether the model takes a loudspeaker signal and cancels its echo."""
         return self.network.farend
 
+    @property
+    def finds_delay(self) -> bool:
+        """Whether the model aligns the far end, so that :meth:`delay` can tell where the echo is."""
+        return getattr(self.network, "finds_delay", False)  # a network of one's own need not say
+
     def forward(
         self, noisy: torch.Tensor, farend: torch.Tensor | None = None, lengths: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -214,7 +223,7 @@ class EnhancementModel(
 
         Without gradients (``torch.inference_mode()``) a long signal goes through in blocks, in constant memory beside
         the signals themselves; with them, and in training mode, whose batch norms want it whole, everything is kept
-        (``deepvqe-s``: 18 MB a second).
+        (``deepvqe-s``: 18 MB a second). A model given to ``torch.compile`` takes it whole, too.
 
         Raises:
             ValueError: for integers, NaN, Inf or numbers beyond 1e30 (100 for a model in float16), or shapes that do
@@ -228,10 +237,12 @@ class EnhancementModel(
         _same_shape(noisy, farend)
         if noisy.numel() == 0:
             return noisy.clone()
-        whole = torch.is_grad_enabled() or self.network.training or not self.network.streams
-        # A program written down for others computes the signal whole, as its blocks are loops in Python.
-        if whole or torch.compiler.is_exporting() or torch.jit.is_tracing():
-            enhanced = Stream(self, self.network).step(wave, far, last=True)
+        # A program written down for others computes the signal whole, as its blocks are loops in Python; so does a
+        # compiled model, as the copy of the network that runs blocks would be compiled anew with every call. This is
+        # asked first, because the compiler gives up where it sees Python go through the modules.
+        whole = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if whole or torch.is_grad_enabled() or not self.network.streams or _in_training(self.network):
+            enhanced = self._at_once(wave, far)
         else:
             enhanced = self._in_blocks(wave, far)
         return enhanced.reshape(noisy.shape).to(noisy.dtype)
@@ -253,10 +264,13 @@ class EnhancementModel(
         ]
         return torch.cat([F.pad(row, (0, noisy.shape[1] - row.shape[1])) for row in rows])
 
+    def _at_once(self, wave: torch.Tensor, far: torch.Tensor | None) -> torch.Tensor:
+        return Stream(self, self.network).step(wave, far, last=True)
+
     def _in_blocks(self, wave: torch.Tensor, far: torch.Tensor | None) -> torch.Tensor:
         block = block_seconds(wave) * self.sample_rate
         if wave.shape[1] <= block:
-            return Stream(self, self.network).step(wave, far, last=True)
+            return self._at_once(wave, far)
         stream = Stream(self, self.network.for_inference())
         enhanced, done = torch.empty_like(wave), 0
         for start in range(0, wave.shape[1], block):
@@ -272,24 +286,28 @@ class EnhancementModel(
         Raises:
             ValueError: for a network that needs the whole signal, or a ``batch_size`` below one.
         """
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if not hasattr(batch_size, "__index__") or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number, 1 or more, not {batch_size!r}")
         if not self.network.streams:
             raise ValueError(
                 f"{type(self.network).__name__} looks at the whole signal and cannot stream; "
                 "load a causal model, such as deepvqe-s"
             )
-        return Stream(self, self.network.for_inference(), batch_size)
+        return Stream(self, self.network.for_inference(), operator.index(batch_size))
 
     @torch.no_grad()
     def delay(self, noisy: torch.Tensor, farend: torch.Tensor, memory: float = 0.8) -> torch.Tensor:
         """Estimated delay of the echo in seconds for each frame: two of (..., time) -> (..., frames).
 
-        The most probable delay of the alignment's distribution (:meth:`delay_distribution`), averaged over the frames
-        so far: the delay stays where it was while no echo is heard, and a jump is followed in about half a second.
+        The most probable delay of the alignment's distribution, averaged over the frames so far: the delay stays where
+        it was while no echo is heard, and a jump is followed in about half a second. How many frames there are says
+        :meth:`delay_distribution`.
 
         Args:
             memory: time constant of the average in seconds; 0 takes each frame by itself.
+
+        Raises:
+            ValueError: for a ``memory`` below 0, and as :meth:`delay_distribution`.
         """
         if memory < 0:
             raise ValueError(f"memory is {memory} s; it must be 0 or more")
@@ -301,15 +319,35 @@ class EnhancementModel(
             delays.append(total.argmax(-1))
         return torch.stack(delays, dim=-1) * hop
 
+    @torch.no_grad()
     def delay_distribution(self, noisy: torch.Tensor, farend: torch.Tensor) -> torch.Tensor:
-        """Probability of each echo delay, (..., frames, dmax); entry d is a delay of d * hop_length samples."""
-        if not self.farend:
-            raise ValueError("this model has no far end, so it estimates no delay; load an echo-cancelling model")
+        """Probability of each echo delay: two of (..., time) -> (..., frames, dmax).
+
+        Entry d is a delay of d * hop_length samples. There is a frame for each hop_length samples begun, and
+        win_length / hop_length - 1 more at the end (with ``padding="none"`` no more): one for the default front end.
+        The signals go through in blocks, without gradients, and by the statistics of evaluation whatever the mode.
+
+        Raises:
+            ValueError: for a model that does not find delays (:attr:`finds_delay`), signals that are empty or differ in
+                shape, and numbers that :meth:`forward` refuses.
+        """
+        if not self.finds_delay:
+            why = "was built without alignment" if self.farend else "has no far end"
+            raise ValueError(f"this model {why}, so it estimates no delay; load an echo-cancelling model")
         waves = self._checked(noisy, "noisy"), self._checked(farend, "farend")
         _same_shape(noisy, farend)
         if noisy.numel() == 0:
             raise ValueError(f"noisy is empty, of shape {_shape(noisy)}; there is no delay in it")
-        distribution = self.network.delay(*(self.stft.analyse(wave).to(self._dtype) for wave in waves))
+        signals, samples = waves[0].shape
+        network, analyses = self.network.for_inference(), [Analysis(self.stft) for _ in waves]
+        state = network.initial_state(signals, device=waves[0].device, dtype=self._dtype)
+        block, parts = block_seconds(waves[0]) * self.sample_rate, []
+        for start in range(0, samples, block):
+            end = start + block
+            specs = [analyse(wave[:, start:end], last=end >= samples) for analyse, wave in zip(analyses, waves)]
+            if specs[0].shape[2]:  # a window may be longer than a block
+                parts.append(network.delay(*(spec.to(self._dtype) for spec in specs), state))
+        distribution = torch.cat(parts, dim=1)
         return distribution.reshape(*noisy.shape[:-1], *distribution.shape[-2:])
 
     @property
@@ -347,6 +385,12 @@ def block_seconds(wave: torch.Tensor) -> int:
     return BLOCK_SECONDS if wave.device.type == "cpu" else max(BLOCK_SECONDS, GPU_SECONDS // wave.shape[0])
 
 
+def _in_training(network: nn.Module) -> bool:
+    """Whether the batch decides somewhere in the network."""
+    norms = nn.modules.batchnorm._BatchNorm
+    return network.training or any(module.training for module in network.modules() if isinstance(module, norms))
+
+
 def _check_sizes(options: Mapping) -> None:
     for name, value in options.items():
         numbers = value if isinstance(value, (list, tuple)) else [value]
@@ -361,15 +405,6 @@ def _check_type(wave: object, name: str) -> None:
         raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
     if wave.dim() == 0:
         raise ValueError(f"{name} is a single number; its last dimension must be time")
-
-
-def check_layout(wave: torch.Tensor, name: str) -> None:
-    """Refuse (..., time, channels), which would be thousands of signals of two samples."""
-    if wave.dim() > 1 and 0 < wave.shape[-1] <= _MOST_CHANNELS < wave.shape[-2]:
-        raise ValueError(
-            f"{name} has shape {_shape(wave)}, which is {wave.shape[-2]} signals of {wave.shape[-1]} samples; time is "
-            "the last dimension: transpose what soundfile reads, (time, channels)"
-        )
 
 
 def _same_shape(noisy: torch.Tensor, farend: torch.Tensor | None) -> None:

@@ -46,7 +46,9 @@ class Enhancer(Pretrained):
     ``fetch_config``, ...) and, like them, **evaluates the repository's** ``hyperparams.yaml``, **which can run code**:
     use it on sources you trust. :meth:`from_pretrained` gives the same object from data alone.
 
-    Parameters are frozen unless ``freeze_params=False``; gradients then flow to parameters and input.
+    Unless ``freeze_params=False`` the parameters are frozen, and the modules stay in evaluation mode even where
+    something around them, such as a ``Brain``, is trained. Otherwise :meth:`train` and gradients reach them. The input
+    gets gradients in either case.
 
     Example:
         >>> enhancer = Enhancer.from_hparams(
@@ -69,13 +71,15 @@ class Enhancer(Pretrained):
 
         Raises:
             WeightsMissingError: (a FileNotFoundError) for a known name without weights, such as "dpcrn".
-            ValueError: for a name that is neither known nor a folder.
+            ValueError: for a name that is neither known nor a folder, or that stands for another project's format.
         """
         entry = registry.ENTRIES.get(source) if isinstance(source, str) else None
         if entry is not None and entry.embedded:
             source = entry.folder
-        elif entry is not None and entry.repo_id is None and not os.path.isdir(source):
+        elif entry is not None and entry.repo_id is None:
             raise WeightsMissingError(no_weights(source))
+        elif entry is not None:
+            raise ValueError(f"{source} has no hyperparams.yaml; load it with Enhancer.from_pretrained")
         elif entry is None and isinstance(source, str) and "/" not in source and not os.path.exists(source):
             raise ValueError(unknown_name(source))
         return super().from_hparams(str(source) if isinstance(source, os.PathLike) else source, *args, **kwargs)
@@ -96,7 +100,7 @@ class Enhancer(Pretrained):
             source: anything that :func:`deepvqe_hub.load` takes, or a model.
             device: where to put the model, by default where SpeechBrain would; short for ``run_opts={"device": ...}``.
             run_opts: of SpeechBrain, such as ``{"device": "cuda", "precision": "bf16"}``.
-            freeze_params: False to train the parameters.
+            freeze_params: False to train the parameters and batch norms.
             **options: of :func:`deepvqe_hub.load`, such as ``revision``.
         """
         if isinstance(source, EnhancementModel):
@@ -118,6 +122,17 @@ class Enhancer(Pretrained):
             run_opts=run_opts,
             freeze_params=freeze_params,
         )
+
+    def _prepare_modules(self, freeze_params: bool) -> None:  # every way of making one comes by here
+        super()._prepare_modules(freeze_params)
+        self._frozen = freeze_params
+
+    def train(self, mode: bool = True) -> Enhancer:
+        """As of every module, but what is frozen stays in evaluation mode, or its batch norms would go on learning."""
+        super().train(mode)
+        if self._frozen:
+            self.mods.eval()
+        return self
 
     @property
     def model(self) -> EnhancementModel:
@@ -193,18 +208,15 @@ class Enhancer(Pretrained):
         """
         stream: Stream | None = None
         device = next(self.mods.parameters()).device
-        batched = False
         pairs = ((chunk, None) for chunk in chunks) if farend is None else zip(chunks, farend, strict=True)
         for chunk, far in pairs:
             if stream is None:
-                batched = getattr(chunk, "ndim", 1) == 2
-                stream = self.model.stream(chunk.shape[0] if batched else 1)
+                stream = self.model.stream(chunk.shape[0] if getattr(chunk, "ndim", 1) == 2 else 1)
             ready = stream(_to(chunk, device), _to(far, device))
             if ready.shape[-1]:
                 yield ready
         if stream is not None:
-            rest = stream.flush()
-            yield rest[None] if batched and rest.dim() == 1 else rest
+            yield stream.flush()
 
     def forward(
         self, noisy: torch.Tensor, lengths: torch.Tensor | None = None, farend: torch.Tensor | None = None

@@ -95,7 +95,8 @@ class SpeechLoss(nn.Module):
             loss = loss - self.sisdr_weight * (si_sdr(estimate, target) * audible).mean()
         if self.silence_weight:
             loss = loss + self.silence_weight * (self.residual_db(estimate) * ~audible).mean()
-        if audible.any():
+        heard = self.pesq_weight or self.stoi_weight or self.p808_weight
+        if heard and audible.any():  # the answer is waited for on a GPU, so it is asked for only then
             loss = loss + self.perceptual(estimate[audible].float(), target[audible].float()) / len(audible)
         return loss
 
@@ -103,7 +104,7 @@ class SpeechLoss(nn.Module):
         """What listeners would mind, summed over the batch."""
         loss = 0.0
         if self.pesq_weight:
-            loss = loss + self.pesq_weight * self.pesq(target, estimate).sum()
+            loss = loss + self.pesq_weight * self.pesq(estimate, target).sum()
         if self.stoi_weight:
             loss = loss + self.stoi_weight * self.stoi(estimate, target).sum()
         if self.p808_weight:
@@ -116,9 +117,11 @@ class SpeechLoss(nn.Module):
 
 
 def si_sdr(estimate: torch.Tensor, target: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
-    """Scale-invariant signal-to-distortion ratio in dB: (…, samples) -> (…).
+    """Scale-invariant signal-to-distortion ratio in dB, with gradients: (…, samples) -> (…).
 
-    ``eps`` bounds it, at ±80 dB for an estimate as loud as the target; each dB louder widens the bounds by one dB.
+    Not :func:`deepvqe_hub.metrics.si_sdr` to the last digit: that one subtracts the means first, holds what it gives
+    within ±100 dB and refuses silence. Here means stay, so that an offset costs, and silence has a value; ``eps``
+    bounds it, at ±80 dB for an estimate as loud as the target, and each dB louder widens the bounds by one dB.
     """
     energy = target.square().sum(-1, keepdim=True)
     projection = (estimate * target).sum(-1, keepdim=True) / (energy + eps) * target

@@ -6,6 +6,8 @@ is scalable for LLM training", arXiv 2502.16982, section 2.2, for a step of the 
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from Jordan et al.
@@ -23,9 +25,18 @@ class Muon(torch.optim.Optimizer):
         weight_decay: decoupled, as in AdamW.
         momentum: of the matrices, in Nesterov's form.
         betas, eps: of AdamW.
+
+    Raises:
+        ValueError: for an ``lr``, ``weight_decay`` or ``eps`` below 0, or ``momentum`` or ``betas`` outside 0..1, 1 not
+            included.
     """
 
     def __init__(self, params, lr=1e-3, weight_decay=0.0, momentum=0.95, betas=(0.9, 0.95), eps=1e-8):
+        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("eps", eps)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be 0 or more, and finite, not {value}")
+        if not all(0 <= value < 1 for value in (momentum, *betas)) or len(betas) != 2:
+            raise ValueError(f"momentum and two betas must lie from 0 to below 1, not {momentum}, {betas}")
         defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": betas, "eps": eps}
         super().__init__(params, defaults)
 

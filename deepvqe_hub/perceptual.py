@@ -13,14 +13,13 @@ import warnings
 import torch
 from torch import nn
 
-from deepvqe_hub.data.mixing import fft_length
-from deepvqe_hub.metrics.mos import mel_filters, network_file
+from deepvqe_hub.fourier import fft_length
 
 _RATE = 16000  # Hz, unless told otherwise
 
 
 def pesq_loss(sample_rate: int = _RATE) -> nn.Module:
-    """What PESQ subtracts from its best score, from 0 to about 6: (batch, samples) target, estimate -> (batch,).
+    """What PESQ subtracts from its best score, from 0 to about 6: (batch, samples) estimate, target -> (batch,).
 
     Raises:
         ImportError: without the package torch-pesq.
@@ -38,6 +37,9 @@ def pesq_loss(sample_rate: int = _RATE) -> nn.Module:
             self.to_spec = Power(self.to_spec)
             self.register_buffer("band", impulse_response(self.power_filter), persistent=False)
             self.register_buffer("emphasis", impulse_response(self.pre_filter), persistent=False)
+
+        def forward(self, estimate, target):
+            return super().forward(target, estimate)
 
         def align_level(self, signal):
             level = filtered(signal, self.band).square().sum(1, keepdim=True) / (signal.shape[1] + 5120) / 1.04684
@@ -107,6 +109,8 @@ class P808(nn.Module):
     """
 
     def __init__(self, sample_rate: int = _RATE):
+        from deepvqe_hub.metrics.mos import mel_filters  # scoring, which most losses do without
+
         super().__init__()
         self.sample_rate = sample_rate
         self.layers = onnx_layers("dnsmos_models/model_v8.onnx")
@@ -141,6 +145,8 @@ def onnx_layers(name: str) -> nn.Sequential:
         import onnx
     except ImportError as error:
         raise ImportError('the loss with DNSMOS needs the package "onnx": pip install onnx') from error
+    from deepvqe_hub.metrics.mos import network_file
+
     graph = onnx.load(network_file(name)).graph
     weights = {tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
     layers = []

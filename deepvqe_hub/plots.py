@@ -23,7 +23,6 @@ except ImportError as error:
 PLOT_SECONDS = 120  # of a long recording
 COLUMNS = 1500  # of a spectrogram at most; a page shows no more
 RANGE_DB = 80
-DELAY_BLOCK, DELAY_PAST = 10, 4  # seconds looked at in one go, and how far back the alignment remembers at most
 
 
 def check_format(path: str | os.PathLike) -> None:
@@ -49,16 +48,20 @@ def plot_enhancement(
         noisy, enhanced: sound files; their first channels are drawn.
         path: picture to write; the extension gives the format, such as .png.
         model, farend: an echo-cancelling model and its loudspeaker signal: shows how probable it held each delay, which
-            an exported graph does not tell.
+            an exported graph and a network without alignment do not tell.
         seconds: how much is drawn, from the start.
         overwrite: replace an existing picture.
+
+    Raises:
+        FileNotFoundError, FileExistsError: for a missing sound file or an existing picture.
+        AudioFileError, ValueError: for files that are no audio, and an extension that names no picture.
     """
     titles, files = ["before", "after"], [noisy, enhanced]
     if farend is not None:
         titles, files = [*titles, "far end"], [*files, farend]
     signals = [_read(file, seconds) for file in files]
     spectrograms = [spectrogram(wave, rate) for wave, rate in signals]
-    with_delay = farend is not None and hasattr(model, "delay_distribution")
+    with_delay = farend is not None and getattr(model, "finds_delay", False)
     rows = len(files) + with_delay
 
     figure = Figure(figsize=(12, 2.6 * rows), layout="constrained")
@@ -80,7 +83,7 @@ def plot_enhancement(
         figure.colorbar(image, ax=axes[-1], label="probability")
     axes[-1].set_xlabel("s")
 
-    _save(figure, path, overwrite)
+    save(figure, path, overwrite)
 
 
 class Point(NamedTuple):
@@ -124,7 +127,7 @@ def plot_comparison(
     ax.set(xscale="log", xlabel=cost, ylabel=quality)
     ax.margins(x=0.25)
     ax.grid(alpha=0.3)
-    _save(figure, path, overwrite)
+    save(figure, path, overwrite)
 
 
 def spectrogram(wave: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -137,12 +140,8 @@ def spectrogram(wave: np.ndarray, sample_rate: int) -> np.ndarray:
     return 10 * np.log10(power.T + 1e-12)
 
 
-@torch.inference_mode()
 def delay_distribution(model: EnhancementModel, noisy: Source, farend: Source, seconds: float) -> np.ndarray:
-    """Probability of each echo delay over the first ``seconds`` of two sound files, (frames, dmax).
-
-    Block by block, each with some past, as memory grows with the length.
-    """
+    """Probability of each echo delay over the first ``seconds`` of two sound files, (frames, dmax)."""
     rate = model.sample_rate
     with Recording(noisy) as recording, Recording(farend) as loudspeaker:
         blocks = (block[:, :1] for block in recording.blocks(seconds))
@@ -150,17 +149,9 @@ def delay_distribution(model: EnhancementModel, noisy: Source, farend: Source, s
         far = FarEnd(
             loudspeaker.blocks(), loudspeaker.sample_rate, loudspeaker.channels, target_rate=rate, target_channels=1
         ).get(len(mic))
-    like = next(model.parameters())
-    mic, far = (torch.from_numpy(wave[:, 0].copy()).to(like) for wave in (mic, far))
-    hop = model.stft.hop_length
-    step, past = DELAY_BLOCK * rate // hop * hop, DELAY_PAST * rate // hop * hop
-    parts = []
-    for start in range(0, len(mic), step):
-        piece = slice(max(0, start - past), start + step)
-        part = model.delay_distribution(mic[piece], far[piece])
-        new = (start - piece.start) // hop
-        parts.append(part[new : new + step // hop].float().cpu().numpy())
-    return np.concatenate(parts)
+    device = next(model.parameters()).device
+    waves = (torch.from_numpy(wave[:, 0].copy()).to(device) for wave in (mic, far))
+    return model.delay_distribution(*waves).float().cpu().numpy()
 
 
 def _read(file: Source, seconds: float) -> tuple[np.ndarray, int]:
@@ -168,6 +159,12 @@ def _read(file: Source, seconds: float) -> tuple[np.ndarray, int]:
         return np.concatenate([block[:, 0] for block in recording.blocks(seconds)]), recording.sample_rate
 
 
-def _save(figure: Figure, path: str | os.PathLike, overwrite: bool) -> None:
+def save(figure: Figure, path: str | os.PathLike, overwrite: bool) -> None:
+    """Write a picture, whole or not at all; the extension of ``path`` gives the format, PNG without one.
+
+    Raises:
+        FileExistsError: it is there and ``overwrite`` is not set.
+        ValueError: for another extension.
+    """
     with whole_or_nothing(path, overwrite=overwrite) as part:
         figure.savefig(part, format=os.path.splitext(path)[1][1:] or "png", dpi=100)

@@ -90,3 +90,12 @@ def test_delay_of_a_network():
     distribution = network.delay(spec, torch.randn_like(spec))
     assert distribution.shape == (2, 20, 9)
     assert torch.allclose(distribution.sum(-1), torch.ones(2, 20))
+
+
+@torch.inference_mode()
+def test_delay_goes_on_from_a_state(error):
+    network = DeepVQE(33, [4, 6, 8], [6, 4], [True] * 3, [True] * 3, 10, farend_channels=[4, 6], dmax=9).eval()
+    spec, far = torch.randn(2, 2, 33, 20, 2)
+    state = network.initial_state(2)
+    parts = [network.delay(*pieces, state) for pieces in zip(spec.split(7, 2), far.split(7, 2))]
+    assert error(torch.cat(parts, 1), network.delay(spec, far)) < 1e-5

@@ -282,3 +282,8 @@ def test_samples_far_beyond_full_scale_are_no_audio(tmp_path):
     soundfile.write(tmp_path / "bits.wav", wave, 16000, subtype="FLOAT")
     with pytest.raises(OSError, match="far beyond full scale"):
         Clip(str(tmp_path / "bits.wav"), 0.1, "x").read(16000)
+
+
+def test_an_empty_folder_is_told_what_would_be_read(tmp_path):
+    with pytest.raises(ValueError, match=r"no audio files \(.*\.opus.*\.aiff.*\) below"):
+        AudioPool.from_folder(tmp_path)

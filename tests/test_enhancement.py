@@ -10,6 +10,7 @@ import torch
 
 from deepvqe_hub import EnhancementModel, enhance
 from deepvqe_hub.enhancement import BLOCK_SECONDS, GPU_SECONDS, block_seconds
+from deepvqe_hub.models import DeepVQE
 
 RATE = 16000
 TINY = {
@@ -259,6 +260,47 @@ def test_delay_of_waveforms(build):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize(
+    ("stft", "more"),
+    [({}, 1), ({"win_length": 512, "hop_length": 128, "padding": "reflect"}, 3), ({"padding": "none"}, 0)],
+)
+def test_delay_in_blocks_equals_the_whole(build, stft, more, monkeypatch, error):
+    model, waves = build(farend=True, stft=stft), noise(2, 2, 80_001)
+    whole = model.network.delay(*(model.stft.analyse(wave) for wave in waves))
+    frames, network_delay = [], DeepVQE.delay
+
+    def spied(network, spec, *arguments):
+        frames.append(spec.shape[2])
+        return network_delay(network, spec, *arguments)
+
+    monkeypatch.setattr(DeepVQE, "delay", spied)
+    hop = model.stft.hop_length
+    distribution = model.delay_distribution(*waves)
+    assert distribution.shape == (2, -(-80_001 // hop) + more, 5) and error(distribution, whole) < 1e-5
+    assert len(frames) == 3 and max(frames) <= BLOCK_SECONDS * RATE // hop + more
+
+
+def test_delay_leaves_a_model_in_training_as_it_is(build):
+    model, waves = build(farend=True), noise(2, 4000)
+    expected = model.delay_distribution(*waves)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    distribution = model.train().delay_distribution(*waves)
+    assert model.training and model.network.training and not distribution.requires_grad
+    assert torch.equal(distribution, expected)
+    model.delay(*waves)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_models_that_find_no_delay(build):
+    unaligned = EnhancementModel(options={**TINY, **FAREND, "align": False})
+    found = [model.finds_delay for model in (build(farend=True), build(), unaligned)]
+    assert found == [True, False, False]
+    for call in (unaligned.delay, unaligned.delay_distribution):
+        with pytest.raises(ValueError, match="without alignment"):
+            call(*noise(2, 4000))
+
+
+@torch.inference_mode()
 def test_delay_outlasts_frames_without_echo_and_follows_a_jump(build, monkeypatch):
     model = build(farend=True)
     distribution = torch.full((200, 5), 0.1)
@@ -457,6 +499,41 @@ def test_training_mode_takes_a_signal_whole_with_and_without_gradients(build):
     torch.testing.assert_close(twin.network.enblock1.bn.running_var, model.network.enblock1.bn.running_var)
 
 
+def test_one_norm_in_training_mode_takes_a_signal_whole(build, error):
+    model, wave = build(), noise(2, 3 * BLOCK_SECONDS * RATE)
+    model.network.enblock1.bn.train()
+    wanted = model(wave).detach()
+    with torch.no_grad():
+        assert error(model(wave), wanted) < 1e-6
+
+
+def test_a_compiled_model_copies_no_weights(build, error, monkeypatch):
+    model, waves = build(), [noise(seconds * RATE) for seconds in (1, 5, 6)]
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(model, backend=backend)
+    with torch.no_grad():
+        wanted = [model(wave) for wave in waves]
+        monkeypatch.setattr(DeepVQE, "for_inference", None)
+        counts = []
+        for wave, expected in zip(waves, wanted):
+            assert error(compiled(wave), expected) < 1e-5
+            counts.append(len(graphs))
+    assert counts[0] > 0 and counts[1] == counts[2]  # for the second length in graphs of any length
+
+
+def test_weights_of_a_functional_call(build, error):
+    model, wave = build(), noise(2 * BLOCK_SECONDS * RATE)
+    weights = {name: 1.1 * weight for name, weight in model.named_parameters()}
+    wanted = torch.func.functional_call(model, weights, (wave,)).detach()
+    with torch.no_grad():
+        assert error(torch.func.functional_call(model, weights, (wave,)), wanted) < 1e-5
+
+
 def test_parametrized_weights_stream(build, error):
     model, wave = build(), noise(2 * BLOCK_SECONDS * RATE)
     torch.nn.utils.parametrizations.weight_norm(model.network.enblock1.conv)
@@ -493,6 +570,7 @@ def test_odd_calls_are_named(build):
     for size in (0, -1, 1.5):
         with pytest.raises(ValueError, match="batch_size must be a whole number, 1 or more"):
             model.stream(size)
+    assert model.stream(np.int64(2))(wave).shape == (2, 2560)
     with pytest.raises(ValueError, match="noisy is empty"):
         model.delay(wave[:0], wave[:0])
     with pytest.raises(ValueError, match="on device nowhere"):

@@ -193,6 +193,35 @@ def test_gradients_where_not_frozen(folder):
     assert all(p.grad is not None for p in free.mods.parameters())
 
 
+@pytest.mark.parametrize(
+    "make", [lambda *args, **kwargs: Enhancer.from_hparams(str(args[0]), **kwargs), Enhancer.from_pretrained]
+)
+def test_a_brain_leaves_what_is_frozen_as_it_is(folder, make):
+    import speechbrain
+
+    class Recogniser(speechbrain.Brain):
+        def compute_forward(self, batch, stage):
+            return self.modules.layer(self.modules.enhancer(batch))
+
+        def compute_objectives(self, predictions, batch, stage):
+            return predictions.square().mean()
+
+    wave, layer = 0.1 * torch.randn(2, 500), torch.nn.Linear(500, 1)
+    frozen, free = make(folder), make(folder, freeze_params=False)
+    expected, before = frozen(wave), {name: value.clone() for name, value in frozen.state_dict().items()}
+    for enhancer in (frozen, free):
+        modules = {"enhancer": enhancer, "layer": layer}
+        brain = Recogniser(modules, lambda parameters: torch.optim.SGD(parameters, lr=0.01), run_opts={"device": "cpu"})
+        brain.fit(range(1), [wave], progressbar=False)
+    assert frozen.training and not frozen.model.training and not frozen.model.network.enblock1.bn.training
+    assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
+    assert torch.equal(frozen(wave), expected)
+    assert free.model.network.enblock1.bn.training
+    moved = {name for name, value in free.state_dict().items() if not torch.equal(value, before[name])}
+    assert any(name.endswith("running_mean") for name in moved) and any(name.endswith("weight") for name in moved)
+    assert not free.eval().model.training and not free(wave).isnan().any()
+
+
 def test_reduced_precision(folder, model):
     enhancer = Enhancer.from_hparams(str(folder), run_opts={"precision": "bf16", "device": "cpu"})
     wave = 0.1 * torch.randn(1, 3000)

@@ -369,6 +369,38 @@ def test_a_front_end_that_the_format_cannot_say_is_refused(ending, change, words
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("ending", [".tar", ".gguf"])
+def test_options_that_the_format_cannot_say_are_refused(ending, tmp_path, monkeypatch):
+    """Also those that change no shape, and that nobody has thought of when the writer was written."""
+    from deepvqe_hub.hub.writers import WRITERS
+    from deepvqe_hub.models import NETWORKS, DeepVQE
+
+    class Later(DeepVQE):
+        def __init__(self, bins=257, exponent=1.0, **options):
+            super().__init__(bins, **options)
+
+    monkeypatch.setitem(NETWORKS, "DeepVQE", Later)
+    preset, options = ("deepvqe", {}) if ending == ".tar" else ("deepvqe-aec", {"upsampling": "concat"})
+    for change in ({"exponent": 2.0}, {"compression": 0.5}):
+        with torch.device("meta"):
+            model = EnhancementModel.from_config(
+                PRESETS[preset] | {"options": PRESETS[preset]["options"] | options | change}
+            )
+        with pytest.raises(ValueError, match=f"differs in {next(iter(change))}$"):
+            WRITERS[ending](model, tmp_path / f"x{ending}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [".tar", ".gguf"])
+def test_another_network_is_refused(ending, tmp_path):
+    from deepvqe_hub.hub.writers import WRITERS
+
+    with torch.device("meta"):
+        model = EnhancementModel.from_config("dpcrn")
+    with pytest.raises(ValueError, match="shapes of its weights"):
+        WRITERS[ending](model, tmp_path / f"x{ending}")
+
+
 # Malicious and mistaken files
 
 

@@ -1,5 +1,6 @@
 """``load(..., backend="onnx")``: the same call and the same numbers as with PyTorch."""
 
+import copy
 import gc
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -143,6 +144,34 @@ def test_streams_side_by_side(tmp_path):
     pair = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "pair.onnx", batch_size=2))
     with pytest.raises(ValueError, match="multiple"):
         pair.stream(3)
+
+
+@pytest.mark.parametrize("shape", [(16000, 2), (1, 16000, 2), (16000, 1)])
+def test_time_in_the_wrong_place_is_named(tmp_path, shape):
+    model = deepvqe_hub.EnhancementModel.from_config(TINY).eval()
+    graph = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "model.onnx"))
+    for noisy in (np.zeros(shape, "f4"), torch.zeros(shape)):
+        with pytest.raises(ValueError, match=r"noisy has shape .*16000, .*transpose"):
+            graph(noisy)
+    assert graph(np.zeros((3, 2), "f4")).shape == (3, 2)
+
+
+@pytest.mark.parametrize("waveform", [False, True])
+def test_opened_again_from_another_folder(tmp_path, monkeypatch, waveform):
+    model = deepvqe_hub.EnhancementModel.from_config(TINY).eval()
+    monkeypatch.chdir(tmp_path)
+    graph = deepvqe_hub.load(deepvqe_hub.onnx.export(model, "model.onnx", waveform=waveform))
+    noisy = np.random.default_rng(0).standard_normal(9000).astype("f4") * 0.1
+    wanted, stream = graph(noisy), deepvqe_hub.onnx.OnnxStream("model.onnx")
+    begun = stream(noisy[:4000])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert graph.stream()(noisy).shape == (8704,)
+    for again in (copy.deepcopy(graph), pickle.loads(pickle.dumps(graph))):
+        assert np.array_equal(again(noisy), wanted)
+    for going_on in (copy.deepcopy(stream), pickle.loads(pickle.dumps(stream)), stream):  # in the middle of the signal
+        joined = np.concatenate([begun, going_on(noisy[4000:]), going_on.flush()])
+        assert np.array_equal(joined, wanted)
 
 
 def test_a_graph_runs_on_the_processor(tmp_path):

@@ -1,11 +1,14 @@
 """Training losses."""
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from deepvqe_hub.losses import SpeechLoss, si_sdr
+from deepvqe_hub.optim import Muon
 
 QUIET = {"complex_weight": 0.0, "magnitude_weight": 0.0, "sisdr_weight": 0.0}
 
@@ -59,6 +62,12 @@ def test_silent_target_rewards_every_decibel_less():
     assert loss(wave, wave) == 0  # and says nothing where somebody speaks
 
 
+def test_a_step_waits_for_no_number():
+    """Tensors without numbers have none to look at; on a GPU, looking would hold up every step."""
+    waves = torch.zeros(2, 8000, device="meta")
+    assert SpeechLoss(asymmetric_weight=1.0, silence_weight=1.0)(waves, waves).shape == ()
+
+
 @pytest.mark.parametrize("scale", [0.0, 1e-4, 1.0])
 def test_gradients_are_finite_for_silence(scale):
     estimate = (scale * waves()).requires_grad_()
@@ -78,3 +87,25 @@ def test_half_precision_counts_as_single(dtype):
     assert float(value.detach()) == pytest.approx(float(loss(estimate.detach().float(), target.float())), rel=1e-6)
     value.backward()
     assert estimate.grad.isfinite().all()
+
+
+def test_losses_load_neither_training_data_nor_scores():
+    code = "import sys, deepvqe_hub.losses; print([m for m in sys.modules if m.startswith('deepvqe_hub.')])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "deepvqe_hub.losses" in loaded and "data" not in loaded and "metrics" not in loaded
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"lr": -1.0},
+        {"weight_decay": -0.1},
+        {"eps": -1e-8},
+        {"lr": float("nan")},
+        {"momentum": 1.0},
+        {"betas": (0.9, 1.5)},
+    ],
+)
+def test_muon_refuses_settings_out_of_range(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        Muon([torch.nn.Parameter(torch.ones(3))], **option)

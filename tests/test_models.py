@@ -1,10 +1,14 @@
 """What every streaming network promises, and what each option of DeepVQE changes."""
 
+import re
+import threading
+
 import pytest
 import torch
+from torch.nn.utils import parametrize, prune, spectral_norm, weight_norm
 
 from deepvqe_hub import EnhancementModel
-from deepvqe_hub.models import DPCRN, DeepVQE, TFGridNet
+from deepvqe_hub.models import DPCRN, DeepVQE, TFGridNet, all_options
 from deepvqe_hub.models.causal import CausalConv2d, layout
 from deepvqe_hub.presets import PRESETS
 
@@ -103,6 +107,74 @@ def test_folded_is_the_same_function(network, error):
     assert error(folded(spec, far)[0], network(spec, far)[0]) < 1e-5
 
 
+def test_copies_have_the_same_hooks(network):
+    class Keeper:
+        def __init__(self):
+            self.lock, self.inputs, self.outputs = threading.Lock(), [], []  # a lock cannot be copied
+
+        def before(self, module, inputs):
+            self.inputs.append(inputs[0])
+
+        def __call__(self, module, inputs, output):
+            self.outputs.append(output)
+
+    class Probe(torch.nn.Module):
+        def forward(self, module, inputs, output):
+            pass
+
+    keeper, conv = Keeper(), next(module for module in network.modules() if isinstance(module, CausalConv2d))
+    conv.register_forward_pre_hook(keeper.before)
+    conv.register_forward_hook(keeper)
+    network.probe = Probe()  # a hook that is a part of the network
+    conv.register_forward_hook(network.probe)
+    spec, far = spectra(network, frames=5)
+    network.train()(spec, far)
+    assert keeper.outputs[0].grad_fn is not None  # nor can this
+    for count, copied in enumerate((network.folded(), network.for_inference()), start=2):
+        copied(spec, far)
+        assert len(keeper.inputs) == len(keeper.outputs) == count
+        assert network.probe.training and not copied.probe.training
+
+
+class LowRank(torch.nn.Module):
+    def __init__(self, weight):
+        super().__init__()
+        rows, columns = weight.shape
+        self.left, self.right = (torch.nn.Parameter(0.1 * torch.randn(shape)) for shape in ((rows, 2), (2, columns)))
+
+    def forward(self, weight):
+        return weight + self.left @ self.right
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda network: prune.l1_unstructured(network.enblock2.conv, "weight", 0.3),
+        lambda network: [prune.random_unstructured(network.bottle.gru, "weight_hh_l0", 0.3) for _ in range(2)],
+        lambda network: weight_norm(network.enblock1.conv),
+        lambda network: spectral_norm(network.bottle.fc),
+        lambda network: parametrize.register_parametrization(
+            network.bottle.gru, "weight_ih_l0", LowRank(network.bottle.gru.weight_ih_l0)
+        ),
+    ],
+)
+def test_weights_that_every_call_computes(change, lively, error):
+    network = lively(DeepVQE(**TINY))
+    change(network)
+    spec, _ = spectra(network, frames=10)
+    network(spec)
+    with torch.no_grad():
+        for weight in network.parameters():  # after which what that call computed is old
+            weight.mul_(1.1)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    copies = network.folded(), network.for_inference()
+    wanted = network(spec)[0]
+    assert all(error(copied(spec)[0], wanted) < 1e-5 for copied in copies)
+    assert network.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize(
     ("name", "options", "channels"),
@@ -164,8 +236,15 @@ def test_norm_in_a_convolution(lively, error):
 
 def test_every_weight_learns(network):
     spec, far = spectra(network, frames=30)
+    weights = dict(network.named_parameters())
+    folded = network.folded().named_parameters()
+    # A norm takes away what a bias before it adds, a softmax what all delays share: their gradients are roundings.
+    without = {name for name, bias in folded if name.endswith("bias") and not torch.equal(bias, weights[name])}
+    without |= {"align.conv.bias"}
     network.train()(spec, far)[0].square().mean().backward()
-    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    assert [name for name, p in weights.items() if p.grad is None or not p.grad.isfinite().all()] == []
+    assert {name for name, p in weights.items() if not p.grad.any()} <= without
+    assert len(without) < len(weights) / 2
 
 
 @torch.inference_mode()
@@ -235,6 +314,13 @@ def test_wrong_options_of_dpcrn(options, message):
         DPCRN(**TINY_DPCRN | options)
 
 
+def test_options_that_are_not_given_have_their_defaults():
+    options = all_options(DeepVQE(**TINY), {**TINY, "channels": tuple(TINY["channels"])})
+    defaults = {"compression": 0.3, "upsampling": "interleave", "mask": "ccm", "mask_activation": False}
+    defaults |= {"farend_channels": None, "align": True, "align_hidden": 32, "dmax": 63}
+    assert options == TINY | defaults
+
+
 TINY_GRID = {"bins": BINS, "channels": 8, "blocks": 2, "hidden": 6, "heads": 2, "attention_channels": 3}
 
 
@@ -288,6 +374,8 @@ def test_gridnet_enhances_waveforms(error):
         assert error(model(wave[1]), with_graph[1]) < 1e-5
     with_graph.square().mean().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    idle = {name for name, p in model.named_parameters() if not p.grad.any()}
+    assert {name for name in idle if not re.search(r"attn_conv_K_\d\.2\.beta$", name)} == set()  # the same for all keys
 
 
 @pytest.mark.parametrize(

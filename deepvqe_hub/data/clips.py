@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from deepvqe_hub.files.audio import native
 from deepvqe_hub.folders import audio_files
 
 from .grouping import group_of
@@ -52,8 +52,7 @@ class Clip:
         """Open the clip for reading; raises one of `READ_ERRORS` when it cannot be."""
         if self.offset is not None:
             return soundfile.SoundFile(io.BytesIO(self.encoded()))
-        # Names on Linux may be any bytes, and soundfile insists on UTF-8 in a text.
-        return soundfile.SoundFile(self.path if os.name == "nt" else os.fsencode(self.path))
+        return soundfile.SoundFile(native(self.path))
 
     def measured(self) -> Clip:
         """The same clip with its duration read from the audio; 0 where it cannot be opened."""

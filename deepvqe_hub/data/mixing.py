@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from deepvqe_hub.fourier import fft_length
+
 from .codec import transcode
 from .rooms import DIRECT_INDEX
 
@@ -37,14 +39,6 @@ def active_power(signal: Tensor, sample_rate: int = 16000) -> Tensor:
         active = (power >= level[..., None] * 10**-1.59).to(power.dtype)
         level = (power * active).sum(-1) / active.sum(-1).clamp(min=1)
     return level
-
-
-def fft_length(samples: int) -> int:
-    """A fast FFT length of at least `samples`: the smallest of 1, 3, 5, 9, 15 times a power of two.
-
-    Nearer 5-smooth numbers with fewer factors of two take twice as long.
-    """
-    return min(odd << max(0, -(-samples // odd) - 1).bit_length() for odd in (1, 3, 5, 9, 15))
 
 
 def magnitude(shape_db: Tensor, cutoff_hz: Tensor, bins: int, sample_rate: int = 16000) -> Tensor:
@@ -100,7 +94,7 @@ class Scene:
         return magnitude(shape_db, cutoff_hz, self.bins, self.sample_rate)
 
 
-def add_noises(noise: Tensor, relative_db: Tensor, sample_rate: int = 16000) -> Tensor:
+def add_noises(noise: Tensor, relative_db: Tensor) -> Tensor:
     """Sum noises at given relative levels, `(batch, n, time), (batch, n) -> (batch, time)`.
 
     Each is brought to unit power first; -inf dB leaves one out.
@@ -163,7 +157,7 @@ def near_end(batch: dict[str, Tensor], scene: Scene) -> tuple[Tensor, Tensor, Te
     response = batch["room"][:, (0, -1)]
     talker = scene.spectrum(batch["speech"] * batch["speech_gain"][:, None])
     talker = talker * scene.curve(batch["speech_shape"], batch["speech_cutoff"])
-    noise = scene.spectrum(add_noises(batch["noise"], batch["noise_db"], rate))
+    noise = scene.spectrum(add_noises(batch["noise"], batch["noise_db"]))
     noise = noise * scene.curve(batch["noise_shape"], batch["noise_cutoff"])
     responses = scene.spectrum(torch.stack([response[:, 0], response[:, 1], early(response[:, 0], rate)], 1))
     sources = torch.stack([talker * responses[:, 0], noise * responses[:, 1], talker * responses[:, 2]], 1)

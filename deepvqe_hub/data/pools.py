@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deepvqe_hub.folders import AUDIO_SUFFIXES
+
 from .clips import READ_ERRORS, Clip, as_clips, find_clips, read_manifest
 from .shards import find_shard_clips
 
@@ -31,10 +33,14 @@ class Pool:
 
     @classmethod
     def from_folder(cls, folder: str | Path, kind: str | None = None, **options):
-        """All audio files below `folder`, see `find_clips` for `kind`; `options` go to the constructor."""
+        """All audio files below `folder`, see `find_clips` for `kind`; `options` go to the constructor.
+
+        Raises:
+            ValueError: there is no such folder, or no audio file in it.
+        """
         clips = find_clips(folder, kind)
         if not clips:
-            raise ValueError(f"no audio files (wav, flac, opus, ogg, mp3) below {folder}")
+            raise ValueError(f"no audio files ({', '.join(AUDIO_SUFFIXES)}) below {folder}")
         return cls(clips, **options)
 
     @classmethod

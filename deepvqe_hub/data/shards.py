@@ -1,7 +1,7 @@
 """Many small recordings in few tar files, as WebDataset reads them.
 
-A shard is a plain POSIX tar with two members a clip, `key.flac` (or `wav`, `opus`, `ogg`, `mp3`) and
-`key.json` (`duration` in seconds, `speaker`). The encoded bytes are those of the original file. Pools read
+A shard is a plain POSIX tar with two members a clip, `key.flac` (or another of `folders.AUDIO_SUFFIXES`)
+and `key.json` (`duration` in seconds, `speaker`). The encoded bytes are those of the original file. Pools read
 shards at random by remembering where each member begins.
 """
 

@@ -14,7 +14,7 @@ import torch
 from deepvqe_hub.drafts import draft, make_parent
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub.gguf_file import CUBE_ROOTS, PREFIXES
-from deepvqe_hub.models import DeepVQE
+from deepvqe_hub.models import DeepVQE, all_options
 from deepvqe_hub.presets import PRESETS
 
 
@@ -43,7 +43,8 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
         ImportError: the package ``gguf`` is missing.
     """
     preset = PRESETS["deepvqe-aec"]
-    dmax = model.config["options"].get("dmax", 63)
+    given = _options(model)
+    dmax = given.get("dmax", 1)  # another network has none, and is refused
     options = preset["options"] | {"upsampling": "concat", "dmax": dmax}
     _same_function(model, preset | {"options": options, "sample_rate": model.sample_rate}, path)
     try:
@@ -72,7 +73,7 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
             "dmax": dmax,
             "align_hidden": model.network.align.hidden,
             **_listed("mic_channels", [2, 64, 128, 128, 128, 128]),
-            **_listed("far_channels", [2, *model.config["options"]["farend_channels"]]),
+            **_listed("far_channels", [2, *given["farend_channels"]]),
         }
         for key, value in numbers.items():
             writer.add_uint32(f"deepvqe.{key}", value)
@@ -108,9 +109,8 @@ def _same_function(model: EnhancementModel, config: dict, path: str | Path) -> N
     """Refuse a model that differs from ``config`` in its network's options, its front end or its sample rate."""
     with torch.device("meta"):
         twin = EnhancementModel.from_config(config)
-    defaults = {"dmax": 63, "upsampling": "interleave", "compression": 0.3, "mask_activation": False}
-    mine, other = ({**defaults, **each.config["options"]} for each in (model, twin))
-    differ = sorted(key for key in defaults if mine[key] != other[key])
+    mine, other = _options(model), _options(twin)
+    differ = sorted(key for key in mine if mine[key] != other.get(key))
     front, theirs = ({**vars(each.stft), "sample_rate": each.sample_rate} for each in (model, twin))
     differ += [f"{key} ({front[key]}, not {theirs[key]})" for key in front if front[key] != theirs[key]]
     shapes = [{k: v.shape for k, v in each.state_dict().items()} for each in (model, twin)]
@@ -118,6 +118,10 @@ def _same_function(model: EnhancementModel, config: dict, path: str | Path) -> N
         differ.append("the shapes of its weights")
     if differ:
         raise ValueError(f"{path}: this model cannot be written in that format, it differs in {', '.join(differ)}")
+
+
+def _options(model: EnhancementModel) -> dict:
+    return all_options(model.network, model.config["options"])
 
 
 def _listed(key: str, values: list[int]) -> dict[str, int]:

@@ -11,15 +11,19 @@ Shapes: feature maps are (batch, channels, frames, bins); sequences are (batch, 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrize, prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from deepvqe_hub.models import winograd
 
 State = dict[str, torch.Tensor]
+_REWRITERS = (prune.BasePruningMethod, SpectralNorm, WeightNorm)  # hooks that set a weight before each call
 
 
 class Stateful(nn.Module):
@@ -78,15 +82,14 @@ class CausalConv2d(nn.Conv2d, Stateful):
         return {"past": (self.in_channels, self.kernel_size[0] - 1, self.bins)}
 
     def forward(self, x: torch.Tensor, state: State, norm: nn.BatchNorm2d | None = None) -> torch.Tensor:
-        """Convolve, then normalise. In evaluation mode the norm is folded into the weights: one pass, not two."""
-        fold = norm is not None and not norm.training
-        weight, bias = fold_norm(self, norm) if fold else (self.weight, self.bias)
+        """Convolve, then normalise."""
+        fold, after = divided(norm)
+        weight, bias = fold_norm(self, fold)
         x = self.with_past(x, state)
         if self.margins is not None:
             x = F.pad(x, self.margins)
         convolve = winograd.conv2d if winograd.pays(x, weight) else F.conv2d
-        x = convolve(x, weight, bias, self.stride, self.padding)
-        return x if fold or norm is None else norm(x)
+        return after(convolve(x, weight, bias, self.stride, self.padding))
 
 
 class CausalConvTranspose2d(nn.ConvTranspose2d, Stateful):
@@ -122,14 +125,13 @@ class CausalConvTranspose2d(nn.ConvTranspose2d, Stateful):
         return {"tail": (self.out_channels, self.kernel_size[0] - 1, self.out_bins)}
 
     def forward(self, x: torch.Tensor, state: State, norm: nn.BatchNorm2d | None = None) -> torch.Tensor:
-        fold = norm is not None and not norm.training
-        weight, bias = fold_norm(self, norm) if fold else (self.weight, self.bias)
+        fold, after = divided(norm)
+        weight, bias = fold_norm(self, fold)
         frames, name = x.shape[2], f"{self.key}.tail"
         x = F.conv_transpose2d(x, weight, None, self.stride)[..., self.below : self.below + self.out_bins]
         x = x + F.pad(state[name], (0, 0, 0, frames))
         state[name] = x[:, :, frames:].clone()
-        x = x[:, :, :frames] + bias[:, None, None]
-        return x if fold or norm is None else norm(x)
+        return after(x[:, :, :frames] + bias[:, None, None])
 
 
 class SubpixelConv2d(nn.Module):
@@ -151,16 +153,15 @@ class SubpixelConv2d(nn.Module):
         self.out_bins = out_bins
 
     def forward(self, x: torch.Tensor, state: State, norm: nn.BatchNorm2d | None = None) -> torch.Tensor:
-        fold = norm is not None and not norm.training
-        x = self.conv(x, state, norm if fold else None)
+        fold, after = divided(norm)
+        x = self.conv(x, state, fold)
         if self.order == "concat":
             x = torch.cat(x.chunk(2, dim=1), -1)
         elif layout(x) == torch.channels_last:  # the order that memory has already
             x = x.permute(0, 2, 3, 1).unflatten(3, (2, -1)).flatten(2, 3).permute(0, 3, 1, 2)
         else:
             x = torch.stack(x.chunk(2, dim=1), -1).flatten(-2)
-        x = x if fold or norm is None else norm(x)
-        return x[..., : self.out_bins]
+        return after(x)[..., : self.out_bins]
 
 
 class CausalGRU(nn.GRU, Stateful):
@@ -185,12 +186,26 @@ def layout(x: torch.Tensor) -> torch.memory_format:
     return torch.channels_last if last else torch.contiguous_format
 
 
-def fold_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of ``conv`` followed by ``norm`` in evaluation mode.
+def divided(norm: nn.BatchNorm2d | None) -> tuple[nn.BatchNorm2d | None, Callable[[torch.Tensor], torch.Tensor]]:
+    """A norm as what :func:`fold_norm` takes into the weights before it, and what is left to do after them.
+
+    In evaluation mode all of it is folded, which makes one pass of two; in training mode the batch decides, so none is.
+    """
+    return (None, norm) if norm is not None and norm.training else (norm, _unchanged)
+
+
+def _unchanged(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+def fold_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of ``conv`` followed by ``norm`` in evaluation mode; its own where there is no norm.
 
     Where the norm comes after a rearrangement of channels into bins (:class:`SubpixelConv2d`) it has fewer channels
     than the convolution; each of its channels then scales every group of the convolution's.
     """
+    if norm is None:
+        return conv.weight, conv.bias
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = norm.bias - norm.running_mean * scale
     groups = conv.out_channels // scale.numel()
@@ -205,11 +220,36 @@ def merge_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> No
     conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
 
 
+def uncopied(network: nn.Module) -> dict[int, object]:
+    """A memo for :func:`copy.deepcopy`: hooks stay what they are, and computed tensors lose their graph.
+
+    A hook may keep what cannot be copied, and its owner reads the original; weights are computed, for example, in a
+    GRU that is parametrized, and under ``torch.func.functional_call``.
+    """
+    memo = {}
+    for module in network.modules():
+        for name, value in vars(module).items():
+            for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
+                if name.endswith("hooks"):
+                    memo[id(item)] = item
+                elif isinstance(item, torch.Tensor) and not item.is_leaf:
+                    memo[id(item)] = item.detach().clone()
+    for module in network.modules():  # one that is a hook, too, is still a part
+        memo.pop(id(module), None)
+    return memo
+
+
 def settle(module: nn.Module) -> None:
-    """Replace parametrizations, such as weight norm, by the values that they give.
+    """Replace pruning and parametrizations, such as weight norm, by the values that they give.
 
     ``torch.nn.utils.parametrize`` removes them from the class, which a copy shares with what it was copied from.
     """
+    for key, hook in list(module._forward_pre_hooks.items()):
+        if isinstance(hook, _REWRITERS):
+            hook.remove(module)
+            del module._forward_pre_hooks[key]
+    if not parametrize.is_parametrized(module):
+        return
     values = {name: getattr(module, name).detach() for name in module.parametrizations}
     module.__class__ = type(module).__bases__[0]
     del module.parametrizations
@@ -234,6 +274,8 @@ class CausalNetwork(nn.Module):
     streams = True
     farend = False
     """Whether the network takes a far-end (loudspeaker) signal."""
+    finds_delay = False
+    """Whether it has a method ``delay`` that tells where the echo is, as :class:`DeepVQE` has."""
 
     def name_states(self) -> None:
         for name, module in self.named_modules():
@@ -276,11 +318,10 @@ class CausalNetwork(nn.Module):
         raise NotImplementedError
 
     def folded(self) -> CausalNetwork:
-        """A frozen copy with every batch norm merged into its convolution (the same function)."""
-        network = copy.deepcopy(self).eval().requires_grad_(False)
+        """A frozen copy with every batch norm merged into its convolution (the same function, with the same hooks)."""
+        network = copy.deepcopy(self, uncopied(self)).eval().requires_grad_(False)
         for module in network.modules():
-            if parametrize.is_parametrized(module):
-                settle(module)
+            settle(module)
         for module in network.modules():
             if hasattr(module, "fold"):
                 module.fold()

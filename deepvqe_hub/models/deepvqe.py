@@ -85,6 +85,7 @@ class DeepVQE(CausalNetwork):
             sizes.append((sizes[-1] - 1) // 2 + 1)
 
         self.farend = farend_channels is not None
+        self.finds_delay = self.farend and align
         self.bins = bins
         self.depth = depth
         self.compression = compression
@@ -154,13 +155,25 @@ class DeepVQE(CausalNetwork):
             network.ccm.merge(conv)
         return network
 
-    def delay(self, spec: torch.Tensor, farend: torch.Tensor) -> torch.Tensor:
-        """Probability of each echo delay, (B, T, dmax); entry d stands for a delay of d frames."""
+    def delay(self, spec: torch.Tensor, farend: torch.Tensor, state: State | None = None) -> torch.Tensor:
+        """Probability of each echo delay for each frame of two spectra, or of the next frames of them.
+
+        Args:
+            spec, farend: (B, F, T, 2), as for :meth:`forward`.
+            state: of :meth:`initial_state`; its entries go on to those of the next call, in place. None at the start.
+
+        Returns:
+            (B, T, dmax), which sums to one; entry d stands for a delay of d frames.
+
+        Raises:
+            ValueError: without a far end, or without alignment.
+        """
         if not self.farend:
             raise ValueError("this DeepVQE has no far end, so it estimates no delay; load an echo-cancelling model")
         if self.align is None:
             raise ValueError("this DeepVQE was built without alignment, so it estimates no delay")
-        state = self.initial_state(spec.shape[0], device=spec.device, dtype=spec.dtype)
+        if state is None:
+            state = self.initial_state(spec.shape[0], device=spec.device, dtype=spec.dtype)
         x = self.enblock2(self.enblock1(compress(spec, self.compression), state), state)
         _, weights = self.align(x, self.encode_farend(spec, farend, state), state)
         return weights.flip(-1)

@@ -30,23 +30,27 @@ def read_log(path: str | Path) -> list[dict[str, float]]:
     return [epochs[number] for number in sorted(epochs)]
 
 
-def plot(logs: list[str | Path], out: str | Path) -> None:
+def plot(logs: list[str | Path], out: str | Path, *, overwrite: bool = False) -> None:
     """Draw loss and validation scores of one or several runs over the hours of audio seen.
 
     Args:
         logs: files ``train_log.txt``.
         out: picture to write, PNG or whatever matplotlib knows by the suffix.
-    """
-    import matplotlib
+        overwrite: replace an existing picture.
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    Raises:
+        FileExistsError: for an existing picture.
+        ValueError: no epoch is logged in a file, or the suffix names no picture.
+        ImportError: without matplotlib.
+    """
+    from deepvqe_hub.plots import Figure, save  # reading a log needs neither matplotlib nor torch
 
     runs = {_label(path, logs): read_log(path) for path in logs}
     scores = list(dict.fromkeys(name for rows in runs.values() for row in rows for name in row))
     scores = [name for name in scores if name.startswith("valid ") and name != "valid loss"]
     panels = [["train loss", "valid loss"], *([name] for name in scores)]
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(4 * len(panels), 3.2), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, names in zip(axes[0], panels):
         for number, (label, rows) in enumerate(runs.items()):
             for name in names:
@@ -56,8 +60,7 @@ def plot(logs: list[str | Path], out: str | Path) -> None:
         axis.set(title=names[-1].replace("valid ", "").replace("_", " "), xlabel="hours of audio seen")
         axis.grid(alpha=0.3)
     axes[0, 0].legend(fontsize="small")
-    figure.savefig(out, dpi=120)
-    pyplot.close(figure)
+    save(figure, out, overwrite)
 
 
 def _label(path: str | Path, logs: list[str | Path]) -> str:
@@ -74,8 +77,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("logs", nargs="+", metavar="train_log.txt", help="logs of one or several runs")
     parser.add_argument("out", help="picture to write, such as curve.png")
+    parser.add_argument("--force", action="store_true", help="replace an existing picture")
     options = parser.parse_args(arguments)
-    plot(options.logs, options.out)
+    plot(options.logs, options.out, overwrite=options.force)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from deepvqe_hub.enhancement import EnhancementModel
-from deepvqe_hub.models import DeepVQE
+from deepvqe_hub.models import DeepVQE, all_options
 from deepvqe_hub.training.growth import check_growth, grow
 
 logger = logging.getLogger(__name__)
@@ -99,10 +98,5 @@ def _shapes(model: EnhancementModel) -> dict[str, torch.Size]:
 
 def _differing_options(model: EnhancementModel, source: EnhancementModel) -> list[str]:
     """Options in which the networks differ: same shapes, yet another function."""
-    defaults = {name: value.default for name, value in inspect.signature(type(model.network)).parameters.items()}
-    ours, theirs = (defaults | part.config["options"] for part in (model, source))
-    return [key for key in ours if _plain(ours[key]) != _plain(theirs.get(key)) and key != "dmax"]
-
-
-def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
+    ours, theirs = (all_options(part.network, part.config["options"]) for part in (model, source))
+    return [key for key in ours if ours[key] != theirs.get(key) and key != "dmax"]
