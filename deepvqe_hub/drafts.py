@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,38 +15,50 @@ from pathlib import Path
 def draft(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its name when the block ends well and is removed when it does not.
 
+    A link stays, and what it leads to is written; a file that is replaced hands on its permissions.
+
     Raises:
         IsADirectoryError, FileExistsError: for what is no file, see :func:`check_free`.
         OSError: its folder is missing or may not be written to.
     """
     path = Path(path)
     check_free(path, overwrite=True)
-    part = path.parent / f".{uuid.uuid4().hex}.part"
+    target = _behind_link(path)
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+    part = target.parent / f".{uuid.uuid4().hex}.part"
     try:
         part.touch()
     except OSError as error:  # naming the file that was asked for
         raise type(error)(error.errno, f"cannot write: {error.strerror}", str(path)) from error
     try:
+        if mode is not None:  # what is private stays so meanwhile
+            part.chmod(mode | stat.S_IRUSR | stat.S_IWUSR)
         yield part
-        os.replace(part, path)
+        if mode is not None:
+            part.chmod(mode)
+        os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
 
 
 def make_parent(path: str | os.PathLike) -> Path:
-    """``path``, the folder that it lies in made.
+    """``path``, the folder made that it lies in, or that a link there leads to.
 
     Raises:
         NotADirectoryError: a file is in the way.
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _behind_link(path).parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise NotADirectoryError(
             f"{path.parent} cannot be made, as a part of that path is a file; name another output"
         ) from error
     return path
+
+
+def _behind_link(path: Path) -> Path:
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 @contextmanager
@@ -100,5 +113,5 @@ def write_files(contents: Mapping[Path, str], force: bool) -> None:
     check_writable(list(contents), force)
     with ExitStack() as drafts:
         for path, text in contents.items():
-            part = drafts.enter_context(draft(make_parent(path.resolve())))  # through a link, which stays
+            part = drafts.enter_context(draft(make_parent(path)))
             part.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may be no text

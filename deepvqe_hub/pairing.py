@@ -121,13 +121,15 @@ def find_pairs(names: Iterable[str], where: str | Path, what: str) -> dict[str, 
 
 
 def pair_files(names: Iterable[str], where: str | Path, what: str) -> dict[str, Path]:
-    """`find_pairs`, of which none may be missing.
+    """`find_pairs`, of which none may be missing; ``a.wav`` and ``a.flac`` may have one in common.
 
     Raises:
         FileNotFoundError: as `find_pairs`, or a file has no counterpart of its own.
         ValueError: a file has several.
     """
     pairs = find_pairs(names, where, what)
+    found = {keys(name)[0]: path for name, path in pairs.items() if path is not None}
+    pairs = {name: path or found.get(keys(name)[0]) for name, path in pairs.items()}
     missing = [name for name, path in pairs.items() if path is None]
     if missing:
         raise FileNotFoundError(

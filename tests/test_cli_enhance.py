@@ -326,6 +326,24 @@ def test_plot(folder, capsys):
     assert "1 skipped" in capsys.readouterr().err
 
 
+def test_pictures_of_one_stem(folder):
+    for name in ("a.wav", "a.flac", "b.wav", "c/a.wav"):
+        write(folder / "in" / name, 0.2)
+
+    def pictures():
+        jobs, _ = plan(["in"], "out", plot=True)
+        return {str(job.source): str(job.plot) for job in jobs}
+
+    assert pictures() == {
+        "in/a.wav": "out/a.wav.png",
+        "in/a.flac": "out/a.flac.png",
+        "in/b.wav": "out/b.png",
+        "in/c/a.wav": "out/c/a.png",
+    }
+    (folder / "in" / "a.flac").rename(folder / "in" / "a.FLAC")
+    assert pictures()["in/a.FLAC"] == "out/a.FLAC.png"
+
+
 def test_delay_plot_in_blocks_equals_the_whole(folder, models):
     pytest.importorskip("matplotlib")
     import torch

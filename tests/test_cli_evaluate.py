@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -319,6 +320,13 @@ def test_the_very_name_goes_before_the_same_without_suffix(tmp_path):
         assert find_pairs(names, where, "reference") == {"b.flac": where / "b.flac", "b.wav": None}
 
 
+def test_one_reference_may_serve_two_formats(tmp_path):
+    where = touch(tmp_path / "clean", "a.wav", "b.wav", "c/a.wav")
+    for names in (["a.wav", "a.flac", "b.wav"], ["a.flac", "b.wav", "a.wav"]):
+        pairs = pair_files(names, where, "reference")
+        assert pairs == {"a.wav": where / "a.wav", "a.flac": where / "a.wav", "b.wav": where / "b.wav"}
+
+
 def test_one_file_is_not_taken_for_two(tmp_path):
     where = touch(tmp_path / "clean", "A/1.wav")
     with pytest.raises(FileNotFoundError, match=r"1 of 2 files \(B/1.wav\)"):
@@ -365,6 +373,55 @@ def test_metadata_groups(tmp_path):
         Metadata(path, ["a.wav"])
     path.write_text('file,room\na.wav,"small\nroom"\n')  # a group of two lines would break the table of results
     assert Metadata(path, ["a.wav"]).rows == {"a.wav": {"room": "small room"}}
+
+
+def test_metadata_as_pandas_writes_it(tmp_path):
+    path, names = tmp_path / "meta.csv", ["a.wav", "b.wav"]
+    rows = {"a.wav": {"snr": "5"}, "b.wav": {"snr": "10"}}
+    for head in (",file,snr", ",recording,snr", " ,file,snr,,"):
+        path.write_text(f"{head}\n0,a.wav,5\n1,b.wav,10\n")
+        metadata = Metadata(path, names)
+        assert metadata.rows == rows and metadata.columns == ["snr"]
+    path.write_text(",snr\na.wav,5\nb.wav,10\n")  # the index names the files
+    assert Metadata(path, names).rows == rows
+    path.write_text("id,file,snr\n0,a.wav,5\n1,b.wav,10\n")
+    assert Metadata(path, names).rows == {"a.wav": {"id": "0", "snr": "5"}, "b.wav": {"id": "1", "snr": "10"}}
+    path.write_text("file,id,snr\nx/a.wav,a,5\n,b,10\n")
+    assert Metadata(path, names).rows["a.wav"] == {"id": "a", "snr": "5"}
+    path.write_text("file,id,snr\nfar,a,5\nnear,b,10\n")
+    assert Metadata(path, names).rows["b.wav"] == {"file": "near", "snr": "10"}
+    with pytest.raises(ValueError, match=r'"file" or "id" of .*names none of the files, e\.g\. z\.wav'):
+        Metadata(path, ["z.wav"])
+
+
+def test_numbers_are_in_the_order_of_numbers(tmp_path):
+    path, names = tmp_path / "meta.csv", [f"{index}.wav" for index in range(8)]
+
+    def order(separator, *values, bins=4):
+        lines = [f"{name}{separator}{values[index % len(values)]}" for index, name in enumerate(names)]
+        path.write_text("\n".join([f"file{separator}snr", *lines]))
+        return list(Metadata(path, names).groups(["snr"], bins)[0]["snr"])
+
+    assert order(",", 0, 10, 15, 5) == ["0", "5", "10", "15"]
+    assert order(",", "inf", -5, 10, "") == ["-5", "10", "inf", "(none)"]
+    assert order(",", 10, 5, "loud") == ["10", "5", "loud"]
+    assert order(";", "10,5", "2,5", "-1,5") == ["-1,5", "2,5", "10,5"]
+    assert order(";", "0,5", "1,5", "2,5", "3,5", bins=2) == ["0.5 to 2", "2 to 3.5"]
+    assert order("\t", "10,5", "2,5") == ["10,5", "2,5"]  # perhaps lists
+
+
+def test_a_terminal_that_cannot_show_a_letter(corpus):
+    (corpus / "meta.csv").write_text("file,Gr\u00f6\u00dfe\n00,1\n01,1\n02,2\n03,2\n", "utf-8")
+    arguments = ["noisy", "--reference", "clean", "--metadata", "meta.csv", "--metrics", "si_sdr", "-q", "--jobs", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "deepvqe_hub.cli", "evaluate", *arguments],
+        cwd=corpus,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Gr\\xf6\\xdfe" in done.stdout and "SI-SDR" in done.stdout
 
 
 def test_talk_types():

@@ -366,6 +366,33 @@ def test_output_that_is_no_file(model, tmp_path):
         enhance_file(model, tmp_path / "in.wav", os.devnull, overwrite=True)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links and permissions")
+def test_links_and_permissions_stay(model, tmp_path):
+    link, target = tmp_path / "link.wav", tmp_path / "new" / "target.wav"
+    soundfile.write(tmp_path / "in.wav", noise(0.5), RATE)
+    link.symlink_to(target)
+    enhance_file(model, tmp_path / "in.wav", link)  # it leads to nothing yet
+    enhanced = target.read_bytes()
+
+    def interrupted(_):
+        (part,) = target.parent.glob(".*.part")
+        assert part.stat().st_mode & 0o777 == 0o600  # not to be read by others in the meantime
+        raise RuntimeError("in the middle")
+
+    for mode in (0o600, 0o400, 0o660):
+        target.chmod(0o600)
+        target.write_bytes(b"precious")
+        target.chmod(mode)
+        if mode != 0o660:
+            with pytest.raises(RuntimeError):
+                enhance_file(model, tmp_path / "in.wav", link, overwrite=True, progress=interrupted)
+            assert target.read_bytes() == b"precious"
+        enhance_file(model, tmp_path / "in.wav", link, overwrite=True)
+        assert link.is_symlink() and target.read_bytes() == enhanced and target.stat().st_mode & 0o777 == mode
+    assert os.listdir(target.parent) == ["target.wav"]
+    assert sorted(os.listdir(tmp_path)) == ["in.wav", "link.wav", "new"]
+
+
 def test_a_file_where_a_folder_should_be(model, tmp_path):
     soundfile.write(tmp_path / "in.wav", noise(0.5), RATE)
     for name in ("out.wav", "further/out.wav"):

@@ -234,6 +234,12 @@ def test_names_mean_the_same_to_from_pretrained(model, tmp_path, monkeypatch):
         EnhancementModel.from_pretrained("./dpcrn", revision="v1")
 
 
+def test_a_folder_goes_before_a_known_repository_of_its_name(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model.save_pretrained("richiejp/deepvqe-aec-gguf")
+    assert same(model, load("richiejp/deepvqe-aec-gguf"))
+
+
 def test_a_revision_in_the_name(model, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="revision is for repositories of the Hub; the model deepvqe-s"):
         load("deepvqe-s@v1")

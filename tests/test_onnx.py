@@ -76,6 +76,19 @@ def test_equals_offline_over_hundreds_of_frames(tmp_path, variant, frames):
     assert stream.latency == pytest.approx((64 + 32 * (frames - 1)) / 16000)
 
 
+def test_the_rest_has_the_shape_of_the_chunks(tmp_path):
+    model = small_model()
+    graph = OnnxStream(export(model, tmp_path / "m.onnx"))
+    wave = signals(model, 9)[0]
+    for chunks in (wave, wave[0]):
+        for stream, signal, join in (
+            (graph, chunks, np.concatenate),
+            (model.stream(), torch.from_numpy(chunks), torch.cat),
+        ):
+            assert join([stream(signal), stream.flush()], -1).shape == chunks.shape
+            assert stream.flush().shape == (*chunks.shape[:-1], 0)
+
+
 @pytest.mark.parametrize("variant", ["concat", "echo"])
 @pytest.mark.parametrize("stft", [{}, {"padding": "reflect", "window": "hann"}, {"win_length": 96, "window": "sine"}])
 def test_front_end_inside(tmp_path, variant, stft):

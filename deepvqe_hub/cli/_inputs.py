@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
@@ -87,7 +88,7 @@ def plan(
     if plot:
         if any(job.output is STANDARD for job in chosen):
             raise CommandError("--plot draws beside the output; name one with -o")
-        chosen = [Job(j.source, j.output, j.farend, j.output.with_suffix(".png"), j.found) for j in chosen]
+        chosen = _with_plots(chosen)
     _check_distinct(chosen)
     waiting = [job for job in chosen if not (resume and job.done())]
     if not (force or resume):
@@ -223,6 +224,15 @@ def _without_own_results(jobs: list[Job]) -> list[Job]:
     results = {job.output for job in jobs if job.output is not STANDARD and job.output.stem.endswith(".enhanced")}
     farends = {job.farend for job in jobs if job.farend != job.source}
     return [job for job in jobs if job.source not in results and not (job.found and job.source in farends)]
+
+
+def _with_plots(jobs: list[Job]) -> list[Job]:
+    """With the picture NAME.png beside each output, or NAME.flac.png where another output has the same NAME."""
+    pictures = Counter(job.output.with_suffix(".png") for job in jobs)
+    return [
+        replace(job, plot=alone if pictures[alone] == 1 else job.output.with_name(f"{job.output.name}.png"))
+        for job, alone in ((job, job.output.with_suffix(".png")) for job in jobs)
+    ]
 
 
 def _check_distinct(jobs: list[Job]) -> None:

@@ -27,8 +27,10 @@ _TALK_BY_WORD = {word: talk for talk, words in _TALK.items() for word in words}
 class Metadata:
     """The rows of a CSV file that belong to given files.
 
-    The file has a head line and one line a file. The column ``file``, ``filename`` or ``id``, else the first one,
-    names the audio file: relative path or stem, with or without suffix. Comma, semicolon or tab separate.
+    The file has a head line and one line a file. The column ``file``, ``filename`` or ``id``, the first of them that
+    names any of the files, else the first column names the audio file: relative path or stem, with or without suffix.
+    Columns without a name, such as the index that pandas writes, are left out. Comma, semicolon or tab separate; with
+    semicolons numbers may have a decimal comma.
 
     Args:
         path: of the CSV file, UTF-8.
@@ -58,17 +60,23 @@ class Metadata:
                 raise ValueError(f"{path} is no CSV file: {error}") from error
         if not lines:
             raise ValueError(f"{path} has no line below its head")
-        twice = next((column for column in head if head.count(column) > 1), None)
+        twice = next((column for column in head if column.strip() and head.count(column) > 1), None)
         if twice is not None:
             raise ValueError(f"{path} has several columns {twice!r}: rename or remove all but one")
-        columns = list(lines[0])
-        named = next((column for column in columns if (column or "").lower() in _NAME_COLUMNS), columns[0])
-        self.columns = [column for column in columns if column not in (named, "(more)")]
-        entries = [(line[named].strip(), {c: " ".join(line[c].split()) for c in self.columns}) for line in lines]
-        counterparts = Counterparts(entries, str(path))
-        found = {name: counterparts.find(name) for name in names}
-        if all(row is None for row in found.values()):
-            raise ValueError(f'column "{named}" of {path} names none of the files, e.g. {next(iter(names))}')
+        self._decimal = "," if delimiter == ";" else "."
+        columns = [column for column in head if column.strip() not in ("", "(more)")]
+        known = [column for name in _NAME_COLUMNS for column in columns if column.lower() == name]
+        candidates = known or [*head[:1], *columns[:1]]  # an index may name the files without a name of its own
+        for named in candidates:
+            self.columns = [column for column in columns if column != named]
+            entries = [(line[named].strip(), {c: " ".join(line[c].split()) for c in self.columns}) for line in lines]
+            counterparts = Counterparts(entries, str(path))
+            found = {name: counterparts.find(name) for name in names}
+            if any(row is not None for row in found.values()):
+                break
+        else:
+            tried = '" or "'.join(dict.fromkeys(candidates))
+            raise ValueError(f'column "{tried}" of {path} names none of the files, e.g. {next(iter(names))}')
         self.unmatched = [name for name, row in found.items() if row is None]
         self.rows = {name: row or {} for name, row in found.items()}
 
@@ -114,7 +122,8 @@ class Metadata:
         """
         groups, left_out = {}, {}
         for column in self.columns if columns is None else columns:
-            order, labels = _labels(self._values(column), bins)
+            values = self._values(column)
+            order, labels = _labels(values, [_number(value.replace(self._decimal, ".")) for value in values], bins)
             members = {label: [] for label in order}
             for name, label in zip(self.rows, labels):
                 members[label].append(name)
@@ -127,15 +136,16 @@ class Metadata:
         return groups, left_out
 
 
-def _labels(values: list[str], bins: int) -> tuple[list[str], list[str]]:
+def _labels(values: list[str], numbers: list[float], bins: int) -> tuple[list[str], list[str]]:
     """The groups in their order, and the group of each value."""
-    numbers = [_number(value) for value in values]
     filled = [number for value, number in zip(values, numbers) if value]
     if filled and all(math.isfinite(number) for number in filled) and len(set(filled)) > bins:
         order, labels = quantile_ranges(numbers, bins)
         labels = [label or NONE for label in labels]
     else:
         order = sorted({value for value in values if value})
+        if not any(math.isnan(number) for number in filled):
+            order.sort(key=dict(zip(values, numbers)).get)
         labels = [value or NONE for value in values]
     return [group for group in [*order, NONE] if group in labels], labels
 

@@ -11,7 +11,6 @@ from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.training.distributed import world
 
-
 UNREST_WEIGHT = 0.02  # about a tenth of the difference, for a bottleneck that magnifies what it is nudged by
 NUDGE = 1e-3  # of a state within ±1; what becomes of it is far above the roundings of float32
 STILL_SECONDS = 3.6  # of silence, after which nothing but the GRU remembers the scene
@@ -87,7 +86,7 @@ def encode(model: EnhancementModel, noisy: torch.Tensor, farend: torch.Tensor | 
 
 
 def silence(like: torch.Tensor, samples: int, generator: torch.Generator) -> torch.Tensor:
-    """Samples of zero, or, as a converter may rest at another value, of a constant from 1e-5 to 0.1: (batch, samples)."""
+    """Samples of zero or, as converters may rest elsewhere, of a constant from 1e-5 to 0.1: (batch, samples)."""
     level = 10 ** (-1 - 4 * torch.rand(len(like), 1, generator=generator))
     level *= torch.rand(len(like), 1, generator=generator) < 0.5
     return level.to(like).expand(-1, samples)
