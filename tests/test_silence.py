@@ -17,30 +17,25 @@ def scenes(name: str, length: int, count: int = 6) -> torch.Tensor:
     return torch.stack([wave[end - length : end] for end in torch.linspace(length, len(wave), count).int()])
 
 
-@pytest.mark.parametrize("level", [0, 1e-4, 1e-3, 1e-2])
+@pytest.mark.parametrize("level", [0, 1e-3, 1e-2])
 @pytest.mark.parametrize("name", ["deepvqe", "deepvqe-s", "deepvqe-aec", "deepvqe-aec-s"])
 def test_roundings_die_away_in_digital_silence(name, level):
     """So that streams and whole signals stay together: a GRU whose input stands still could magnify them for ever.
 
     A converter may rest at another value than zero.
     """
-    model = deepvqe_hub.load(name)
+    model = deepvqe_hub.load(name).double()
     network, second = model.network, 16000 // model.stft.hop_length * model.stft.hop_length
-    waves = [
-        torch.nn.functional.pad(
-            scenes("echo_mic.flac" if model.farend else "noisy.wav", 2 * second), (0, 3 * second), value=level
-        )
-    ]
-    if model.farend:
-        waves.append(torch.nn.functional.pad(scenes("echo_farend.flac", 2 * second), (0, 3 * second)))
+    files = {"echo_mic.flac": level, "echo_farend.flac": 0} if model.farend else {"noisy.wav": level}
+    rest, frames = (0, 3 * second), 5 * second // model.stft.hop_length
+    waves = [torch.nn.functional.pad(scenes(name, 2 * second), rest, value=value) for name, value in files.items()]
     with torch.inference_mode():
-        specs = [model.stft.analyse(wave.float())[:, :, : 5 * second // model.stft.hop_length] for wave in waves]
-        x = network.encode(*specs, *[None] * (1 - model.farend), network.initial_state(len(waves[0])))[-1].double()
-        still = x[:, :, -1:].expand(-1, -1, 500, -1)  # nothing else remembers the speech any more
-        assert torch.allclose(x[:, :, -10:], still[:, :, :10], atol=1e-4)
-        network.bottle.double()
-        state = network.initial_state(len(x), dtype=torch.float64)
+        specs = [model.stft.analyse(wave)[:, :, :frames] for wave in waves]
+        state = network.initial_state(len(waves[0]), dtype=torch.float64)
+        x = network.encode(*specs, *[None] * (1 - model.farend), state)[-1]
         network.bottle(x, state)
+        still = x[:, :, -1:].expand(-1, -1, 500, -1)  # nothing else remembers the speech any more
+        assert torch.allclose(x[:, :, -10:], still[:, :, :10], atol=1e-12)
         other = {key: value + 1e-9 * torch.randn_like(value) for key, value in state.items()}
         apart = (network.bottle(still, state) - network.bottle(still, other)).abs().amax((1, 2, 3))
     assert apart.max() < 1e-7
