@@ -15,14 +15,13 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
-from deepvqe_hub.limits import LOUDEST, LOUDEST_HALF, check_layout
+from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST, LOUDEST_HALF, check_layout
 from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
 from deepvqe_hub.stft import STFT, Analysis
 from deepvqe_hub.streaming import Stream, precision
 
 FORMAT_VERSION = 1
-BLOCK_SECONDS = 2  # of a long signal in memory as features at a time; longer blocks fall out of a CPU's caches
 GPU_SECONDS = 320  # of all signals of a batch together; a GPU is at its best with much at once
 MAX_PARAMETERS = 1 << 28
 

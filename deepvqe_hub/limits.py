@@ -1,4 +1,4 @@
-"""Limits that every way into a model shares. Needs neither torch nor, until an array is checked, numpy."""
+"""Limits and sizes that every way into a model shares. Needs neither torch nor, until an array is checked, numpy."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ LOUDEST_HALF = 100.0  # the same for a network in float16
 MIN_RATE = 1000  # Hz
 MAX_LIVE_RATE = 768_000  # Hz, of a sound device
 MAX_RATE = 10_000_000  # Hz, of a recording
+BLOCK_SECONDS = 2  # of a long signal in memory as features at a time; longer blocks fall out of a CPU's caches
 MAX_THREADS = 1024  # with very many, libraries crash
 _MOST_CHANNELS = 64  # of a recording; more side by side with fewer samples are time and channels mixed up
 

@@ -96,6 +96,8 @@ def called(path: Path, what: str) -> bool:
 def find_pairs(names: Iterable[str], where: str | Path, what: str) -> dict[str, Path | None]:
     """For each name the audio file in `where` that belongs to it, see `Counterparts`, or None.
 
+    ``a.wav`` and ``a.flac`` may have one in common, other files have each its own.
+
     Args:
         names: relative paths.
         where: folder, or a file for a single name.
@@ -114,22 +116,20 @@ def find_pairs(names: Iterable[str], where: str | Path, what: str) -> dict[str, 
         found = {n: path for n, path in found.items() if called(path, what) or not _ROLE.search(path.stem)}
     counterparts = Counterparts(found.items(), str(where))
     pairs = {name: counterparts.find(name) for name in names}
-    # What has the very path of one file is not that of another one, whose own is missing.
-    exact_last = sorted(names, key=lambda name: name in found)
-    owners = {pairs[name]: name for name in exact_last if keys(name)[0] in counterparts}
-    return {name: path if owners.get(path, name) == name else None for name, path in pairs.items()}
+    # What has the very path of one file is not that of another one, whose own is missing; a.wav and a.flac are as one.
+    places = {name: keys(name)[0] for name in names}
+    owners = {pairs[name]: place for name, place in places.items() if place in counterparts}
+    return {name: path if owners.get(path, places[name]) == places[name] else None for name, path in pairs.items()}
 
 
 def pair_files(names: Iterable[str], where: str | Path, what: str) -> dict[str, Path]:
-    """`find_pairs`, of which none may be missing; ``a.wav`` and ``a.flac`` may have one in common.
+    """`find_pairs`, of which none may be missing.
 
     Raises:
         FileNotFoundError: as `find_pairs`, or a file has no counterpart of its own.
         ValueError: a file has several.
     """
     pairs = find_pairs(names, where, what)
-    found = {keys(name)[0]: path for name, path in pairs.items() if path is not None}
-    pairs = {name: path or found.get(keys(name)[0]) for name, path in pairs.items()}
     missing = [name for name, path in pairs.items() if path is None]
     if missing:
         raise FileNotFoundError(

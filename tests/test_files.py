@@ -12,9 +12,8 @@ import soundfile
 import torch
 
 import deepvqe_hub
-from deepvqe_hub import enhancement
 from deepvqe_hub.drafts import draft
-from deepvqe_hub.files import AudioFileError, audio, enhance, enhance_file
+from deepvqe_hub.files import AudioFileError, enhance, enhance_file
 from deepvqe_hub.files.blocks import dry_share
 
 RATE = 16000
@@ -432,10 +431,6 @@ score = metrics.evaluate_file({str(tmp_path / "a.wav")!r}, {str(tmp_path / "a.wa
 assert score["si_sdr"] == 100, score
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def test_files_are_read_in_blocks_as_long_as_models_like():
-    assert audio.BLOCK_SECONDS == enhancement.BLOCK_SECONDS
 
 
 def test_far_end_file_of_other_rate_and_length(canceller, tmp_path):

@@ -1,10 +1,6 @@
 """Pictures: what is drawn of which model, and that nothing is overwritten."""
 
-import ast
 import importlib
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import soundfile
@@ -37,6 +33,7 @@ def test_a_row_for_the_delay_where_the_model_finds_one(plots, tmp_path, monkeypa
 
 
 def test_a_curve_overwrites_only_when_asked_and_leaves_matplotlib_as_it_is(plots, tmp_path, monkeypatch):
+    pytest.importorskip("speechbrain")
     from deepvqe_hub.training import curve
 
     log, picture = tmp_path / "train_log.txt", tmp_path / "curve.svg"
@@ -50,28 +47,3 @@ def test_a_curve_overwrites_only_when_asked_and_leaves_matplotlib_as_it_is(plots
     assert picture.read_text() == "another's"
     curve.main([str(log), str(picture), "--force"])
     assert "<svg" in picture.read_text()
-
-
-def test_reading_a_log_loads_no_speechbrain(tmp_path):
-    pytest.importorskip("speechbrain")
-    (tmp_path / "train_log.txt").write_text(LOG)
-    code = f"""
-import sys
-from deepvqe_hub.training.curve import read_log
-assert read_log({str(tmp_path / "train_log.txt")!r})[0]["valid si_sdr"] == -0.15
-assert not {{"speechbrain", "torch", "matplotlib"}} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_names_of_training_are_there_and_type_checkers_see_them():
-    pytest.importorskip("speechbrain")
-    from deepvqe_hub import training
-
-    tree = ast.parse(Path(training.__file__).read_text(encoding="utf-8"))
-    block = next(n for n in tree.body if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING")
-    told = {alias.asname: line.module for line in block.body for alias in line.names}
-    assert told == training._EXPORTS and set(told) == set(training.__all__)
-    assert all(getattr(training, name).__name__ == name for name in told)
-    with pytest.raises(AttributeError, match="no attribute 'brian'"):
-        _ = training.brian

@@ -14,11 +14,10 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from deepvqe_hub.limits import LOUDEST
+from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST
 
 Source = str | os.PathLike | bytes | BinaryIO
 
-BLOCK_SECONDS = 2  # as deepvqe_hub.enhancement.BLOCK_SECONDS: what a model works on best
 _MAX_FRAMES = 1 << 48  # libsndfile gives the largest number there is for a length that it does not know
 
 

@@ -11,7 +11,7 @@ from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.training.distributed import world
 
-UNREST_WEIGHT = 0.02  # about a tenth of the difference, for a bottleneck that magnifies what it is nudged by
+UNREST_WEIGHT = 0.02  # makes it about as large as the difference when a trained network begins
 NUDGE = 1e-3  # of a state within ±1; what becomes of it is far above the roundings of float32
 STILL_SECONDS = 3.6  # of silence, after which nothing but the GRU remembers the scene
 REST_FRAMES = 250  # that follow

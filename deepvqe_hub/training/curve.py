@@ -43,7 +43,7 @@ def plot(logs: list[str | Path], out: str | Path, *, overwrite: bool = False) ->
         ValueError: no epoch is logged in a file, or the suffix names no picture.
         ImportError: without matplotlib.
     """
-    from deepvqe_hub.plots import Figure, save  # reading a log needs neither matplotlib nor torch
+    from deepvqe_hub.plots import Figure, save  # reading a log needs no matplotlib
 
     runs = {_label(path, logs): read_log(path) for path in logs}
     scores = list(dict.fromkeys(name for rows in runs.values() for row in rows for name in row))

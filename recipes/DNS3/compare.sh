@@ -37,5 +37,5 @@ done
 
 # shellcheck disable=SC2086
 python -m deepvqe_hub.training.curve $(for model in $models; do echo "$results/$model/train_log.txt"; done) \
-    "$results/curve.png"
+    "$results/curve.png" --force
 echo "Checkpoint folders: $results/*/model, curves: $results/curve.png"
