@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import nn
 
 from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST, LOUDEST_HALF, check_layout
@@ -26,14 +26,7 @@ GPU_SECONDS = 320  # of all signals of a batch together; a GPU is at its best wi
 MAX_PARAMETERS = 1 << 28
 
 
-class EnhancementModel(
-    nn.Module,
-    PyTorchModelHubMixin,
-    library_name="deepvqe-hub",
-    pipeline_tag="audio-to-audio",
-    tags=["speech-enhancement", "noise-suppression", "dereverberation", "streaming"],
-    paper_url="https://arxiv.org/abs/2306.03177",
-):
+class EnhancementModel(nn.Module, PyTorchModelHubMixin):
     """Speech enhancement from waveform to waveform: a spectral front end around one network.
 
     Built by :func:`deepvqe_hub.load` with trained weights, or by :meth:`from_config` with random ones.
@@ -70,8 +63,9 @@ class EnhancementModel(
             raise ValueError(f"sample_rate must be a whole number from 1000 to 384000 Hz, not {sample_rate!r}")
         if network not in NETWORKS:
             raise ValueError(f"unknown network {network!r}; this release has {', '.join(NETWORKS)}")
-        self.stft = STFT(**(stft or {}))
-        options = {"bins": self.stft.bins, **(options or {})}
+        options, stft = copy.deepcopy((options or {}, stft or {}))  # the model's own to keep
+        self.stft = STFT(**stft)
+        options = {"bins": self.stft.bins, **options}
         _check_sizes(options)
         with torch.device("meta"):  # what a stranger's config asks for is counted before it is allocated
             size = sum(p.numel() for p in NETWORKS[network](**options).parameters())
@@ -86,7 +80,7 @@ class EnhancementModel(
         self.config = {
             "network": network,
             "options": options,
-            "stft": stft or {},
+            "stft": stft,
             "sample_rate": sample_rate,
             "format_version": format_version,
         }
@@ -99,7 +93,7 @@ class EnhancementModel(
             ValueError: neither a preset nor a file, no JSON, or a config that describes no model.
         """
         if isinstance(config, str) and config in PRESETS:
-            config = copy.deepcopy(PRESETS[config])  # the model's own to keep
+            config = PRESETS[config]
         elif isinstance(config, (str, Path)):
             if not Path(config).is_file():
                 raise ValueError(f"{config} is neither a file nor a preset: {', '.join(PRESETS)}")
@@ -190,6 +184,12 @@ class EnhancementModel(
         with tempfile.TemporaryDirectory() as folder:
             options = {"model_card_kwargs": model_card_kwargs, "half": half, **kwargs}
             return self.save_pretrained(Path(folder) / "model", push_to_hub=True, repo_id=repo_id, **options)
+
+    def generate_model_card(self, **card) -> ModelCard:
+        """The model card that :meth:`save_pretrained` writes; ``card`` as for :func:`deepvqe_hub.hub.card.model_card`."""
+        from deepvqe_hub.hub.card import model_card
+
+        return ModelCard(model_card(self, card))
 
     @property
     def latency(self) -> float:

@@ -25,8 +25,18 @@ class Stream:
 
     def __init__(self, model: EnhancementModel, network: nn.Module, batch_size: int = 1):
         self.model, self.network, self.batch_size = model, network, batch_size
-        self._flat = batch_size == 1  # whether chunks are (time,)
+        self._flat, self._dtype = batch_size == 1, torch.float32  # whether chunks are (time,), and their type
         self.reset()
+
+    @property
+    def sample_rate(self) -> int:
+        """Of input and output, in Hz."""
+        return self.model.sample_rate
+
+    @property
+    def farend(self) -> bool:
+        """Whether it takes what the loudspeaker plays."""
+        return self.model.farend
 
     @property
     def latency(self) -> float:
@@ -48,15 +58,15 @@ class Stream:
             raise ValueError(
                 f"farend chunk {tuple(farend.shape)} and microphone chunk {tuple(chunk.shape)} differ in shape"
             )
-        self._flat = chunk.dim() == 1
+        self._flat, self._dtype = chunk.dim() == 1, chunk.dtype
         enhanced = self._step(wave, far).to(chunk.dtype)
         return enhanced[0] if self._flat else enhanced
 
     def flush(self) -> torch.Tensor:
-        """End the signal: the samples still due, in the shape of the chunks. Then :meth:`reset`."""
+        """End the signal: the samples still due, in the shape and type of the chunks. Then :meth:`reset`."""
         weight = next(self.network.parameters())
         wave = self.model._checked(weight.new_zeros(self.batch_size, 0), "chunk")
-        wave = self._step(wave, None, last=True)
+        wave = self._step(wave, None, last=True).to(self._dtype)
         self.reset()
         return wave[0] if self._flat else wave
 

@@ -31,6 +31,15 @@ def test_model_card(folder):
         deepvqe_hub.hub.save_folder(EnhancementModel.from_config(TINY), folder, {"licence": "mit"}, force=True)
 
 
+@pytest.mark.parametrize("name", ["deepvqe-s", "deepvqe-aec-s", "tf-gridnet"])
+def test_what_the_hub_filters_by(name):
+    model = EnhancementModel.from_config(name)
+    card = model.generate_model_card(license="mit")
+    assert card.data.license == "mit" and {"noise-suppression", "dereverberation"} < set(card.data.tags)
+    assert ("acoustic-echo-cancellation" in card.data.tags) == ("echo cancellation, noise" in card.text) == model.farend
+    assert ("streaming" in card.data.tags) == model.network.streams
+
+
 def test_numbers_of_numpy_and_torch_in_a_model_card(model, tmp_path):
     from huggingface_hub import ModelCard
 

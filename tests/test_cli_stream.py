@@ -230,6 +230,7 @@ def test_live_command_with_a_fake_module(monkeypatch, capsys):
     assert main(["stream", "--live", "--block", "20"]) == 0
     err = capsys.readouterr().err
     assert "BYPASS" in err and "31 blocks" in err and len(device.played) == 31
+    assert "at most 28 ms of input held" in err and "58 ms in all" in err  # with 30 of the devices
 
 
 @pytest.mark.parametrize(

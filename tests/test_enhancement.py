@@ -183,6 +183,13 @@ def test_stream_without_input(model):
     assert model.stream(3).flush().shape == (3, 0)
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_the_rest_of_a_stream_is_of_the_type_of_its_chunks(model, kind):
+    stream = model.stream()
+    parts = [stream(noise(777).to(kind)), stream.flush()]
+    assert len(parts[1]) and {part.dtype for part in parts} == {kind}
+
+
 def test_stream_keeps_its_weights(build):
     """A stream runs with the weights of the moment it was made; the model may train on."""
     model, wave = build(), noise(3000)
@@ -332,6 +339,10 @@ def test_sample_rates_that_are_none(rate):
 def test_a_config_is_the_models_own():
     EnhancementModel.from_config("deepvqe-s").config["options"]["channels"][0] = 99
     assert EnhancementModel.from_config("deepvqe-s").config["options"]["channels"][0] != 99
+    options, stft = {**TINY, "channels": [*TINY["channels"]]}, {"window": "hann"}
+    model = EnhancementModel(options=options, stft=stft)
+    options["channels"][0], stft["window"] = 99, "sine"
+    assert model.config["options"]["channels"][0] != 99 and model.config["stft"]["window"] == "hann"
 
 
 def test_config_from_a_file(tmp_path):

@@ -111,7 +111,14 @@ def test_batches_and_look_alike(tmp_path, variant):
     tensor = alike(*(torch.from_numpy(w)[None] for w in waves))
     assert isinstance(tensor, torch.Tensor) and tensor.shape == (1, *wanted.shape)
     np.testing.assert_allclose(tensor[0], wanted, atol=1e-5)
-    assert (alike.sample_rate, alike.latency, alike.farend) == (16000, model.latency, model.farend)
+    streams = alike.stream(6)
+    for like in (alike, streams, model.stream()):
+        assert (like.sample_rate, like.latency, like.farend) == (16000, model.latency, model.farend)
+    assert (streams.hop_length, streams.config) == (alike.hop_length, alike.config)
+    for kind in (np.float64, np.float16):  # computed in float32, given in what was asked
+        enhanced = alike(*(w.astype(kind) for w in waves))
+        assert enhanced.dtype == kind
+        np.testing.assert_allclose(enhanced, wanted, atol=1e-2 if kind is np.float16 else 1e-5)
 
 
 def test_shorter_than_a_frame(tmp_path):

@@ -68,13 +68,14 @@ def run_pipe(args: argparse.Namespace, converter) -> int:
         pipe(converter, lambda size: os.read(source, size), write, args.format, args.channels)
     except BrokenPipeError:  # whoever listened has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sink)
-    report(args, f"{converter.taken / converter.rate:.2f} s", converter)
+    report(args, f"{converter.taken / converter.rate:.2f} s", converter, converter.latency)
     return 0
 
 
-def report(args: argparse.Namespace, done: str, converter) -> None:
+def report(args: argparse.Namespace, done: str, converter, held: int) -> None:
+    """``held``: the most samples that were, or will be, taken in and not yet given out."""
     if not args.quiet:
-        model, most = converter.stream.latency * 1e3, converter.latency / converter.rate * 1e3
+        model, most = converter.stream.latency * 1e3, held / converter.rate * 1e3
         print(
             f"deepvqe: {done}, latency {model:.0f} ms by design, at most {most:.0f} ms of input held", file=sys.stderr
         )
@@ -101,7 +102,7 @@ def run_live(args: argparse.Namespace, converter, sounddevice) -> int:
     loop = Live(converter, device, block)
     try:
         with device, keys() as pressed:
-            report(args, f"{converter.rate} Hz, blocks of {args.block:g} ms; b: bypass, q: quit", converter)
+            report(args, f"{converter.rate} Hz, blocks of {args.block:g} ms; b: bypass, q: quit", converter, loop.silence)
             meter = max(1, round(0.2 * converter.rate / block))
             while (key := pressed()) != "q":
                 loop.bypass ^= key == "b"

@@ -39,7 +39,9 @@ class EchoSpeech(NoisySpeech):
         memory_p: chance of short filters before and after the non-linearity.
         high_pass_p: chance of a small loudspeaker without low frequencies.
         pause_seconds: pauses between utterances at both ends.
-        options: those of `NoisySpeech`.
+        room_p: chance of a room; without one there is a straight path.
+        lead_p: chance that a talker begins late, in the first half, and that one ends early, in the second.
+        options: those of `NoisySpeech`, but for `lead_seconds`.
 
     An item holds, beside the near end, `farend (time,)`, `room (3, samples)`, `new_echo_room (samples,)`
     and the numbers of the echo path.
@@ -74,6 +76,8 @@ class EchoSpeech(NoisySpeech):
         lead_p: float = 0.5,
         **options,
     ):
+        if "lead_seconds" in options:
+            raise ValueError("lead_seconds: EchoSpeech has no such setting; a talker begins in the first half, see lead_p")
         options |= {"noise_only_p": noise_only_p, "snr_db": snr_db, "room_p": room_p, "lead_p": lead_p}
         super().__init__(speech, noise, rooms, **options)
         if len(speech.speakers) < 2:

@@ -31,7 +31,7 @@ class NoisySpeech(DrawnItems):
         seed: two seeds give two unrelated data sets.
         snr_db: active speech level against noise level, uniform.
         level_dbfs: active level of the mixture, uniform.
-        noises: up to this many noises at once (1 is as likely as all others together).
+        noises: up to this many noises at once: one half of the time, else from one to this many.
         room_p: chance of a room.
         shape_p, shape_db: chance and strength of spectral shaping, for speech and for noise.
         band_p, band_hz: chance of a low-pass and the range of its cutoff. Half of the time it is put on

@@ -131,7 +131,8 @@ def model_card(model: EnhancementModel, card: Mapping | None = None, source: str
         raise ValueError(f"a model card has no {', '.join(unknown)}; it has {', '.join(_KEYS)}")
     network = model.config["network"]
     name = card.get("name") or str(card.get("repo_id") or source or network).rsplit("/")[-1]
-    task = "echo cancellation, noise suppression and dereverberation" if model.farend else "noise suppression"
+    task = "noise suppression and dereverberation"
+    task = f"echo cancellation, {task}" if model.farend else task
     paper, paper_url = PAPERS.get(network, (network, "https://github.com/OWNER/deepvqe-hub"))
     causal = getattr(model.network, "streams", False)
     body = _BODY.substitute(
@@ -170,9 +171,10 @@ def licence_of(text: str) -> str | None:
 
 
 def _metadata(name: str, model: EnhancementModel, card: Mapping) -> ModelCardData:
-    tags = ["speech-enhancement", "noise-suppression", "speechbrain", "pytorch_model_hub_mixin", "model_hub_mixin"]
+    tags = ["speech-enhancement", "noise-suppression", "dereverberation"]
+    tags += ["speechbrain", "pytorch_model_hub_mixin", "model_hub_mixin"]
     tags += ["streaming"] if getattr(model.network, "streams", False) else []
-    tags += ["acoustic-echo-cancellation", "dereverberation"] if model.farend else []
+    tags += ["acoustic-echo-cancellation"] if model.farend else []
     results = [
         EvalResult(
             task_type="audio-to-audio",

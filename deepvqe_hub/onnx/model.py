@@ -45,7 +45,7 @@ class OnnxModel:
         return functools.partial(OnnxModel, **self._options), ()
 
     def __call__(self, noisy, farend=None, lengths=None):
-        """Enhance whole signals, (..., time) -> (..., time); arrays give arrays, torch tensors give tensors.
+        """Enhance whole signals, (..., time) -> (..., time); arrays give arrays, torch tensors give tensors, of their type.
 
         Args:
             noisy: microphone signals, floating point, nominally within ±1, at ``sample_rate``.
@@ -69,7 +69,7 @@ class OnnxModel:
         if lengths is not None:
             return self._padded(noisy, farend, np.asarray(lengths))
         if noisy.size == 0:
-            return noisy.astype(np.float32)
+            return noisy.copy()
         # Signals that do not fill the graph's batch are joined by silence.
         size, time = self._stream.batch_size, noisy.shape[-1]
         flat = noisy.reshape(-1, time)
@@ -79,7 +79,7 @@ class OnnxModel:
             rows = slice(start, start + size)
             with self._turn:
                 enhanced[rows] = self._enhance(flat[rows], None if far is None else far[rows])
-        return enhanced.reshape(noisy.shape)
+        return enhanced.reshape(noisy.shape).astype(noisy.dtype, copy=False)
 
     def _padded(self, noisy: np.ndarray, farend, lengths: np.ndarray) -> np.ndarray:
         """A batch of signals of different lengths, each as if it were alone."""
@@ -87,7 +87,7 @@ class OnnxModel:
             raise ValueError(f"lengths {lengths.shape} needs noisy of shape (batch, time), not {noisy.shape}")
         if not ((lengths > 0) & (lengths <= 1)).all():
             raise ValueError("lengths are relative: greater than 0, at most 1")
-        enhanced = np.zeros(noisy.shape, np.float32)
+        enhanced = np.zeros_like(noisy)
         for row, length in enumerate(lengths.tolist()):
             part = (row, slice(round(length * noisy.shape[1])))
             enhanced[part] = self(noisy[part], None if farend is None else farend[part])

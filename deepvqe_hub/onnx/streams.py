@@ -129,7 +129,8 @@ class OnnxStreams:
     def __init__(self, streams: list[OnnxStream]):
         self._streams = streams
         self.batch_size = sum(stream.batch_size for stream in streams)
-        self.frames, self.latency = streams[0].frames, streams[0].latency
+        for name in ("config", "sample_rate", "farend", "latency", "frames", "hop_length", "call_samples"):
+            setattr(self, name, getattr(streams[0], name))
 
     def reset(self) -> None:
         for stream in self._streams:
