@@ -2,9 +2,10 @@
 
 python benchmarks/echo_delay.py deepvqe-aec-s path/to/echo_test
 
-The folder holds mic/ and farend/ with files of the same names, and meta.csv with the columns id (name without suffix)
-and delay_ms; rows without a delay are left out. Counted are the frames after the first second in which the far end is
-active: no more than 30 dB below its mean level. The echo of some of them has not come yet, or cannot be heard.
+The folder, such as one of recipes/AEC/testset_prepare.py, holds mic/ and farend/ with files of the same names, and
+meta.csv with the columns file (or id) and delay_ms; rows without a delay are left out. Counted are the frames after the
+first second in which the far end is active: no more than 30 dB below its mean level. The echo of some of them has not
+come yet, or cannot be heard.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def main() -> None:
         rows = [row for row in csv.DictReader(file) if row["delay_ms"]]
     hits = {"tracked": [], "each frame by itself": []}
     for row in rows:
-        mic, far = (read(args.folder / side, row["id"], model.sample_rate) for side in ("mic", "farend"))
+        mic, far = (
+            read(args.folder / side, row.get("file") or row["id"], model.sample_rate) for side in ("mic", "farend")
+        )
         size = min(len(mic), len(far))
         for way, memory in zip(hits, (0.8, 0.0)):
             estimate = model.delay(mic[:size], far[:size], memory=memory)
@@ -46,7 +49,7 @@ def main() -> None:
 
 
 def read(folder: Path, name: str, rate: int) -> torch.Tensor:
-    (path,) = folder.glob(f"{name}.*")
+    (path,) = folder.glob(f"{Path(name).stem}.*")
     return torch.from_numpy(read_mono(path, rate))
 
 

@@ -123,7 +123,7 @@ def ours(noisy: np.ndarray, farend: np.ndarray | None) -> np.ndarray:
 
 PEERS: dict[str, Callable] = {
     "deepvqe-s": ours,
-    "deepvqe-aec": ours,
+    "deepvqe-aec-s": ours,
     "rnnoise": rnnoise,
     "nsnet2": nsnet2,
     "gtcrn": gtcrn,
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--graphs", type=Path, metavar="FOLDER", help="of dtln-aec")
     parser.add_argument("--units", type=int, choices=(128, 256, 512), default=512, help="of dtln-aec (default: 512)")
     args = parser.parse_args()
-    if args.peer.endswith("-aec") != (args.farend is not None):
+    if ("-aec" in args.peer) != (args.farend is not None):
         raise SystemExit("cancellers, and only they, take --farend")
     run, seconds, spent = PEERS[args.peer], 0.0, 0.0
     if run is dtln_aec:

@@ -55,8 +55,16 @@ _SUBMODULES = (
 # Those that need a package of an extra are listed where it is there; asked for by name, they say what is missing.
 _NEEDS = {"Enhancer": "speechbrain", "training": "speechbrain", "plots": "matplotlib"}
 
+
+def _there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # something stands in for it, as in tests and when documentation is built
+        return False
+
+
 __all__ = ["__version__"]
-__all__ += [name for name in (*_EXPORTS, *_SUBMODULES) if name not in _NEEDS or importlib.util.find_spec(_NEEDS[name])]
+__all__ += [name for name in (*_EXPORTS, *_SUBMODULES) if name not in _NEEDS or _there(_NEEDS[name])]
 
 
 def __getattr__(name: str):

@@ -97,7 +97,10 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         elif isinstance(config, (str, Path)):
             if not Path(config).is_file():
                 raise ValueError(f"{config} is neither a file nor a preset: {', '.join(PRESETS)}")
-            config = json.loads(Path(config).read_text())
+            try:
+                config = json.loads(Path(config).read_text(encoding="utf-8"))
+            except ValueError as error:  # no UTF-8, no JSON
+                raise ValueError(f"{config} is no JSON file: {error}") from error
         try:
             return cls(**config)
         except TypeError as error:
@@ -186,7 +189,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
             return self.save_pretrained(Path(folder) / "model", push_to_hub=True, repo_id=repo_id, **options)
 
     def generate_model_card(self, **card) -> ModelCard:
-        """The model card that :meth:`save_pretrained` writes; ``card`` as for :func:`deepvqe_hub.hub.card.model_card`."""
+        """The card that :meth:`save_pretrained` writes; ``card`` as for :func:`deepvqe_hub.hub.card.model_card`."""
         from deepvqe_hub.hub.card import model_card
 
         return ModelCard(model_card(self, card))
@@ -220,9 +223,9 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         Returns:
             The enhanced signal in the shape and type of ``noisy``, aligned with it sample by sample.
 
-        Without gradients (``torch.inference_mode()``) a long signal goes through in blocks, in constant memory beside
-        the signals themselves; with them, and in training mode, whose batch norms want it whole, everything is kept
-        (``deepvqe-s``: 18 MB a second). A model given to ``torch.compile`` takes it whole, too.
+        Without gradients (``torch.inference_mode()``) a long signal goes in blocks through a network that streams, in
+        constant memory beside the signals themselves; with them, and in training mode, whose batch norms want it whole,
+        everything is kept (``deepvqe-s``: 18 MB a second). A model given to ``torch.compile`` takes it whole, too.
 
         Raises:
             ValueError: for integers, NaN, Inf or numbers beyond 1e30 (100 for a model in float16), or shapes that do

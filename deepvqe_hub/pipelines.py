@@ -117,8 +117,8 @@ class Enhance(nn.Module):
 
     Can be exported by ``torch.export`` for a fixed input shape, alone or inside a ``Sequential``, if its network can
     (DeepVQE and TF-GridNet can); it is not scriptable by ``torch.jit``. Gradients flow; inside
-    ``torch.inference_mode()`` long signals take constant memory. The model is put into evaluation mode; call
-    ``train()`` to fine-tune it.
+    ``torch.inference_mode()`` long signals take constant memory where the network streams. The model is put into
+    evaluation mode; call ``train()`` to fine-tune it.
 
     Args:
         model: a model, or what :func:`deepvqe_hub.load` takes, such as a name.

@@ -64,7 +64,7 @@ class Stream:
 
     def flush(self) -> torch.Tensor:
         """End the signal: the samples still due, in the shape and type of the chunks. Then :meth:`reset`."""
-        weight = next(self.network.parameters())
+        weight = next(self.network.parameters(), torch.empty(0))
         wave = self.model._checked(weight.new_zeros(self.batch_size, 0), "chunk")
         wave = self._step(wave, None, last=True).to(self._dtype)
         self.reset()
@@ -103,4 +103,5 @@ def precision(network: nn.Module) -> torch.dtype:
     """The type of a network's weights. A replica of ``nn.DataParallel`` has them, too, though not as parameters."""
     weights = (getattr(module, "weight", None) for module in network.modules())
     # One after the other, as a stream asks for every chunk and the first will do.
-    return next(value.dtype for value in chain(network.parameters(), weights) if isinstance(value, torch.Tensor))
+    found = (value.dtype for value in chain(network.parameters(), weights) if isinstance(value, torch.Tensor))
+    return next(found, torch.float32)

@@ -177,6 +177,11 @@ def test_one_speaker_is_not_enough(pools, tmp_path):
         EchoSpeech(AudioPool([tmp_path / "a.wav"]), pools[1])
 
 
+def test_a_setting_that_echo_scenes_do_not_have(pools):
+    with pytest.raises(ValueError, match="lead_seconds: EchoSpeech has no such setting"):
+        EchoSpeech(*pools, lead_seconds=(0.0, 0.5))
+
+
 def test_recordings_are_cut_together_and_scaled(tmp_path):
     rng = np.random.default_rng(0)
     names = {

@@ -6,6 +6,9 @@ page runs; weights that are not in the package are stood in for by random ones.
 """
 
 import contextlib
+import importlib
+import inspect
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -225,3 +228,25 @@ def test_site_builds(tmp_path):
     assert run.returncode == 0, run.stderr
     text = (tmp_path / "site/reference/models/index.html").read_text(encoding="utf-8")
     assert "delay_distribution" in text and "algorithmic latency" in text.lower()
+
+
+PUBLIC = ["", ".data", ".demo", ".files", ".hub", ".metrics", ".models", ".onnx", ".training"]
+
+
+@pytest.mark.parametrize("package", [f"deepvqe_hub{part}" for part in PUBLIC])
+def test_the_reference_has_every_public_name(package):
+    for part, needed in (("training", "speechbrain"), ("demo", "gradio")):
+        if package.endswith(part):
+            pytest.importorskip(needed)
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    listed = set(re.findall(r"^::: (\S+)$", pages, re.M))
+    module = importlib.import_module(package)
+    for path in listed:
+        if path.startswith(f"{package}.") and package != "deepvqe_hub":
+            pkgutil.resolve_name(path)
+    for name in set(module.__all__) - {"__version__"}:
+        thing = getattr(module, name)
+        if inspect.ismodule(thing):
+            continue
+        place = getattr(thing, "__module__", package)  # a constant is described where it is offered
+        assert {f"{place}.{name}", f"{package}.{name}", place} & listed, f"{package}.{name} is in no page"

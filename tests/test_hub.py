@@ -192,6 +192,16 @@ def test_yaml_beside_the_weights_is_never_parsed(folder, tmp_path):
 # Names
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [(None, "not by NoneType"), (b"deepvqe-s", "not by bytes"), (3, "not by int"), ("~nobody-at-all/x.tar", "~nobody")],
+)
+def test_what_names_nothing(source, words):
+    for read in (load, EnhancementModel.from_pretrained):
+        with pytest.raises(ValueError, match=words):
+            read(source)
+
+
 def test_a_device_that_is_not_there():
     with pytest.raises(ValueError, match="deepvqe-s on device nonsense"):
         load("deepvqe-s", device="nonsense")

@@ -15,6 +15,7 @@ onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
 from deepvqe_hub.onnx import OnnxModel, OnnxStream, export  # noqa: E402
+from deepvqe_hub.pipelines import Enhance  # noqa: E402
 
 STFT = {"win_length": 64, "hop_length": 32}
 SMALL = {
@@ -252,8 +253,13 @@ def test_files_of_fewer_channels_than_the_graph_takes_signals(tmp_path):
 
 def test_errors_name_the_remedy(tmp_path):
     model = small_model()
-    with pytest.raises(ValueError, match="frames"):
-        export(model, tmp_path / "m.onnx", frames=0)
+    for frames in (0, True):
+        with pytest.raises(ValueError, match="frames"):
+            export(model, tmp_path / "m.onnx", frames=frames)
+    with pytest.raises(ValueError, match="this is Enhance; give its model"):
+        export(Enhance(model), tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match=r"this is DeepVQE$"):
+        export(model.network, tmp_path / "m.onnx")
     with pytest.raises(ValueError, match="quantize"):
         export(small_model(VARIANTS["traced"]), tmp_path / "m.onnx", quantize=True)
     stream = OnnxStream(export(model, tmp_path / "m.onnx"))

@@ -21,4 +21,4 @@ def test_export(tmp_path, capsys):
     assert "force" in capsys.readouterr().err
     assert main(["export", "deepvqe-s", str(tmp_path / "x.onnx"), "--frames", "0"]) == 2
     assert main(["export", str(path), str(tmp_path / "x.onnx")]) == 2
-    assert "only a PyTorch model can be exported" in capsys.readouterr().err
+    assert "only an EnhancementModel can be exported, and this is OnnxModel" in capsys.readouterr().err

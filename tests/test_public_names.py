@@ -28,6 +28,19 @@ def test_submodules_need_no_import_of_their_own(name):
     assert deepvqe_hub.__getattr__(name) is importlib.import_module(f"deepvqe_hub.{name}")
 
 
+@pytest.mark.parametrize("stand_in", ["types.ModuleType(name)", "unittest.mock.MagicMock()", "None"])
+def test_extras_may_be_stood_in_for(stand_in):
+    code = f"""
+import sys, types, unittest.mock
+for name in ("speechbrain", "matplotlib"):
+    sys.modules[name] = {stand_in}
+import deepvqe_hub
+assert deepvqe_hub.load and "Enhancer" not in dir(deepvqe_hub)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_without_extras_the_rest_can_be_listed_and_help_be_had():
     code = """
 import sys

@@ -533,6 +533,28 @@ def test_a_test_set_is_written_whole_and_can_be_evaluated(corpus, tmp_path, caps
     assert (out / "meta.csv").read_bytes() == before
 
 
+def test_fixed_echo_scenes_are_what_their_table_says(corpus, tmp_path):
+    out = tmp_path / "testset"
+    run = [sys.executable, "testset_prepare.py", corpus, out, "--items", "6", "--seconds", "2"]
+    options = {"cwd": RECIPES / "AEC", "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+    for split in ("clean", "noise"):
+        shutil.copytree(corpus / split, tmp_path / "material" / split / "test")
+    run[2] = tmp_path / "material"
+    subprocess.run(run, check=True, **options)
+    rows = list(csv.DictReader((out / "meta.csv").open()))
+    kinds = ["farend_single_talk", "nearend_single_talk", "double_talk"]
+    assert [row["kind"] for row in rows] == 2 * kinds
+    for row in rows:
+        mic, far, near = (soundfile.read(out / kind / row["file"])[0] for kind in ("mic", "farend", "nearend"))
+        assert len(mic) == len(far) == len(near) == 32000 and mic.std() > 0
+        assert (near.std() > 0) == (row["kind"] != "farend_single_talk")
+        assert bool(row["delay_ms"]) == (row["kind"] != "nearend_single_talk")
+        assert bool(row["ser_db"]) == (row["kind"] == "double_talk")
+        if row["kind"] == "farend_single_talk":  # the echo is where the table says
+            correlation = np.correlate(mic, far, "full")[len(far) - 1 :]
+            assert abs(correlation).argmax() / 16 == pytest.approx(float(row["delay_ms"]), abs=10)
+
+
 def test_sample_rate_must_be_the_model_s(corpus, tmp_path):
     arguments, options = command(
         "DNS3",

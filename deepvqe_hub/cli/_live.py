@@ -22,7 +22,7 @@ def open_stream(model: str, threads: int = 1, device: str | None = None):
     if is_graph(model):
         from deepvqe_hub.onnx import OnnxStream
 
-        if device is not None:
+        if device not in (None, "cpu"):
             raise ValueError(f"--device is for PyTorch; the exported graph {model} runs on the CPU")
         return OnnxStream(model, threads=threads)
     import torch

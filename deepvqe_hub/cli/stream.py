@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     if args.list_devices:
         print(sound_devices().query_devices())
         return 0
+    if not 1 <= args.block <= 1000:
+        raise CommandError(f"--block must be from 1 to 1000 ms, not {args.block}")
     live = args.live or sys.stdin.isatty()
     if not live and sys.stdout.isatty():
         raise CommandError("standard output is a terminal; redirect it, or use sound devices with --live")
@@ -84,8 +86,6 @@ def report(args: argparse.Namespace, done: str, converter, held: int) -> None:
 def run_live(args: argparse.Namespace, converter, sounddevice) -> int:
     from deepvqe_hub.cli._live import Live
 
-    if not 1 <= args.block <= 1000:
-        raise CommandError(f"--block must be from 1 to 1000 ms, not {args.block}")
     block = round(args.block * converter.rate / 1000)
     names = [int(n) if n and n.isdigit() else n for n in (args.input_device, args.output_device)]
     try:
@@ -102,7 +102,9 @@ def run_live(args: argparse.Namespace, converter, sounddevice) -> int:
     loop = Live(converter, device, block)
     try:
         with device, keys() as pressed:
-            report(args, f"{converter.rate} Hz, blocks of {args.block:g} ms; b: bypass, q: quit", converter, loop.silence)
+            report(
+                args, f"{converter.rate} Hz, blocks of {args.block:g} ms; b: bypass, q: quit", converter, loop.silence
+            )
             meter = max(1, round(0.2 * converter.rate / block))
             while (key := pressed()) != "q":
                 loop.bypass ^= key == "b"

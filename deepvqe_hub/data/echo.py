@@ -77,7 +77,9 @@ class EchoSpeech(NoisySpeech):
         **options,
     ):
         if "lead_seconds" in options:
-            raise ValueError("lead_seconds: EchoSpeech has no such setting; a talker begins in the first half, see lead_p")
+            raise ValueError(
+                "lead_seconds: EchoSpeech has no such setting; a talker begins in the first half, see lead_p"
+            )
         options |= {"noise_only_p": noise_only_p, "snr_db": snr_db, "room_p": room_p, "lead_p": lead_p}
         super().__init__(speech, noise, rooms, **options)
         if len(speech.speakers) < 2:

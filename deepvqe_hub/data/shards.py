@@ -58,11 +58,11 @@ def write_shards(
         readable[key] = clip
     if not readable:
         raise ValueError("no clip could be read; the warnings name them")
-    shards = []
-    for start in range(0, len(readable), clips_per_shard):
+    shards, members = [], list(readable.items())
+    for start in range(0, len(members), clips_per_shard):
         shards.append(folder / f"{prefix}-{len(shards):06d}.tar")
         with tarfile.open(shards[-1], "w", format=tarfile.USTAR_FORMAT) as tar:
-            for key, clip in list(readable.items())[start : start + clips_per_shard]:
+            for key, clip in members[start : start + clips_per_shard]:
                 suffix = Path(clip.name or clip.path).suffix.lower()
                 note = {"duration": clip.duration, "speaker": clip.speaker}
                 _add(tar, key + suffix, clip.encoded())

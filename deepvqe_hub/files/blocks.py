@@ -116,7 +116,7 @@ class ArrayStream:
     """A stream that takes tensors, called with arrays, (channels, time) or (time,), as an ``OnnxStream`` is."""
 
     def __init__(self, model: EnhancementModel, stream: Stream | _WholeSignal):
-        self.device, self.stream = next(model.parameters()).device, stream
+        self.device, self.stream = next((p.device for p in model.parameters()), "cpu"), stream
         self.sample_rate, self.farend, self.latency = model.sample_rate, model.farend, model.latency
         self.call_samples = model.stft.hop_length
 
@@ -152,12 +152,13 @@ class _WholeSignal:
 
     @torch.inference_mode()
     def flush(self) -> torch.Tensor:
-        training = self.model.training
+        training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         try:
             return self.model(torch.cat(self.chunks, 1), torch.cat(self.far, 1) if self.far else None)
         finally:
-            self.model.train(training)
+            for module in training:  # some of the model may have been in evaluation mode
+                module.training = True
 
 
 class FarEnd:

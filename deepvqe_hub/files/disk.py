@@ -29,7 +29,7 @@ def enhance_file(
     overwrite: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> None:
-    """Enhance a sound file of any length, in constant memory.
+    """Enhance a sound file of any length, in constant memory if the network streams.
 
     The output has the length, sample rate, channels and sample format (such as 24-bit) of the source and is aligned
     with it; its container follows from its extension. It appears under its name when it is complete, or not at all.

@@ -66,6 +66,7 @@ def load(
         >>> model = deepvqe_hub.load("deepvqe-s")  # doctest: +SKIP
         >>> clean = model(noisy)  # doctest: +SKIP
     """
+    _check_kind(name_or_path)
     if backend is None:
         backend = "onnx" if is_graph(name_or_path) else "torch"
     if backend == "onnx":
@@ -89,6 +90,7 @@ def load_as(
     cls: type[EnhancementModel], source: str | os.PathLike, revision: str | None, options: dict
 ) -> EnhancementModel:
     """:func:`load` for a subclass: what :meth:`EnhancementModel.from_pretrained` does."""
+    _check_kind(source)
     if isinstance(source, str):
         source, revision = _at_revision(source, revision)
     name = os.fspath(source)
@@ -98,7 +100,7 @@ def load_as(
         if not entry.embedded:
             raise WeightsMissingError(no_weights(name))
         return read_folder(entry.folder, f"the model {name}", cls)
-    path = Path(name).expanduser()
+    path = _expanded(name)
     if entry is None and path.is_dir():
         _refuse(options, revision, f"the folder {path}")
         return read_folder(path, cls=cls)
@@ -119,6 +121,7 @@ def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
 
     threads, quantize = options.pop("threads", 1), options.pop("quantize", False)
     if is_graph(source):
+        source = _expanded(source)
         _refuse(options | ({"quantize": True} if quantize else {}), revision, f"the exported graph {source}")
         try:
             return OnnxModel(source, threads=threads)
@@ -174,6 +177,18 @@ def _at_revision(source: str, revision: str | None) -> tuple[str, str | None]:
     if revision not in (None, tail):
         raise ValueError(f"{source} names one revision, revision={revision!r} another; give one of them")
     return name, tail
+
+
+def _check_kind(source: object) -> None:
+    if not isinstance(source, (str, os.PathLike)):
+        raise ValueError(f"what to load is named by a string or a path, not by {type(source).__name__}")
+
+
+def _expanded(name: str | os.PathLike) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:  # there is no such user
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _refuse(options: dict, revision: str | None, where: str) -> None:

@@ -101,14 +101,15 @@ def pair(estimate, target, sample_rate: int, *, seconds: float = 0.0) -> tuple[n
     return estimate, target
 
 
-def decibels(ratio_numerator: float, ratio_denominator: float, limit: float = 100.0) -> float:
-    """``10 log10`` of a ratio of energies, held within plus/minus `limit` dB.
+def decibels(numerator: float, denominator: float) -> float:
+    """``10 log10`` of a ratio of energies, held within plus/minus 100 dB.
 
     Without the limit a single perfect (or perfectly silent) file makes the mean of a whole test set infinite.
     """
+    limit = 100.0
     bound = 10 ** (limit / 10)
-    if ratio_numerator >= bound * ratio_denominator:
+    if numerator >= bound * denominator:
         return limit
-    if ratio_denominator >= bound * ratio_numerator:
+    if denominator >= bound * numerator:
         return -limit
-    return float(10 * np.log10(ratio_numerator / ratio_denominator))
+    return float(10 * np.log10(numerator / denominator))

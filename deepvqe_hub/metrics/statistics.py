@@ -41,11 +41,11 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95, seed: int = 0) -> dict[str, float]:
-    """``{"n", "mean", "low", "high"}``: how many values are finite, their mean and its bootstrap interval."""
+def mean_interval(values: Sequence[float]) -> dict[str, float]:
+    """``{"n", "mean", "low", "high"}``: how many values are finite, their mean and its 95 % bootstrap interval."""
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
-    low, high = bootstrap_interval(values, level, seed)
+    low, high = bootstrap_interval(values)
     return {"n": values.size, "mean": float(values.mean()) if values.size else float("nan"), "low": low, "high": high}
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from deepvqe_hub._version import __version__
 from deepvqe_hub.drafts import check_free, whole_or_nothing
@@ -58,17 +57,16 @@ def export(
         RuntimeError: if the graph does not give the model's numbers.
     """
     path = Path(path)
-    if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"only a PyTorch model can be exported, and this is {type(model).__name__}, perhaps a graph already"
-        )
+    if not isinstance(model, EnhancementModel):
+        hint = "; give its model" if isinstance(getattr(model, "model", None), EnhancementModel) else ""
+        raise ValueError(f"only an EnhancementModel can be exported, and this is {type(model).__name__}{hint}")
     if not model.network.streams:
         raise ValueError(
             f"{type(model.network).__name__} looks at the whole signal and cannot be exported as a stream; "
             "export a causal model, such as deepvqe-s"
         )
     for name, value, most in (("frames", frames, MAX_FRAMES), ("batch_size", batch_size, MAX_BATCH_SIZE)):
-        if not (isinstance(value, int) and 1 <= value <= most):
+        if isinstance(value, bool) or not (isinstance(value, int) and 1 <= value <= most):
             raise ValueError(f"{name} must be a whole number from 1 to {most}, not {value!r}")
     if path.suffix.lower() != ".onnx":  # by which others, and we, know a graph
         raise ValueError(f"the name of a graph ends in .onnx, and {path.name} does not")

@@ -45,7 +45,7 @@ class OnnxModel:
         return functools.partial(OnnxModel, **self._options), ()
 
     def __call__(self, noisy, farend=None, lengths=None):
-        """Enhance whole signals, (..., time) -> (..., time); arrays give arrays, torch tensors give tensors, of their type.
+        """Enhance whole signals, (..., time) -> (..., time); arrays give arrays, tensors give tensors, of their type.
 
         Args:
             noisy: microphone signals, floating point, nominally within ±1, at ``sample_rate``.

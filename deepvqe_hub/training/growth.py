@@ -197,10 +197,11 @@ def _straighten(norm: nn.BatchNorm2d, channels: int, undo: Callable[[torch.Tenso
 def _take_statistics(network: DeepVQE, spec: torch.Tensor, farend: torch.Tensor | None) -> None:
     """Let all batch norms remember those of one pass."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    mode, momentum = network.training, [norm.momentum for norm in norms]
+    training, momentum = [module.training for module in network.modules()], [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
     network.train()(spec, farend)
     for norm, usual in zip(norms, momentum):
         norm.momentum = usual
-    network.train(mode)
+    for module, mode in zip(network.modules(), training):
+        module.training = mode

@@ -1,0 +1,69 @@
+"""Fixed mixtures of the split ``test`` as files: what the recipes' ``testset_prepare.py`` have in common."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import soundfile
+from torch import Tensor
+
+from .layout import scan
+from .manifests import read_pools
+
+SAMPLE_RATE = 16000
+Scenes = Iterator[tuple[dict[str, Tensor], dict[str, str]]]
+"""Signals `(time,)` by the folder that they go to, and what `meta.csv` says of them."""
+
+
+def command_line(scenes: Callable[..., Scenes], description: str, items: int, snr_db: tuple[float, float]) -> None:
+    """Run a recipe's ``scenes(speech, noise, rooms, segment_seconds=, size=, seed=, snr_db=)`` as a script."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("material", type=Path, help="folder of a *_prepare.py, or one with clean/test and noise/test")
+    parser.add_argument("output", type=Path, help="new folder")
+    parser.add_argument("--items", type=int, default=items, help=f"mixtures (default: {items})")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each (default: 10)")
+    default = " ".join(f"{value:g}" for value in snr_db)
+    parser.add_argument("--snr", type=float, nargs=2, default=snr_db, metavar="DB", help=f"range (default: {default})")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    if args.items < 1:
+        parser.error(f"--items must be at least 1, got {args.items}")
+    if args.output.exists():
+        parser.error(f"{args.output} is there already and stays as it is; name a new folder")
+    options = {"segment_seconds": args.seconds, "size": args.items, "seed": args.seed, "snr_db": tuple(args.snr)}
+    try:
+        found = scenes(*_pools(args.material), **options)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(f"no material in {args.material}: {error}")
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.output.parent, prefix=".testset-") as unfinished:
+        made = Path(unfinished, "testset")
+        made.mkdir()
+        _write(found, made)
+        made.rename(args.output)
+    print(f"{args.output}: {args.items} mixtures of {args.seconds:g} s")
+
+
+def _pools(folder: Path) -> tuple:
+    """Speech, noise and rooms of the split."""
+    read = scan if (folder / "clean").is_dir() else read_pools
+    return read(folder, "test", sample_rate=SAMPLE_RATE)
+
+
+def _write(scenes: Scenes, folder: Path) -> None:
+    """A folder of FLAC files for each signal, with equal names, and ``meta.csv``."""
+    with open(folder / "meta.csv", "w", newline="", encoding="utf-8") as file:
+        table = None
+        for index, (signals, conditions) in enumerate(scenes):
+            row = {"file": f"{index:04d}.flac", **conditions}
+            if table is None:
+                table = csv.DictWriter(file, row)
+                table.writeheader()
+            for name, wave in signals.items():
+                (folder / name).mkdir(exist_ok=True)
+                soundfile.write(folder / name / row["file"], wave.numpy(), SAMPLE_RATE)
+            table.writerow(row)
