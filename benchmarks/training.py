@@ -3,7 +3,7 @@
     taskset -c 0 python benchmarks/training.py deepvqe-s dpcrn deepvqe tf-gridnet
     python benchmarks/training.py deepvqe --device cuda --batch 32
 
-Mixing, which runs beside it in other processes: python -m deepvqe_hub.data.benchmark --root CORPUS
+Mixing, which runs beside it in other processes: mixing.py
 """
 
 from __future__ import annotations

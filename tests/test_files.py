@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tiny import CONFIG
 
 import deepvqe_hub
 from deepvqe_hub.drafts import draft
@@ -453,3 +454,29 @@ def test_far_end_file_of_other_rate_and_length(canceller, tmp_path):
     with pytest.raises(AudioFileError, match=r"zero\.wav: empty"):
         (tmp_path / "zero.wav").write_bytes(b"")
         enhance_file(canceller, tmp_path / "mic.wav", tmp_path / "none.wav", tmp_path / "zero.wav")
+
+
+def test_memory_does_not_grow_with_the_length(tmp_path):
+    """Whole, five minutes take this network 1.4 GB; the signal itself is 19 MB."""
+    pytest.importorskip("resource")
+    for seconds in (10, 300):
+        with soundfile.SoundFile(tmp_path / f"{seconds}.wav", "w", 16000, 1) as file:
+            for second in range(seconds):
+                file.write(np.random.default_rng(second).uniform(-0.1, 0.1, 16000))
+    unit = 1 if sys.platform == "darwin" else 1024
+    code = f"""
+import resource, torch, deepvqe_hub
+torch.set_num_threads(1)
+model = deepvqe_hub.EnhancementModel.from_config({CONFIG}).eval()
+def peak():
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * {unit} / 1e6)
+for seconds in (10, 300):
+    deepvqe_hub.enhance_file(model, f"{{seconds}}.wav", f"{{seconds}}.out.wav")
+    peak()
+with torch.inference_mode():
+    model(torch.rand(300 * 16000) / 10)
+peak()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
+    short, long, tensor = map(float, done.stdout.split())
+    assert long - short < 30 and tensor - long < 120

@@ -331,6 +331,7 @@ def test_reference_checkpoints_are_strict(seed_weights, tmp_path):
 
 
 def test_gguf(parity, error):
+    """Eight-bit weights of the echo-cancelling network; the numbers were made with the weights before rounding."""
     pytest.importorskip("gguf")
     numbers = {name: torch.from_numpy(value) for name, value in np.load(parity("deepvqe_rand_io.npz")).items()}
     model = load(parity("deepvqe_rand_q8.gguf"))
@@ -340,18 +341,21 @@ def test_gguf(parity, error):
         cold = load(parity("deepvqe_rand_q8.gguf"), temperature=0.5)
         colder, _ = cold.network(numbers["mic"], numbers["ref"])
     assert error(enhanced, numbers["out"]) < 6e-3
-    assert error(delay, numbers["delay"]) < 2e-2
+    assert error(delay, numbers["delay"]) < 1e-2  # the softmax magnifies the rounding
     assert error(colder, numbers["out"]) > 1e-3
     torch.testing.assert_close(cold.network.align.conv.weight / 2, model.network.align.conv.weight)
 
 
-def test_gguf_round_trip_and_unfolded_files(parity, tmp_path, error):
+def test_gguf_round_trip_and_unfolded_files(lively, tmp_path, error):
     gguf = pytest.importorskip("gguf")
     from deepvqe_hub.hub.writers import WRITERS
 
-    model = load(parity("deepvqe_rand_q8.gguf"))
+    preset = PRESETS["deepvqe-aec"]
+    options = preset["options"] | {"upsampling": "concat", "dmax": 32}
+    model = lively(EnhancementModel.from_config(preset | {"options": options}))
     WRITERS[".gguf"](model, tmp_path / "x.gguf")
     back = load(tmp_path / "x.gguf")
+    assert back.config["options"]["dmax"] == 32
     spec = torch.randn(2, 1, 257, 12, 2)
     with torch.no_grad():
         assert error(back.network(*spec)[0], model.network(*spec)[0]) < 1e-5

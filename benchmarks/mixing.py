@@ -1,4 +1,4 @@
-"""Mixing speed on one core: `python -m deepvqe_hub.data.benchmark --root corpus`."""
+"""Mixing speed on one core: python benchmarks/mixing.py CORPUS"""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import time
 import torch
 from torch.utils.data import default_collate
 
-from . import EchoSpeech, NoisySpeech, mix, mix_echo, scan
+from deepvqe_hub.data import EchoSpeech, NoisySpeech, mix, mix_echo, scan
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     """Time drawing and mixing separately and print the rates."""
-    parser = argparse.ArgumentParser(prog="python -m deepvqe_hub.data.benchmark", description=__doc__)
-    parser.add_argument("--root", required=True, help="folder laid out like the DNS challenge data")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpus", help="folder laid out like the DNS challenge data")
     parser.add_argument("--split", default="train", help="sub-folder of clean/, noise/, impulse_responses/")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of an item")
     parser.add_argument("--batch", type=int, default=16, help="items in a batch")
@@ -22,11 +22,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--no-cache", action="store_true", help="read from disk every time")
     parser.add_argument("--device", default="cpu", help="where to mix")
     parser.add_argument("--echo", action="store_true", help="echo scenes instead of noisy speech")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
 
     torch.set_num_threads(1)
     start = time.perf_counter()
-    speech, noise, rooms = scan(options.root, options.split)
+    speech, noise, rooms = scan(options.corpus, options.split)
     print(f"scan: {time.perf_counter() - start:.1f} s, speech {speech.hours:.2f} h, noise {noise.hours:.2f} h")
     if not options.no_cache:
         start = time.perf_counter()
