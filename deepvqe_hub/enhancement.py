@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import nn
 
-from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST, LOUDEST_HALF, check_layout
+from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST, LOUDEST_HALF, MAX_MODEL_RATE, MIN_RATE, check_layout
 from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
 from deepvqe_hub.stft import STFT, Analysis
@@ -59,8 +59,10 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
                 f"the checkpoint has format version {format_version}, this release reads up to {FORMAT_VERSION}: "
                 "pip install --upgrade deepvqe-hub"
             )
-        if not (isinstance(sample_rate, int) and 1000 <= sample_rate <= 384_000):
-            raise ValueError(f"sample_rate must be a whole number from 1000 to 384000 Hz, not {sample_rate!r}")
+        if not (isinstance(sample_rate, int) and MIN_RATE <= sample_rate <= MAX_MODEL_RATE):
+            raise ValueError(
+                f"sample_rate must be a whole number from {MIN_RATE} to {MAX_MODEL_RATE} Hz, not {sample_rate!r}"
+            )
         if network not in NETWORKS:
             raise ValueError(f"unknown network {network!r}; this release has {', '.join(NETWORKS)}")
         options, stft = copy.deepcopy((options or {}, stft or {}))  # the model's own to keep

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 LOUDEST = 1e30  # magnitude of a sample: near the end of single precision a network's state becomes NaN for good
 LOUDEST_HALF = 100.0  # the same for a network in float16
 MIN_RATE = 1000  # Hz
+MAX_MODEL_RATE = 384_000  # Hz, at which a model may work
 MAX_LIVE_RATE = 768_000  # Hz, of a sound device
 MAX_RATE = 10_000_000  # Hz, of a recording
 BLOCK_SECONDS = 2  # of a long signal in memory as features at a time; longer blocks fall out of a CPU's caches
 MAX_THREADS = 1024  # with very many, libraries crash
-_MOST_CHANNELS = 64  # of a recording; more side by side with fewer samples are time and channels mixed up
+MOST_CHANNELS = 64  # of a recording; more side by side with fewer samples are time and channels mixed up
 
 
 def check_loudness(wave: np.ndarray, name: str) -> None:
@@ -33,7 +34,7 @@ def check_loudness(wave: np.ndarray, name: str) -> None:
 
 def check_layout(wave: np.ndarray | torch.Tensor, name: str) -> None:
     """Refuse (..., time, channels), which would be thousands of signals of two samples."""
-    if wave.ndim > 1 and 0 < wave.shape[-1] <= _MOST_CHANNELS < wave.shape[-2]:
+    if wave.ndim > 1 and 0 < wave.shape[-1] <= MOST_CHANNELS < wave.shape[-2]:
         raise ValueError(
             f"{name} has shape {tuple(wave.shape)}, which is {wave.shape[-2]} signals of {wave.shape[-1]} samples; "
             "time is the last dimension: transpose what soundfile reads, (time, channels)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+from deepvqe_hub.limits import MAX_MODEL_RATE, MIN_RATE
 from deepvqe_hub.onnx.spectra import WINDOWS
 
 FORMAT_VERSION = 1
@@ -47,7 +48,7 @@ def _check(info: dict, session) -> None:
     for name, value, least, most in (
         ("frames", frames, 1, MAX_FRAMES),
         ("batch_size", batch, 1, MAX_BATCH_SIZE),
-        ("sample_rate", info["sample_rate"], 1000, 384_000),
+        ("sample_rate", info["sample_rate"], MIN_RATE, MAX_MODEL_RATE),
         ("hop_length", hop, 1, 1 << 15),
         ("win_length", size, 2 * hop, 1 << 16),
     ):
