@@ -27,7 +27,7 @@ demo: $(VENV)/.base
 	$(BIN)/deepvqe enhance examples/noisy.wav -o enhanced/noisy.wav --plot --force
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
