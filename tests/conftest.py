@@ -1,5 +1,6 @@
 """Helpers that tests share."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hub_server import TINY
 
 from deepvqe_hub import EnhancementModel
 from deepvqe_hub.hub import save_folder
+from deepvqe_hub.models import DeepVQE
 
 torch.set_num_threads(1)  # the networks of these tests are too small to share among threads
 
@@ -24,6 +26,21 @@ def parity():
         return found or pytest.skip(f"needs {name}")
 
     return path
+
+
+@pytest.fixture(scope="session")
+def seed_weights():
+    """The weights behind ``deepvqe_seed.npz``: drawn from one generator in the order of the sorted keys."""
+    generator, weights = torch.Generator().manual_seed(20261122), {}
+    for name, tensor in sorted(DeepVQE(upsampling="concat", mask_activation=True).state_dict().items()):
+        if name.endswith("num_batches_tracked"):
+            weights[name] = torch.tensor(1000)
+        elif name.endswith("running_var") or (".bn." in name and name.endswith("weight")):
+            weights[name] = torch.rand(tensor.shape, generator=generator) + 0.5
+        else:
+            fan = tensor[0].numel() if tensor.dim() > 1 else 16
+            weights[name] = torch.randn(tensor.shape, generator=generator) / math.sqrt(fan)
+    return weights
 
 
 @pytest.fixture(autouse=True)

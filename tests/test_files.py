@@ -16,6 +16,7 @@ import deepvqe_hub
 from deepvqe_hub.drafts import draft
 from deepvqe_hub.files import AudioFileError, enhance, enhance_file
 from deepvqe_hub.files.blocks import dry_share
+from deepvqe_hub.models import NETWORKS
 
 RATE = 16000
 SMALL = {
@@ -480,3 +481,32 @@ peak()
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
     short, long, tensor = map(float, done.stdout.split())
     assert long - short < 30 and tensor - long < 120
+
+
+def test_parts_of_a_model_keep_their_mode():
+    options = {"blocks": 2, "channels": 8, "hidden": 8, "heads": 2}
+    model = deepvqe_hub.EnhancementModel("TFGridNet", options).train()
+    model.network.blocks[0].eval()
+    before = [module.training for module in model.modules()]
+    enhance(model, np.zeros(2000, np.float32), RATE)
+    assert [module.training for module in model.modules()] == before and True in before and False in before
+
+
+def test_a_network_without_weights(monkeypatch):
+    class Half(torch.nn.Module):
+        streams, farend, bins = True, False, 257
+
+        def __init__(self, bins=257):
+            super().__init__()
+
+        def forward(self, spec, farend=None, state=None):
+            return spec / 2, {}
+
+        def for_inference(self):
+            return self
+
+    monkeypatch.setitem(NETWORKS, "Half", Half)
+    model, wave = deepvqe_hub.EnhancementModel("Half").eval(), torch.rand(3000) - 0.5
+    stream = model.stream()
+    assert torch.allclose(torch.cat([stream(wave), stream.flush()]), wave / 2, atol=1e-6)
+    np.testing.assert_allclose(enhance(model, wave.numpy(), RATE), wave.numpy() / 2, atol=1e-6)

@@ -1,7 +1,5 @@
 """Agreement with independent public implementations on random weights; most files are not in the repository."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -9,29 +7,14 @@ import torch
 from deepvqe_hub.models import DPCRN, DeepVQE, TFGridNet
 
 
-def seeded_weights(network):
-    """The weights behind ``deepvqe_seed.npz``: drawn from one generator in the order of the sorted keys."""
-    generator, weights = torch.Generator().manual_seed(20261122), {}
-    for key, tensor in sorted(network.state_dict().items()):
-        if key.endswith("num_batches_tracked"):
-            weights[key] = torch.tensor(1000)
-        elif key.endswith("running_var") or (".bn." in key and key.endswith("weight")):
-            weights[key] = torch.rand(tensor.shape, generator=generator) + 0.5
-        else:
-            fan = tensor[0].numel() if tensor.dim() > 1 else 16
-            weights[key] = torch.randn(tensor.shape, generator=generator) / math.sqrt(fan)
-    return weights
-
-
 @torch.inference_mode()
-def test_reference_implementation(parity, error):
+def test_reference_implementation(parity, error, seed_weights):
     numbers = np.load(parity("deepvqe_seed.npz"))
     network = DeepVQE(upsampling="concat", mask_activation=True).eval()
-    weights = seeded_weights(network)
-    assert len(weights) == 156
-    checksum = sum(w.double().sum().item() for w in weights.values())
+    assert len(seed_weights) == 156
+    checksum = sum(w.double().sum().item() for w in seed_weights.values())
     assert checksum == pytest.approx(float(numbers["checksum"]), rel=1e-9)
-    network.load_state_dict(weights)
+    network.load_state_dict(seed_weights)
     spec = torch.from_numpy(numbers["x"])
     assert error(network(spec)[0], numbers["y"]) < 1e-5
     assert error(network.folded()(spec)[0], numbers["y"]) < 1e-5
