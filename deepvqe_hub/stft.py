@@ -99,7 +99,8 @@ class Analysis:
         if self.window is None:
             self.window, _ = stft.windows(wave)
             self.waiting = self.recent = wave[:, :0]
-        self.recent = torch.cat([self.recent, wave], 1)[:, -stft.overlap - 1 :].clone()
+        if stft.padding == "reflect":
+            self.recent = torch.cat([self.recent, wave], 1)[:, -stft.overlap - 1 :].clone()
         wave = torch.cat([self.waiting, wave], 1)
         if not self.started and (last or wave.shape[1] > stft.overlap):
             wave = torch.cat([self._edge(wave), wave], 1)
