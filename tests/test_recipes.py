@@ -540,6 +540,12 @@ def test_fixed_echo_scenes_are_what_their_table_says(corpus, tmp_path):
     for split in ("clean", "noise"):
         shutil.copytree(corpus / split, tmp_path / "material" / split / "test")
     run[2] = tmp_path / "material"
+    for wrong, words in (
+        (["--snr", "9", "3"], "--snr takes the lower end first, got 9 3"),
+        (["--seconds", "0"], "segment_"),
+    ):
+        refused = subprocess.run([*run, *wrong], stderr=subprocess.PIPE, text=True, **options)
+        assert refused.returncode == 2 and f"error: {words}" in refused.stderr and not out.exists()
     subprocess.run(run, check=True, **options)
     rows = list(csv.DictReader((out / "meta.csv").open()))
     kinds = ["farend_single_talk", "nearend_single_talk", "double_talk"]

@@ -32,13 +32,19 @@ def command_line(scenes: Callable[..., Scenes], description: str, items: int, sn
     args = parser.parse_args()
     if args.items < 1:
         parser.error(f"--items must be at least 1, got {args.items}")
+    if args.snr[0] > args.snr[1]:
+        parser.error(f"--snr takes the lower end first, got {args.snr[0]:g} {args.snr[1]:g}")
     if args.output.exists():
         parser.error(f"{args.output} is there already and stays as it is; name a new folder")
-    options = {"segment_seconds": args.seconds, "size": args.items, "seed": args.seed, "snr_db": tuple(args.snr)}
     try:
-        found = scenes(*_pools(args.material), **options)
+        pools = _pools(args.material)
     except (FileNotFoundError, ValueError) as error:
         parser.error(f"no material in {args.material}: {error}")
+    options = {"segment_seconds": args.seconds, "size": args.items, "seed": args.seed, "snr_db": tuple(args.snr)}
+    try:
+        found = scenes(*pools, **options)
+    except ValueError as error:
+        parser.error(str(error))
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.output.parent, prefix=".testset-") as unfinished:
         made = Path(unfinished, "testset")
