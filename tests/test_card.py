@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 import torch
 from hub_server import TINY
+from huggingface_hub import ModelCard
 
 import deepvqe_hub
 from deepvqe_hub import EnhancementModel, load
-from deepvqe_hub.hub import save_folder
+from deepvqe_hub.hub import registry, save_folder
 from deepvqe_hub.hub.card import usage_of
 
 
 def test_model_card(folder):
     text = (folder / "README.md").read_text()
-    from huggingface_hub import ModelCard
-
     data = ModelCard(text).data
     assert data.pipeline_tag == "audio-to-audio" and data.license == "apache-2.0" and data.library_name == "deepvqe-hub"
     assert data.eval_results[0].metric_value == 2.5
@@ -36,13 +35,21 @@ def test_what_the_hub_filters_by(name):
     model = EnhancementModel.from_config(name)
     card = model.generate_model_card(license="mit")
     assert card.data.license == "mit" and {"noise-suppression", "dereverberation"} < set(card.data.tags)
+    assert "noise suppression and dereverberation |" in card.text
     assert ("acoustic-echo-cancellation" in card.data.tags) == ("echo cancellation, noise" in card.text) == model.farend
     assert ("streaming" in card.data.tags) == model.network.streams
 
 
-def test_numbers_of_numpy_and_torch_in_a_model_card(model, tmp_path):
-    from huggingface_hub import ModelCard
+@pytest.mark.parametrize("name", ["deepvqe", "deepvqe-s", "deepvqe-aec", "deepvqe-aec-s"])
+def test_cards_in_the_package_are_filed_as_new_ones_are(name):
+    shipped = ModelCard((registry.ENTRIES[name].folder / "README.md").read_text(encoding="utf-8"))
+    new = load(name).generate_model_card()
+    assert sorted(shipped.data.tags) == sorted(new.data.tags)
+    task = next(line for line in new.text.splitlines() if line.startswith("| task |"))
+    assert task in shipped.text.splitlines()
 
+
+def test_numbers_of_numpy_and_torch_in_a_model_card(model, tmp_path):
     numbers = {"PESQ-WB": np.float64(2.5), "STOI": np.float32(0.5), "SI-SDR": torch.tensor(9.0), "files": np.int64(60)}
     model.save_pretrained(tmp_path / "m", model_card_kwargs={"results": {"mine": numbers, "other": {"STOI": 0.25}}})
     card = ModelCard.load(tmp_path / "m" / "README.md")
