@@ -364,9 +364,10 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         _check_type(wave, name)
         # Fourier transforms want single precision at least; what soundfile reads is double unless told otherwise.
         wave = wave.to(torch.float64 if self._dtype == torch.float64 else torch.float32)
-        # A program is exported without numbers to look at.
+        # A program is exported, and a CUDA graph recorded, without numbers to look at.
+        recorded = torch.compiler.is_exporting() or (wave.is_cuda and torch.cuda.is_current_stream_capturing())
         loudest = LOUDEST_HALF if self._dtype == torch.float16 else LOUDEST
-        if not torch.compiler.is_exporting() and not (wave.abs() < loudest).all():
+        if not recorded and not (wave.abs() < loudest).all():
             raise ValueError(
                 f"{name} contains NaN, Inf or a number beyond {loudest:g}; repair the recording, for example with "
                 "torch.nan_to_num"

@@ -95,20 +95,22 @@ class SpeechLoss(nn.Module):
             loss = loss - self.sisdr_weight * (si_sdr(estimate, target) * audible).mean()
         if self.silence_weight:
             loss = loss + self.silence_weight * (self.residual_db(estimate) * ~audible).mean()
-        heard = self.pesq_weight or self.stoi_weight or self.p808_weight
-        if heard and audible.any():  # the answer is waited for on a GPU, so it is asked for only then
-            loss = loss + self.perceptual(estimate[audible].float(), target[audible].float()) / len(audible)
+        if self.pesq_weight or self.stoi_weight or self.p808_weight:
+            loss = loss + (self.perceptual(estimate, target, audible) * audible).mean()
         return loss
 
-    def perceptual(self, estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor | float:
-        """What listeners would mind, summed over the batch."""
-        loss = 0.0
+    def perceptual(self, estimate: torch.Tensor, target: torch.Tensor, audible: torch.Tensor) -> torch.Tensor:
+        """What listeners would mind in each item: (batch, samples) -> (batch,); of no meaning where nothing is audible."""
+        # A tone takes the place of silence, so that shapes do not depend on numbers, for which a GPU would be waited for.
+        tone = 0.1 * torch.arange(target.shape[-1], device=target.device, dtype=torch.float32).sin()
+        estimate, target = (torch.where(audible[:, None], wave.float(), tone) for wave in (estimate, target))
+        loss = target.new_zeros(len(target))
         if self.pesq_weight:
-            loss = loss + self.pesq_weight * self.pesq(estimate, target).sum()
+            loss = loss + self.pesq_weight * self.pesq(estimate, target)
         if self.stoi_weight:
-            loss = loss + self.stoi_weight * self.stoi(estimate, target).sum()
+            loss = loss + self.stoi_weight * self.stoi(estimate, target)
         if self.p808_weight:
-            loss = loss - self.p808_weight * self.p808(estimate).sum()
+            loss = loss - self.p808_weight * self.p808(estimate)
         return loss
 
     def residual_db(self, estimate: torch.Tensor) -> torch.Tensor:

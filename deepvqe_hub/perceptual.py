@@ -78,9 +78,33 @@ def stoi_loss(sample_rate: int = _RATE) -> nn.Module:
         from torch_stoi import NegSTOILoss
     except ImportError as error:
         raise ImportError('stoi_weight needs the package "torch-stoi": pip install torch-stoi') from error
+
+    class Stoi(NegSTOILoss):
+        """The same for a whole batch at once, in shapes that do not depend on what is heard."""
+
+        @staticmethod
+        def remove_silent_frames(x, y, dyn_range, window, framelen, hop):
+            x, y = x.unfold(-1, framelen, hop) * window, y.unfold(-1, framelen, hop) * window
+            level = 20 * torch.log10(x.norm(dim=-1) + 1e-8)
+            heard = level > level.amax(-1, keepdim=True) - dyn_range
+            first = heard.int().sort(dim=-1, descending=True, stable=True).indices[..., None]  # they move to the front
+            return *(joined((w * heard[..., None]).take_along_dim(first, 1), hop) for w in (x, y)), heard.long()
+
+        @staticmethod
+        def stft(x, win, fft_size, overlap):
+            frames = x.unfold(-1, len(win), len(win) // overlap)[:, :-1]
+            return torch.fft.rfft(frames * win, fft_size).transpose(1, 2)
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", '"sinc_interpolation" resampling method name')  # an old name of the same
-        return NegSTOILoss(sample_rate)
+        return Stoi(sample_rate)
+
+
+def joined(frames: torch.Tensor, hop: int) -> torch.Tensor:
+    """Frames of two hops each, overlapping by one, added up: (batch, frames, 2 * hop) -> (batch, samples)."""
+    left, right = frames.unflatten(-1, (2, hop)).unbind(-2)
+    pad = torch.nn.functional.pad
+    return (pad(left, (0, 0, 0, 1)) + pad(right, (0, 0, 1, 0))).flatten(1)
 
 
 class Power(nn.Module):

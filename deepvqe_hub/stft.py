@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 
 _WINDOWS = {
-    "hann": lambda n: torch.hann_window(n, dtype=torch.float64),
-    "sqrt_hann": lambda n: torch.hann_window(n, dtype=torch.float64).sqrt(),
+    "hann": lambda n, **where: torch.hann_window(n, dtype=torch.float64, **where),
+    "sqrt_hann": lambda n, **where: torch.hann_window(n, dtype=torch.float64, **where).sqrt(),
     # The same shape as sqrt_hann, sampled half a step off (as in the DPCRN authors' code).
-    "sine": lambda n: torch.sin((torch.arange(n, dtype=torch.float64) + 0.5) * torch.pi / n),
+    "sine": lambda n, **where: torch.sin((torch.arange(n, dtype=torch.float64, **where) + 0.5) * torch.pi / n),
 }
 
 
@@ -70,7 +70,8 @@ class STFT:
 
     def windows(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Analysis and synthesis window, with the scale, on the device and in the precision of ``like``."""
-        window = _WINDOWS[self.window](self.win_length)
+        # Nothing can be copied to a GPU while a CUDA graph is recorded; other accelerators lack double precision.
+        window = _WINDOWS[self.window](self.win_length, device=like.device if like.is_cuda else "cpu")
         power = window.square().view(-1, self.hop_length).sum(0).repeat(self.win_length // self.hop_length)
         return (window * self.scale).to(like), (window / (power * self.scale)).to(like)
 

@@ -13,6 +13,7 @@ import deepvqe_hub
 from deepvqe_hub.data import AudioPool, NoisySpeech, mix
 from deepvqe_hub.losses import SpeechLoss
 from deepvqe_hub.optim import Muon
+from deepvqe_hub.training.graphs import GraphedLoss
 
 NOISY = Path(__file__).parents[1] / "examples" / "noisy.wav"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -20,9 +21,12 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 @pytest.fixture(autouse=True)
 def exact():
-    """Convolutions in float32 and not in TF32, as PyTorch has them otherwise."""
+    """Convolutions in float32, as PyTorch does not have them, and products, as SpeechBrain does not once imported."""
     with torch.backends.cudnn.flags(allow_tf32=False):
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
         yield
+        torch.set_float32_matmul_precision(before)
 
 
 @pytest.fixture(scope="module", params=["deepvqe-s", "deepvqe-aec-s"])
@@ -98,3 +102,24 @@ def test_mixes_as_on_the_cpu(tmp_path):
     on_gpu = mix({name: value.cuda() for name, value in batch.items()})
     for ours, theirs in zip(on_gpu, mix(batch)):
         assert_close(ours.cpu(), theirs, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("chain", [1, 2])
+def test_recorded_loss_has_the_same_gradients(model, chain):
+    ours, signals = copy.deepcopy(model).cuda(), [wave.cuda() for wave in waves(model)]
+    loss_of, clean, left = SpeechLoss(stoi_weight=5.0).cuda(), signals[0] * 0.5, []
+    if model.farend:
+        ours.network.align.register_forward_hook(lambda module, inputs, outputs: left.append(outputs[1]))
+    recorded = GraphedLoss(ours, loss_of, torch.float32, lambda: [left.pop()] if left else [])
+    for gain in (1.0, 0.3):  # the second is a replay
+        batch = [gain * wave.unflatten(0, (-1, chain)).flatten(1) for wave in (clean, *signals)]
+        loss, *beside = recorded(clean * gain, *batch[1:])
+        assert len(beside) == model.farend
+        total = loss + sum(weights.square().mean() for weights in beside)
+        expected = loss_of(ours(*batch[1:]).reshape_as(clean), clean * gain)
+        expected = expected + sum(weights.square().mean() for weights in left[-1:])
+        assert_close(total, expected)
+        grads = [torch.autograd.grad(value, list(ours.parameters()), allow_unused=True) for value in (total, expected)]
+        for ours_grad, theirs in zip(*grads):
+            if theirs is not None:
+                assert_close(ours_grad, theirs, atol=1e-4 * float(theirs.abs().max()) + 1e-6, rtol=1e-3)

@@ -4,10 +4,11 @@ import sys
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from deepvqe_hub.losses import SpeechLoss
 from deepvqe_hub.metrics import dnsmos_p808, stoi
-from deepvqe_hub.perceptual import P808, pesq_loss
+from deepvqe_hub.perceptual import P808, pesq_loss, stoi_loss
 
 QUIET = {"complex_weight": 0.0, "magnitude_weight": 0.0, "sisdr_weight": 0.0}
 
@@ -73,6 +74,20 @@ def test_stoi_term_is_that_of_the_measure_and_skips_silence():
     loss(estimate, torch.stack([speech + noise, torch.zeros(32000)])).backward()
     assert estimate.grad.isfinite().all() and estimate.grad[0].any() and not estimate.grad[1].any()
     assert loss(estimate, torch.zeros(2, 32000)) == 0
+
+
+def test_stoi_term_is_that_of_the_package():
+    package, ours = pytest.importorskip("torch_stoi").NegSTOILoss(16000), stoi_loss()
+    speech, noise = waves(3), waves(6)[3:]
+    speech[0, 9000:20000] *= 1e-4  # a pause, which it does not count
+    speech[1, :4000] = 0
+    grads = []
+    for loss in (package, ours):
+        estimate = (speech + 0.7 * noise).requires_grad_()
+        values = loss(estimate, speech.clone())
+        grads.append(torch.autograd.grad(values.sum(), estimate)[0])
+        assert_close(values, package(estimate, speech.clone()), atol=1e-5, rtol=0)
+    assert_close(grads[1], grads[0], atol=1e-4 * float(grads[0].abs().max()), rtol=1e-3)
 
 
 def test_stoi_term_names_the_package_it_needs(monkeypatch):

@@ -400,6 +400,11 @@ def test_silence_is_zero_or_another_value_at_which_a_converter_rests():
     assert 1e-5 < rest.min() < 2e-5 and 0.05 < rest.max() <= 0.1
 
 
+def test_cuda_graphs_are_for_a_gpu(tmp_path):
+    with pytest.raises(ValueError, match="--cuda_graphs: it needs an NVIDIA GPU"):
+        fit(tmp_path, hparams={"cuda_graphs": True})
+
+
 def test_only_the_bottleneck_learns(tmp_path):
     options = {"bottleneck_only": True, "chain": 2}
     whole, start = fit(tmp_path / "whole", epochs=6, hparams=options), tiny(3).state_dict()

@@ -8,6 +8,7 @@ from pathlib import Path
 import speechbrain as sb
 import torch
 import yaml
+from speechbrain.utils.autocast import AMPConfig
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
@@ -17,6 +18,7 @@ from deepvqe_hub.data import mix
 from deepvqe_hub.metrics import evaluate_tensors
 from deepvqe_hub.training.bottleneck import SceneMatching, only_bottleneck_learns
 from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world
+from deepvqe_hub.training.graphs import GraphedLoss
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +47,29 @@ class EnhancementBrain(sb.Brain):
     """What weights the run began with, if not with random ones."""
     test_stats: dict[str, float] | None = None
     """Loss and scores of the last ``evaluate``."""
+    graphed: GraphedLoss | None = None
+    """What computes the loss in training, with ``cuda_graphs``."""
     matching: SceneMatching | None = None
     """What takes the place of the loss where only the bottleneck learns."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.model = self.modules.model  # what is wrapped later, for compilation and several processes, is inside this
+        if getattr(self.hparams, "cuda_graphs", False):
+            self.check_recording()
         if isinstance(self.hparams.loss, torch.nn.Module):  # SpeechBrain moves ``modules`` alone
             self.hparams.loss.to(self.device)
+
+    def check_recording(self) -> None:
+        """Raise ValueError for a run that ``cuda_graphs`` is not made for."""
+        for fault, remedy in (
+            (self.device_type != "cuda", "it needs an NVIDIA GPU; leave it out, or give --device cuda"),
+            (world()[1] > 1, "it takes one process"),
+            (self.compile, "torch.compile has its own, with --compile_mode reduce-overhead; give one of the two"),
+            (getattr(self.hparams, "bottleneck_only", False), "it is for the whole network; leave --bottleneck_only out"),
+        ):
+            if fault:
+                raise ValueError(f"--cuda_graphs: {remedy}")
 
     def fit(self, epoch_counter, train_set, *args, **kwargs):
         self.train_data, self.epochs = train_set, epoch_counter.limit
@@ -87,7 +104,14 @@ class EnhancementBrain(sb.Brain):
             only_bottleneck_learns(self.model.network)
             if self.checkpointer is not None:
                 self.checkpointer.add_recoverable("matching", self.matching)
+        if getattr(self.hparams, "cuda_graphs", False):
+            dtype = AMPConfig.from_name(self.precision).dtype
+            self.graphed = GraphedLoss(self.model, self.hparams.loss, dtype, self.left_behind)
         super().on_fit_start()
+
+    def left_behind(self) -> list[torch.Tensor]:
+        """What the model's last call gave beside its output, and takes part in the loss."""
+        return []
 
     def on_evaluate_start(self, max_key=None, min_key=None):
         if self.test_only:  # nothing was fitted
@@ -134,12 +158,15 @@ class EnhancementBrain(sb.Brain):
         chain = self.chain if chained and len(signals["noisy"]) % self.chain == 0 else 1  # a last batch may be smaller
         waves = [signals[name].unflatten(0, (-1, chain)).flatten(1) for name in ("noisy", "farend") if name in signals]
         if train and self.matching:
-            return {**signals, "mismatch": self.matching(self.model, *waves, scenes=chain)}
+            return {**signals, "loss": self.matching(self.model, *waves, scenes=chain)}
+        if train and self.graphed:
+            loss, *left = self.graphed(signals["clean"], *waves)
+            return {**signals, "loss": loss, "left": left}
         return {**signals, "enhanced": model(*waves).reshape_as(signals["clean"])}
 
     def compute_objectives(self, predictions, batch, stage):
-        if "mismatch" in predictions:
-            return predictions["mismatch"]
+        if "loss" in predictions:
+            return predictions["loss"]
         with torch.autocast(self.device_type, enabled=False):
             loss = self.hparams.loss(predictions["enhanced"].float(), predictions["clean"])
         if stage != sb.Stage.TRAIN:
@@ -178,6 +205,12 @@ class EnhancementBrain(sb.Brain):
         tensorboard = getattr(self.hparams, "tensorboard", None)
         if tensorboard and should_step and self.optimizer_step % 20 == 0:
             tensorboard.add_scalar("loss/step", float(loss), self.optimizer_step)
+
+    def check_gradients(self):
+        # All at once, as the answer is waited for on a GPU.
+        grads = [param.grad for param in self.modules.parameters() if param.grad is not None]
+        if not torch.stack(torch._foreach_norm(grads)).isfinite().all():
+            super().check_gradients()
 
     @property
     def chain(self) -> int:

@@ -35,7 +35,13 @@ class EchoBrain(EnhancementBrain):
 
     def compute_forward(self, batch, stage):
         self.delay_weights = []  # one entry for each block of frames that the model takes
-        return super().compute_forward(batch, stage)
+        predictions = super().compute_forward(batch, stage)
+        if "left" in predictions:
+            self.delay_weights = predictions["left"]
+        return predictions
+
+    def left_behind(self):
+        return [self.delay_weights.pop()]
 
     def signals(self, batch):
         hop = self.model.stft.hop_length
