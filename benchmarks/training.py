@@ -1,7 +1,7 @@
 """Seconds of audio that a core, or a GPU, trains on in a second: forward, loss, backward and optimiser, not mixing.
 
     taskset -c 0 python benchmarks/training.py deepvqe-s dpcrn deepvqe tf-gridnet
-    python benchmarks/training.py deepvqe --device cuda --batch 32
+    python benchmarks/training.py deepvqe --device cuda --batch 32 --channels-last --cuda-graphs
 
 Mixing, which runs beside it in other processes: mixing.py
 """
@@ -18,6 +18,7 @@ from common import save
 from deepvqe_hub import EnhancementModel
 from deepvqe_hub.losses import SpeechLoss
 from deepvqe_hub.optim import Muon
+from deepvqe_hub.training.graphs import GraphedLoss
 
 
 def step_seconds(name: str, args) -> np.ndarray:
@@ -28,12 +29,17 @@ def step_seconds(name: str, args) -> np.ndarray:
     optimizer = {"AdamW": torch.optim.AdamW, "Muon": Muon}[args.optimizer](model.parameters())
     shape, times = (2 + model.farend, args.batch, round(args.seconds * model.sample_rate)), []
     clean, *inputs = torch.randn(shape, device=args.device) * 0.1
+    dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
+    recorded = GraphedLoss(model, loss.to(args.device), dtype) if args.cuda_graphs else None
     for _ in range(args.steps + 2):
         before = time.perf_counter()
-        with torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16"):
-            enhanced = model(*inputs)
         optimizer.zero_grad()
-        loss(enhanced.float(), clean).backward()
+        if recorded is None:
+            with torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16"):
+                enhanced = model(*inputs)
+            loss(enhanced.float(), clean).backward()
+        else:
+            recorded(clean, *inputs)[0].backward()
         optimizer.step()
         if args.device != "cpu":
             torch.accelerator.synchronize()
@@ -51,6 +57,7 @@ def main() -> None:
     parser.add_argument("--optimizer", choices=("AdamW", "Muon"), default="AdamW")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--cuda-graphs", action="store_true")
     parser.add_argument("--json")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -100,8 +100,8 @@ class SpeechLoss(nn.Module):
         return loss
 
     def perceptual(self, estimate: torch.Tensor, target: torch.Tensor, audible: torch.Tensor) -> torch.Tensor:
-        """What listeners would mind in each item: (batch, samples) -> (batch,); of no meaning where nothing is audible."""
-        # A tone takes the place of silence, so that shapes do not depend on numbers, for which a GPU would be waited for.
+        """What listeners would mind in each item: (batch, samples) -> (batch,); means nothing where all is silent."""
+        # A tone takes the place of silence, as shapes must not depend on numbers, for which a GPU is waited for.
         tone = 0.1 * torch.arange(target.shape[-1], device=target.device, dtype=torch.float32).sin()
         estimate, target = (torch.where(audible[:, None], wave.float(), tone) for wave in (estimate, target))
         loss = target.new_zeros(len(target))

@@ -34,7 +34,8 @@ class EnhancementBrain(sb.Brain):
     and ``segment_seconds``; ``train_logger``; for ``evaluate`` also ``test_metrics`` and ``epoch_counter``; and
     optionally ``tensorboard``, a ``SummaryWriter`` on the first process; ``freeze_norms``, so that batch norms use
     their running statistics, which then stay as they are, while everything else learns; ``chain``, how many items
-    follow one another in one signal in every other batch; and ``bottleneck_only``: every batch is chained so, also in
+    follow one another in one signal in every other batch; ``cuda_graphs``, so that a GPU gets the work of the loss and
+    its gradients at once, by :class:`GraphedLoss`; and ``bottleneck_only``: every batch is chained so, also in
     validation, and nothing but the bottleneck learns, by :class:`SceneMatching`.
     The training set must have ``set_epoch`` and draw its items at random by itself, so that no sampler shuffles.
     """
@@ -66,7 +67,7 @@ class EnhancementBrain(sb.Brain):
             (self.device_type != "cuda", "it needs an NVIDIA GPU; leave it out, or give --device cuda"),
             (world()[1] > 1, "it takes one process"),
             (self.compile, "torch.compile has its own, with --compile_mode reduce-overhead; give one of the two"),
-            (getattr(self.hparams, "bottleneck_only", False), "it is for the whole network; leave --bottleneck_only out"),
+            (getattr(self.hparams, "bottleneck_only", False), "not with --bottleneck_only; leave one of the two out"),
         ):
             if fault:
                 raise ValueError(f"--cuda_graphs: {remedy}")
