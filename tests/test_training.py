@@ -400,20 +400,6 @@ def test_silence_is_zero_or_another_value_at_which_a_converter_rests():
     assert 1e-5 < rest.min() < 2e-5 and 0.05 < rest.max() <= 0.1
 
 
-def test_cuda_graphs_are_for_a_gpu(tmp_path):
-    with pytest.raises(ValueError, match="--cuda_graphs: it needs an NVIDIA GPU"):
-        fit(tmp_path, hparams={"cuda_graphs": True})
-
-
-def test_what_cuda_graphs_record_is_the_same_run(tmp_path, monkeypatch, whole):
-    """Here without a GPU: what would be recorded is called."""
-    monkeypatch.setattr(TonesBrain, "check_recording", lambda self: None)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda module, examples, **options: module)
-    recorded = fit(tmp_path, hparams={"cuda_graphs": True})
-    assert recorded.losses == whole.losses and len(recorded.graphed.recordings) == 1
-
-
 def test_only_the_bottleneck_learns(tmp_path):
     options = {"bottleneck_only": True, "chain": 2}
     whole, start = fit(tmp_path / "whole", epochs=6, hparams=options), tiny(3).state_dict()
