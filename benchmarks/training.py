@@ -18,7 +18,6 @@ from common import save
 from deepvqe_hub import EnhancementModel
 from deepvqe_hub.losses import SpeechLoss
 from deepvqe_hub.optim import Muon
-from deepvqe_hub.training.graphs import GraphedLoss
 
 
 def step_seconds(name: str, args) -> np.ndarray:
@@ -30,7 +29,11 @@ def step_seconds(name: str, args) -> np.ndarray:
     shape, times = (2 + model.farend, args.batch, round(args.seconds * model.sample_rate)), []
     clean, *inputs = torch.randn(shape, device=args.device) * 0.1
     dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
-    recorded = GraphedLoss(model, loss.to(args.device), dtype) if args.cuda_graphs else None
+    recorded = None
+    if args.cuda_graphs:
+        from deepvqe_hub.training.graphs import GraphedLoss  # and with it SpeechBrain, which allows TF32
+
+        recorded = GraphedLoss(model, loss.to(args.device), dtype)
     for _ in range(args.steps + 2):
         before = time.perf_counter()
         optimizer.zero_grad()

@@ -210,7 +210,7 @@ class EnhancementBrain(sb.Brain):
     def check_gradients(self):
         # All at once, as the answer is waited for on a GPU.
         grads = [param.grad for param in self.modules.parameters() if param.grad is not None]
-        if not torch.stack(torch._foreach_norm(grads)).isfinite().all():
+        if grads and not torch.stack(torch._foreach_norm(grads)).isfinite().all():
             super().check_gradients()
 
     @property

@@ -49,7 +49,7 @@ class GraphedLoss:
 
 
 class _Pass(nn.Module):
-    """What is recorded. A module, because the recorder looks for parameters in it."""
+    """What is recorded: a module, as its parameters are asked for; a new one each time, as its forward is replaced."""
 
     def __init__(self, graphed: GraphedLoss):
         super().__init__()
