@@ -10,11 +10,11 @@ from torch import nn
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.training.distributed import world
+from deepvqe_hub.training.rest import Rest
 
-UNREST_WEIGHT = 0.02  # makes it about as large as the difference when a trained network begins
-NUDGE = 1e-3  # of a state within ±1; what becomes of it is far above the roundings of float32
-STILL_SECONDS = 3.6  # of silence, after which nothing but the GRU remembers the scene
-REST_FRAMES = 250  # that follow
+UNREST_WEIGHT = 2.0  # makes it about as large as the difference when a tenth of the states grow
+SILENCES = 128  # kinds of digital silence in which the GRU is to rest
+STILL_SECONDS = 3.0  # of silence, after which an encoder gives the same frame over and over
 
 
 class SceneMatching(nn.Module):
@@ -22,60 +22,55 @@ class SceneMatching(nn.Module):
 
     The convolutions of a DeepVQE remember a second in all, and its alignment another. The GRU alone remembers earlier
     scenes for longer, so what they spoil of the next ones is spoilt there. It learns from a copy of itself that begins
-    anew with each scene. That takes the encoder, without gradients, and no decoder.
-
-    In digital silence the GRU gets the same frame over and over. Unless it has learnt to come to rest then, it may
-    swing on and magnify each rounding, in which a stream and the whole signal differ. So every other call is about
-    that: :meth:`unrest`.
+    anew with each scene. That takes the encoder, without gradients, and no decoder. To that comes how far it is from
+    rest in the digital silence that may follow a scene, by :class:`Rest`.
 
     Args:
-        network: what is to be trained; its bottleneck, as it is now, is the one to learn from.
+        model: what is to be trained; the bottleneck of its network, as it is now, is the one to learn from.
     """
 
-    def __init__(self, network: DeepVQE):
+    def __init__(self, model: EnhancementModel):
         super().__init__()
-        self.teacher = copy.deepcopy(network.bottle).requires_grad_(False)
+        bottle = model.network.bottle
+        self.teacher = copy.deepcopy(bottle).requires_grad_(False)
+        self.rest = Rest(still_frames(model), bottle.gru.hidden_size)
         self.register_buffer("calls", torch.tensor(0))  # what is drawn depends on it, also after a resume
 
     def forward(
         self, model: EnhancementModel, noisy: torch.Tensor, farend: torch.Tensor | None = None, *, scenes: int
     ) -> torch.Tensor:
-        """Mean squared difference over the variance of what is to be given; in every other call a share of the unrest.
+        """Mean squared difference over the variance of what is to be given, and, with several scenes, the unrest.
 
         Args:
             model: gradients reach the bottleneck of its network.
             noisy, farend: (batch, samples), scenes of the same number of whole frames one after the other.
             scenes: how many of them.
         """
-        network, waves = model.network, [x for x in (noisy, farend) if x is not None]
-        self.calls += 1
-        if scenes > 1 and self.calls % 2 == 0:
-            return UNREST_WEIGHT * self.unrest(model, *(wave[:, : wave.shape[1] // scenes] for wave in waves))
+        network, bottle = model.network, model.network.bottle
         with torch.no_grad():
-            x = encode(model, *waves)
+            x = encode(model, noisy, farend)
             each = x.unflatten(2, (scenes, -1)).transpose(1, 2).flatten(0, 1)
-            target = self.teacher(each, fresh_state(network, each))
+            ended = fresh_state(network, each)
+            target = self.teacher(each, ended)
             target = target.unflatten(0, (-1, scenes)).transpose(1, 2).flatten(2, 3).float()
-        given = network.bottle(x, fresh_state(network, x)).float()
-        return (given - target).square().mean() / target.var()
+        given = bottle(x, fresh_state(network, x)).float()
+        loss = (given - target).square().mean() / target.var()
+        self.calls += 1
+        if scenes > 1:
+            generator = torch.Generator().manual_seed(int(self.calls))
+            with torch.autocast(x.device.type, enabled=False):  # it would round nudges away
+                loss = loss + UNREST_WEIGHT * self.rest(bottle, ended[f"{bottle.gru.key}.hidden"].float(), generator)
+        return loss
 
-    def unrest(self, model: EnhancementModel, *scene: torch.Tensor) -> torch.Tensor:
-        """What a nudge of the GRU's state at the end of a scene grows to in the silence after it.
 
-        In decades, above a hundredth of what it was, and on average over the last :data:`REST_FRAMES`.
-        """
-        network, generator = model.network, torch.Generator().manual_seed(int(self.calls))
-        samples = round(STILL_SECONDS * model.sample_rate)
-        with torch.no_grad():
-            x = encode(model, *(torch.cat([wave, silence(wave, samples, generator)], 1) for wave in scene))
-            heard, rest = x.tensor_split([scene[0].shape[1] // model.stft.hop_length], dim=2)
-            state = fresh_state(network, x)
-            network.bottle(heard, state)
-            rest = torch.cat([rest, rest[:, :, -1:].expand(-1, -1, REST_FRAMES, -1)], 2)
-            nudged = {name: x + NUDGE * torch.randn(x.shape, generator=generator).to(x) for name, x in state.items()}
-        apart = (network.bottle(rest, state) - network.bottle(rest, nudged)).float()
-        decades = apart.square().mean((1, 3)).clamp(min=1e-16).log10() / 2
-        return (decades[:, -REST_FRAMES:] - decades[:, :1].detach() + 2).relu().mean()
+@torch.no_grad()
+def still_frames(model: EnhancementModel) -> torch.Tensor:
+    """What the bottleneck gets, frame by frame, when digital silence has lasted: (silences, channels, 1, bins)."""
+    model = copy.deepcopy(model).eval()
+    samples, generator = round(STILL_SECONDS * model.sample_rate), torch.Generator().manual_seed(0)
+    like = next(model.parameters()).new_empty(SILENCES, 1)
+    waves = zip(*(silence(like, samples, generator).split(8) for _ in range(1 + model.farend)))
+    return torch.cat([encode(model, *some)[:, :, -1:] for some in waves])
 
 
 def encode(model: EnhancementModel, noisy: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
