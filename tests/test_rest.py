@@ -8,8 +8,10 @@ from tiny import OPTIONS
 
 pytest.importorskip("speechbrain")
 
+from small_runs import fit
+
 from deepvqe_hub import EnhancementModel
-from deepvqe_hub.training import rest
+from deepvqe_hub.training import EchoBrain, EnhancementBrain, rest
 from deepvqe_hub.training.bottleneck import silence, still_frames
 from deepvqe_hub.training.rest import Rest
 
@@ -116,3 +118,10 @@ def test_silence_is_zero_or_another_value_at_which_a_converter_rests():
     assert 150 < (levels[:, 0] == 0).sum() < 250
     sounding = levels[levels > 0]
     assert 1e-5 < sounding.min() < 2e-5 and 0.05 < sounding.max() <= 0.1
+
+
+@pytest.mark.parametrize("kind", [EnhancementBrain, EchoBrain])
+def test_in_a_run(tmp_path, kind):
+    brain, losses = fit(tmp_path / "run", kind, bottleneck_only=True)
+    pool = brain.matching.rest
+    assert len(losses) == 4 and pool.growth.isfinite().all() and len(pool.states.unique(dim=0)) > 16

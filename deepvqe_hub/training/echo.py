@@ -25,6 +25,7 @@ class EchoBrain(EnhancementBrain):
 
     def make_average(self):
         super().make_average()
+        self.delay_weights = []
 
         # A function, no method: the averaged network is copied for inference, and a method would bring the brain along.
         def keep(module, inputs, outputs):
