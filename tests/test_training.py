@@ -30,7 +30,7 @@ from deepvqe_hub.training import (
     init_from,
     with_recordings,
 )
-from deepvqe_hub.training.bottleneck import UNREST_WEIGHT, SceneMatching, only_bottleneck_learns, still_frames
+from deepvqe_hub.training.bottleneck import UNREST_WEIGHT, SceneMatching, after, encode, only_bottleneck_learns
 from deepvqe_hub.training.brain import MovingAverage
 from deepvqe_hub.training.rest import Rest
 
@@ -322,7 +322,7 @@ def test_scenes_that_follow_one_another(tmp_path, monkeypatch):
 def test_scene_matching_is_for_the_bottleneck(lively):
     """Nothing is amiss with one scene, something with two, and gradients reach the bottleneck alone."""
     model = lively(tiny(4))
-    matching, noisy = SceneMatching(model), torch.randn(2, 4096) * 0.1
+    matching, noisy = SceneMatching(model.network), torch.randn(2, 4096) * 0.1
     only_bottleneck_learns(model.network)
     mismatch = matching(model, noisy, scenes=2)
     assert matching(model, noisy, scenes=1).item() < 1e-12
@@ -350,17 +350,14 @@ def matched_by_hand(model, noisy):
 
 
 def unrest(model, noisy, call):
-    """Of states at the end of each of two scenes of eight frames, in the order of the scenes."""
-    network, signals = model.network, len(noisy)
+    """In the silence after each of two scenes of eight frames."""
+    network, scenes = model.network, noisy.unflatten(1, (2, -1)).flatten(0, 1)
     with torch.no_grad():
-        x = network.encode(model.stft.analyse(noisy)[:, :, :16], None, network.initial_state(signals))[-1]
-        ended = []
-        for scene in x.split(8, 2):
-            state = network.initial_state(signals)
-            network.bottle(scene, state)
-            ended.append(state["bottle.gru.hidden"])
+        state = network.initial_state(len(scenes))
+        network.bottle(encode(model, scenes), state)
     generator = torch.Generator().manual_seed(call)
-    return Rest(still_frames(model), 8)(network.bottle, torch.stack(ended, 1).flatten(0, 1), generator).item()
+    quiet = after(model, scenes, generator=generator)
+    return Rest(network.bottle)(network.bottle, quiet, state["bottle.gru.hidden"], generator).item()
 
 
 def test_scene_matching_goes_on_as_saved(lively):
@@ -368,7 +365,7 @@ def test_scene_matching_goes_on_as_saved(lively):
     model = lively(tiny(4))
     with torch.no_grad():
         model.network.bottle.gru.weight_hh_l0 *= 20  # a GRU that does not rest
-    matching, again, noisy = SceneMatching(model), SceneMatching(model), torch.randn(2, 4096) * 0.1
+    matching, again, noisy = SceneMatching(model.network), SceneMatching(model.network), torch.randn(2, 4096) * 0.1
     first = matching(model, noisy, scenes=2)
     again.load_state_dict(matching.state_dict())
     with torch.no_grad():

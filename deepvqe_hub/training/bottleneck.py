@@ -10,11 +10,11 @@ from torch import nn
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.training.distributed import world
-from deepvqe_hub.training.rest import Rest
+from deepvqe_hub.training.rest import Rest, go_on
 
 UNREST_WEIGHT = 2.0  # makes it about as large as the difference when a tenth of the states grow
-SILENCES = 128  # kinds of digital silence in which the GRU is to rest
-STILL_SECONDS = 3.0  # of silence, after which an encoder gives the same frame over and over
+LEAD_SECONDS = 1.0  # of a scene, of which the encoder may remember something in the silence after it
+STILL_SECONDS = 2.0  # of silence, after which it gives the same frame over and over
 
 
 class SceneMatching(nn.Module):
@@ -26,14 +26,13 @@ class SceneMatching(nn.Module):
     rest in the digital silence that may follow a scene, by :class:`Rest`.
 
     Args:
-        model: what is to be trained; the bottleneck of its network, as it is now, is the one to learn from.
+        network: what is to be trained; its bottleneck, as it is now, is the one to learn from.
     """
 
-    def __init__(self, model: EnhancementModel):
+    def __init__(self, network: DeepVQE):
         super().__init__()
-        bottle = model.network.bottle
-        self.teacher = copy.deepcopy(bottle).requires_grad_(False)
-        self.rest = Rest(still_frames(model), bottle.gru.hidden_size)
+        self.teacher = copy.deepcopy(network.bottle).requires_grad_(False)
+        self.rest = Rest(network.bottle)
         self.register_buffer("calls", torch.tensor(0))  # what is drawn depends on it, also after a resume
 
     def forward(
@@ -46,31 +45,32 @@ class SceneMatching(nn.Module):
             noisy, farend: (batch, samples), scenes of the same number of whole frames one after the other.
             scenes: how many of them.
         """
-        network, bottle = model.network, model.network.bottle
+        network, bottle, waves = model.network, model.network.bottle, [x for x in (noisy, farend) if x is not None]
         with torch.no_grad():
-            x = encode(model, noisy, farend)
+            x = encode(model, *waves)
             each = x.unflatten(2, (scenes, -1)).transpose(1, 2).flatten(0, 1)
-            ended = fresh_state(network, each)
-            target = self.teacher(each, ended)
+            target, ended = go_on(self.teacher, each, fresh_state(network, each)[f"{bottle.gru.key}.hidden"])
             target = target.unflatten(0, (-1, scenes)).transpose(1, 2).flatten(2, 3).float()
         given = bottle(x, fresh_state(network, x)).float()
         loss = (given - target).square().mean() / target.var()
         self.calls += 1
         if scenes > 1:
             generator = torch.Generator().manual_seed(int(self.calls))
+            quiet = after(
+                model, *(wave.unflatten(1, (scenes, -1)).flatten(0, 1) for wave in waves), generator=generator
+            )
             with torch.autocast(x.device.type, enabled=False):  # it would round nudges away
-                loss = loss + UNREST_WEIGHT * self.rest(bottle, ended[f"{bottle.gru.key}.hidden"].float(), generator)
+                loss = loss + UNREST_WEIGHT * self.rest(bottle, quiet.float(), ended.float(), generator)
         return loss
 
 
 @torch.no_grad()
-def still_frames(model: EnhancementModel) -> torch.Tensor:
-    """What the bottleneck gets, frame by frame, when digital silence has lasted: (silences, channels, 1, bins)."""
-    model = copy.deepcopy(model).eval()
-    samples, generator = round(STILL_SECONDS * model.sample_rate), torch.Generator().manual_seed(0)
-    like = next(model.parameters()).new_empty(SILENCES, 1)
-    waves = zip(*(silence(like, samples, generator).split(8) for _ in range(1 + model.farend)))
-    return torch.cat([encode(model, *some)[:, :, -1:] for some in waves])
+def after(model: EnhancementModel, *scenes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """What the bottleneck gets when scenes, (batch, samples), are followed by digital silence."""
+    hop = model.stft.hop_length
+    lead, still = (round(seconds * model.sample_rate / hop) for seconds in (LEAD_SECONDS, STILL_SECONDS))
+    waves = (torch.cat([scene[:, -lead * hop :], silence(scene, still * hop, generator)], 1) for scene in scenes)
+    return encode(model, *waves)[:, :, -still:]
 
 
 def encode(model: EnhancementModel, noisy: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:

@@ -101,7 +101,7 @@ class EnhancementBrain(sb.Brain):
     def on_fit_start(self):
         self.make_average()
         if getattr(self.hparams, "bottleneck_only", False):
-            self.matching = SceneMatching(self.model)
+            self.matching = SceneMatching(self.model.network)
             only_bottleneck_learns(self.model.network)
             if self.checkpointer is not None:
                 self.checkpointer.add_recoverable("matching", self.matching)
