@@ -45,20 +45,19 @@ class SceneMatching(nn.Module):
             noisy, farend: (batch, samples), scenes of the same number of whole frames one after the other.
             scenes: how many of them.
         """
-        network, bottle, waves = model.network, model.network.bottle, [x for x in (noisy, farend) if x is not None]
+        bottle, waves = model.network.bottle, [x for x in (noisy, farend) if x is not None]
         with torch.no_grad():
             x = encode(model, *waves)
             each = x.unflatten(2, (scenes, -1)).transpose(1, 2).flatten(0, 1)
-            target, ended = go_on(self.teacher, each, fresh_state(network, each)[f"{bottle.gru.key}.hidden"])
+            target, ended = go_on(self.teacher, each)
             target = target.unflatten(0, (-1, scenes)).transpose(1, 2).flatten(2, 3).float()
-        given = bottle(x, fresh_state(network, x)).float()
+        given = go_on(bottle, x)[0].float()
         loss = (given - target).square().mean() / target.var()
         self.calls += 1
         if scenes > 1:
             generator = torch.Generator().manual_seed(int(self.calls))
-            quiet = after(
-                model, *(wave.unflatten(1, (scenes, -1)).flatten(0, 1) for wave in waves), generator=generator
-            )
+            waves = [wave.unflatten(1, (scenes, -1)).flatten(0, 1) for wave in waves]
+            quiet = after(model, *waves, generator=generator)
             with torch.autocast(x.device.type, enabled=False):  # it would round nudges away
                 loss = loss + UNREST_WEIGHT * self.rest(bottle, quiet.float(), ended.float(), generator)
         return loss
@@ -77,7 +76,8 @@ def encode(model: EnhancementModel, noisy: torch.Tensor, farend: torch.Tensor | 
     """What the bottleneck gets in the whole frames of signals."""
     network, frames = model.network, noisy.shape[1] // model.stft.hop_length
     spec, far = (None if x is None else model.stft.analyse(x)[:, :, :frames] for x in (noisy, farend))
-    return network.encode(spec, far, fresh_state(network, spec))[-1]
+    state = network.initial_state(len(spec), device=spec.device, dtype=spec.dtype)
+    return network.encode(spec, far, state)[-1]
 
 
 def silence(like: torch.Tensor, samples: int, generator: torch.Generator) -> torch.Tensor:
@@ -85,10 +85,6 @@ def silence(like: torch.Tensor, samples: int, generator: torch.Generator) -> tor
     level = 10 ** (-1 - 4 * torch.rand(len(like), 1, generator=generator))
     level *= torch.rand(len(like), 1, generator=generator) < 0.5
     return level.to(like).expand(-1, samples)
-
-
-def fresh_state(network: DeepVQE, like: torch.Tensor) -> dict[str, torch.Tensor]:
-    return network.initial_state(len(like), device=like.device, dtype=like.dtype)
 
 
 def only_bottleneck_learns(network: DeepVQE) -> None:

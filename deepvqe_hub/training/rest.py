@@ -64,8 +64,12 @@ class Rest(nn.Module):
         self.growth[rested] = 0.0
 
 
-def go_on(bottle: nn.Module, x: torch.Tensor, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a bottleneck gives for (batch, channels, frames, bins), and the states of its GRU after them."""
+def go_on(bottle: nn.Module, x: torch.Tensor, states: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a bottleneck gives for (batch, channels, frames, bins), and the states of its GRU after them.
+
+    Args:
+        states: (batch, hidden), those before; None is a beginning.
+    """
     name = f"{bottle.gru.key}.hidden"
-    state = {name: states}
+    state = {name: x.new_zeros(len(x), bottle.gru.hidden_size) if states is None else states}
     return bottle(x, state), state[name]
