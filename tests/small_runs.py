@@ -10,19 +10,28 @@ from deepvqe_hub.losses import SpeechLoss
 from deepvqe_hub.training import WarmupCosine
 
 
-class Scenes(torch.utils.data.Dataset):
-    """Noise in noise, a function of epoch and index, with an echo of four frames' delay for echo cancellers."""
+class Drawn(torch.utils.data.Dataset):
+    """Items that are a function of epoch and index."""
 
     epoch = 0
+
+    def __init__(self, size):
+        self.size = size
 
     def set_epoch(self, epoch):
         self.epoch = epoch
 
     def __len__(self):
-        return 8
+        return self.size
 
     def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(100 * self.epoch + index)
+        return self.draw(torch.Generator().manual_seed(1000 * self.epoch + index))
+
+
+class Scenes(Drawn):
+    """Noise in noise, with an echo of four frames' delay for echo cancellers."""
+
+    def draw(self, generator):
         clean, noise, farend = torch.randn(3, 2048, generator=generator) * 0.1
         mic = clean + 0.5 * noise + farend.roll(1024)
         return {"noisy": mic, "clean": clean, "farend": farend, "delay": torch.full((9,), 0.064)}
@@ -62,5 +71,5 @@ def fit(folder, kind, **hparams):
         settings,
         {"device": "cpu", "noprogressbar": True},
     )
-    brain.fit(EpochCounter(2), Scenes(), Scenes(), train_loader_kwargs=loader, valid_loader_kwargs=loader)
+    brain.fit(EpochCounter(2), Scenes(8), Scenes(8), train_loader_kwargs=loader, valid_loader_kwargs=loader)
     return brain, losses

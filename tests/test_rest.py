@@ -68,6 +68,9 @@ def test_unrest_is_what_nudges_grow_to(model, restless):
     assert torch.allclose(pool.states[taken], states, atol=1e-6)
     unrest.backward()
     assert restless.gru.weight_hh_l0.grad.abs().sum() > 0
+    with torch.no_grad():
+        restless.gru.weight_hh_l0 *= 0  # one that soon forgets
+    assert Rest(restless)(restless, quiet, ended, seeded()) == 0
 
 
 def test_what_rests_makes_room(model):

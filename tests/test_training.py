@@ -14,6 +14,7 @@ from deepvqe_hub.hub import save_folder
 pytest.importorskip("speechbrain")
 
 import speechbrain as sb
+from small_runs import Drawn
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger
 from tiny import FAREND, OPTIONS
@@ -116,19 +117,10 @@ class Killed(Exception):
     pass
 
 
-class Tones(torch.utils.data.Dataset):
-    """Noisy tones, a function of epoch and index."""
+class Tones(Drawn):
+    """Noisy tones."""
 
-    epoch = 0
-
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-
-    def __len__(self):
-        return 13
-
-    def __getitem__(self, index):
-        generator = torch.Generator().manual_seed(1000 * self.epoch + index)
+    def draw(self, generator):
         clean = torch.sin(torch.arange(2048) * torch.rand((), generator=generator)) * 0.1
         return {"clean": clean, "noisy": clean + 0.05 * torch.randn(2048, generator=generator)}
 
@@ -179,7 +171,7 @@ def fit(
     brain.losses, brain.stop = [], stop
     loader = {"batch_size": batch, "num_workers": workers}
     try:
-        brain.fit(counter, Tones(), Tones(), train_loader_kwargs=loader, valid_loader_kwargs=loader)
+        brain.fit(counter, Tones(13), Tones(13), train_loader_kwargs=loader, valid_loader_kwargs=loader)
     except Killed:
         assert stop
     return brain
@@ -286,7 +278,7 @@ def test_a_gradient_of_nan_costs_its_step_only(tmp_path):
 def test_frozen_norms_train_the_function_that_is_published(tmp_path, whole):
     """The first batch is heard as after training, not through statistics of its own, and those kept do not move."""
     brain, model = fit(tmp_path, hparams={"freeze_norms": True}), tiny(3).eval()
-    first = Tones()
+    first = Tones(13)
     first.set_epoch(1)
     clean, noisy = torch.utils.data.default_collate([first[0], first[1]]).values()
     with torch.no_grad():
@@ -308,7 +300,7 @@ def test_scenes_that_follow_one_another(tmp_path, monkeypatch):
 
     monkeypatch.setattr(EnhancementModel, "forward", spy)
     brain, model = fit(tmp_path, hparams={"freeze_norms": True, "chain": 2}), tiny(3).eval()
-    first = Tones()
+    first = Tones(13)
     first.set_epoch(1)
     clean, noisy = torch.utils.data.default_collate([first[0], first[1]]).values()
     assert shapes[:3] == [(1, noisy.numel()), tuple(noisy.shape), (1, noisy.numel())]
@@ -444,10 +436,10 @@ def test_validation_uses_the_average_and_leaves_it_as_it_is(tmp_path):
     brain = fit(tmp_path, epochs=1)
     before = copy.deepcopy(brain.average.state_dict())
     assert not brain.average.module.training
-    brain._fit_valid(brain.make_dataloader(Tones(), sb.Stage.VALID, batch_size=3), 1, enable=False)
+    brain._fit_valid(brain.make_dataloader(Tones(13), sb.Stage.VALID, batch_size=3), 1, enable=False)
     assert all(torch.equal(before[name], value) for name, value in brain.average.state_dict().items())
     with torch.no_grad():
-        batch = torch.utils.data.default_collate([Tones()[index] for index in range(13)])
+        batch = torch.utils.data.default_collate([Tones(13)[index] for index in range(13)])
         expected = [float(SpeechLoss()(brain.average.module(x[None]), y[None])) for y, x in zip(*batch.values())]
     # Items count alike, whatever the batches: 13 in batches of 3.
     assert float(torch.tensor(expected).mean()) == pytest.approx(last_meta(tmp_path)["loss"], rel=1e-4)
@@ -462,7 +454,7 @@ def test_recordings_take_turns_over_the_epochs_and_leave_out_the_test_split(tmp_
         "fileid,split\n" + "".join(f"{k},{'train' if k else 'test'}\n" for k in range(7))
     )
     hparams = {"recordings_folder": tmp_path, "recordings_portion": 0.5, "segment_seconds": 0.05, "seed": 1}
-    data = with_recordings({**hparams, "sample_rate": 16000, "cache": False, "batch_size": 2}, Tones())
+    data = with_recordings({**hparams, "sample_rate": 16000, "cache": False, "batch_size": 2}, Tones(13))
 
     def scenes(epoch, indices):
         data.set_epoch(epoch)
@@ -487,11 +479,13 @@ def test_recordings_are_decoded_once_for_all_workers(tmp_path):
         for k in range(2):
             soundfile.write(tmp_path / folder / f"x_fileid_{k}.wav", np.full(1600, 0.1), 16000)
     hparams = {"recordings_folder": tmp_path, "recordings_portion": 0.5, "segment_seconds": 0.05, "seed": 1}
-    data = with_recordings(hparams | {"sample_rate": 16000, "cache": True, "num_workers": 1, "batch_size": 2}, Tones())
+    data = with_recordings(
+        hparams | {"sample_rate": 16000, "cache": True, "num_workers": 1, "batch_size": 2}, Tones(13)
+    )
     assert all(len(pool._cached) == 2 for pool in data.recordings.pools.values())
     (tmp_path / "meta.csv").write_text("name,split\na,train\n")
     with pytest.raises(ValueError, match="column fileid"):
-        with_recordings(hparams, Tones())
+        with_recordings(hparams, Tones(13))
 
 
 def last_meta(folder):

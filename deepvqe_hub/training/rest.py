@@ -61,7 +61,7 @@ class Rest(nn.Module):
         rested = self.growth.topk(len(ended), largest=False).indices
         self.states[rested] = go_on(bottle, quiet, ended)[1]
         self.still[rested] = quiet[:, :, -1].flatten(1)
-        self.growth[rested] = 0.0
+        self.growth[rested] = 0.0  # taken
 
 
 def go_on(bottle: nn.Module, x: torch.Tensor, states: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
