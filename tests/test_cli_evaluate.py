@@ -63,7 +63,7 @@ def test_scores_are_printed_and_written(corpus, capsys):
     )
     assert status == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].replace(" ", "") == "|metric|files|mean|95%interval|"
+    assert lines[0].replace(" ", "") == "|metric|files|mean|95%interval|median|"
     assert lines[2].replace(" ", "").startswith("|SI-SDR(dB)|6|12.50|")
     assert lines[4:8] == [
         "| snr_db     | files | SI-SDR |",

@@ -405,6 +405,12 @@ def test_means_of_input_and_output_are_over_the_same_files():
     assert (summary["noisy"]["mean"], summary["mean"], summary["change"]["mean"]) == (12.0, 10.0, -2.0)
 
 
+def test_one_failure_among_many_moves_the_mean_and_not_the_median():
+    results = [{"file": str(erle), "erle": erle, "notes": {}} for erle in (40.0, 41.0, 42.0, 43.0, 4.0, float("nan"))]
+    summary = report.summarise(results, ["erle"])["erle"]
+    assert (summary["n"], summary["mean"], summary["median"]) == (5, 34.0, 41.0)
+
+
 def test_model_is_run_at_its_own_rate(files, monkeypatch):
     import deepvqe_hub
 

@@ -1,7 +1,7 @@
 """Score enhanced speech: DNSMOS, PESQ, STOI, SI-SDR, AECMOS, ERLE.
 
 Without references DNSMOS is computed; with --reference also PESQ-WB, STOI, ESTOI and SI-SDR; with --noisy and
---farend AECMOS and ERLE. Prints means with bootstrap intervals; -o writes one line a file.
+--farend AECMOS and ERLE. Prints means with bootstrap intervals, and medians; -o writes one line a file.
 
   deepvqe evaluate enhanced/
   deepvqe evaluate enhanced/ --reference clean/ --noisy noisy/ --metadata meta.csv -o scores.csv

@@ -19,11 +19,12 @@ _PACKAGES = ("torch", "numpy", "soundfile", "soxr", "pesq", "pystoi", "speechmos
 
 
 def summarise(results: Sequence[Mapping], metrics: Sequence[str]) -> dict[str, dict]:
-    """Mean and 95 % bootstrap interval of every measure over files; those of their input and the change where scored.
+    """Mean, 95 % bootstrap interval of it and median of every measure over files; where scored, of their input, too, and
+    of the change.
 
     Returns:
-        ``{metric: {"n", "mean", "low", "high", "unit", "noisy": {...}, "change": {...}}}``; the change is taken file
-        by file, which makes its interval narrower than those of the two means.
+        ``{metric: {"n", "mean", "low", "high", "median", "unit", "noisy": {...}, "change": {...}}}``; the change is
+        taken file by file, which makes its interval narrower than those of the two means.
     """
     summary = {}
     for metric in metrics:
@@ -55,17 +56,18 @@ def sig_drops(results: Sequence[Mapping], threshold: float = SIG_DROP) -> dict |
 
 
 def summary_table(summary: Mapping[str, Mapping], markdown: bool) -> str:
-    """One line a measure: files, mean and interval; with the input's and the change where they are there."""
+    """One line a measure: files, mean, interval and median; with the input's mean and the change where they are there."""
     compared = any("noisy" in entry for entry in summary.values())
     interval = "95% interval"
-    head = ["metric", "files", "mean", interval]
+    head = ["metric", "files", "mean", interval, "median"]
     if compared:
-        head = ["metric", "files", "noisy", "enhanced", interval, "change", interval]
+        head = ["metric", "files", "noisy", "enhanced", interval, "median", "change", interval]
     rows = [head]
     for metric, entry in summary.items():
         digits = METRICS[metric].digits
         name = METRICS[metric].label + (" (dB)" if METRICS[metric].unit == "dB" else "")
         row = [name, str(entry["n"]), _number(entry["mean"], digits), _interval(entry, digits)]
+        row.append(_number(entry["median"], digits))
         if compared:
             change = entry.get("change", {})
             row.insert(2, _number(entry.get("noisy", {}).get("mean"), digits))

@@ -42,11 +42,13 @@ def bootstrap_interval(
 
 
 def mean_interval(values: Sequence[float]) -> dict[str, float]:
-    """``{"n", "mean", "low", "high"}``: how many values are finite, their mean and its 95 % bootstrap interval."""
+    """``{"n", "mean", "low", "high", "median"}`` of the finite values: how many, their mean with its 95 % bootstrap
+    interval, and their median."""
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
     low, high = bootstrap_interval(values)
-    return {"n": values.size, "mean": float(values.mean()) if values.size else float("nan"), "low": low, "high": high}
+    mean, median = (float(values.mean()), float(np.median(values))) if values.size else (float("nan"), float("nan"))
+    return {"n": values.size, "mean": mean, "low": low, "high": high, "median": median}
 
 
 def quantile_ranges(values: Sequence[float], bins: int = 4) -> tuple[list[str], list[str | None]]:
