@@ -19,8 +19,7 @@ _PACKAGES = ("torch", "numpy", "soundfile", "soxr", "pesq", "pystoi", "speechmos
 
 
 def summarise(results: Sequence[Mapping], metrics: Sequence[str]) -> dict[str, dict]:
-    """Mean, 95 % bootstrap interval of it and median of every measure over files; where scored, of their input, too, and
-    of the change.
+    """Mean, 95 % bootstrap interval of it and median of every measure over files; of input and change where scored.
 
     Returns:
         ``{metric: {"n", "mean", "low", "high", "median", "unit", "noisy": {...}, "change": {...}}}``; the change is
@@ -56,7 +55,7 @@ def sig_drops(results: Sequence[Mapping], threshold: float = SIG_DROP) -> dict |
 
 
 def summary_table(summary: Mapping[str, Mapping], markdown: bool) -> str:
-    """One line a measure: files, mean, interval and median; with the input's mean and the change where they are there."""
+    """One line a measure: files, mean, interval, median; with the input's mean and the change where they are there."""
     compared = any("noisy" in entry for entry in summary.values())
     interval = "95% interval"
     head = ["metric", "files", "mean", interval, "median"]

@@ -42,8 +42,7 @@ def bootstrap_interval(
 
 
 def mean_interval(values: Sequence[float]) -> dict[str, float]:
-    """``{"n", "mean", "low", "high", "median"}`` of the finite values: how many, their mean with its 95 % bootstrap
-    interval, and their median."""
+    """``{"n", "mean", "low", "high", "median"}`` of the finite values, with the 95 % bootstrap interval of the mean."""
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
     low, high = bootstrap_interval(values)
