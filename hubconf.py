@@ -11,10 +11,15 @@ dependencies = ["torch", "numpy", "safetensors", "huggingface_hub"]
 def _model(name, pretrained, checkpoint, device, options):
     # Imports stand inside, so that a missing package is reported by torch.hub's own check of dependencies.
     from deepvqe_hub import EnhancementModel, load
+    from deepvqe_hub.hub import registry
     from deepvqe_hub.hub.loading import on_device
 
     if checkpoint is not None:
-        return load(checkpoint, device=device, **options)
+        model = load(checkpoint, device=device, **options)
+        if model.farend != registry.ENTRIES[name].skeleton().farend:
+            which = "a far end; load it by deepvqe_aec" if model.farend else "no far end; load it by deepvqe"
+            raise ValueError(f"{checkpoint} takes {which}")
+        return model
     if pretrained:
         return load(name, device=device, **options)
     if options:

@@ -54,16 +54,16 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         format_version: int = FORMAT_VERSION,
     ):
         super().__init__()
-        if format_version > FORMAT_VERSION:
+        if not (isinstance(format_version, int) and format_version <= FORMAT_VERSION):
             raise ValueError(
-                f"the checkpoint has format version {format_version}, this release reads up to {FORMAT_VERSION}: "
+                f"the checkpoint has format version {format_version!r}, this release reads up to {FORMAT_VERSION}: "
                 "pip install --upgrade deepvqe-hub"
             )
         if not (isinstance(sample_rate, int) and MIN_RATE <= sample_rate <= MAX_MODEL_RATE):
             raise ValueError(
                 f"sample_rate must be a whole number from {MIN_RATE} to {MAX_MODEL_RATE} Hz, not {sample_rate!r}"
             )
-        if network not in NETWORKS:
+        if not isinstance(network, str) or network not in NETWORKS:
             raise ValueError(f"unknown network {network!r}; this release has {', '.join(NETWORKS)}")
         options, stft = copy.deepcopy((options or {}, stft or {}))  # the model's own to keep
         self.stft = STFT(**stft)
@@ -117,6 +117,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         *,
         revision: str | None = None,
         map_location: str | torch.device = "cpu",
+        strict: bool = True,
         **hub_options,
     ) -> EnhancementModel:
         """A model with trained weights, strictly, in evaluation mode: :func:`deepvqe_hub.load` for this class.
@@ -126,11 +127,14 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
                 whatever else :func:`deepvqe_hub.load` takes.
             revision: branch, tag or commit of a Hub repository.
             map_location: device for the model.
+            strict: True, as there is no other way.
             **hub_options: ``token``, ``cache_dir``, ``local_files_only``, ``force_download``.
 
         Raises:
             FileNotFoundError, ValueError: as :func:`deepvqe_hub.load`.
         """
+        if not strict:
+            raise ValueError("weights are loaded strictly or not at all; leave strict out")
         from deepvqe_hub.hub.loading import load_as, on_device
 
         source = pretrained_model_name_or_path
@@ -313,7 +317,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         Raises:
             ValueError: for a ``memory`` below 0, and as :meth:`delay_distribution`.
         """
-        if memory < 0:
+        if not memory >= 0:
             raise ValueError(f"memory is {memory} s; it must be 0 or more")
         hop = self.stft.hop_length / self.sample_rate  # seconds
         decay = math.exp(-hop / memory) if memory else 0.0

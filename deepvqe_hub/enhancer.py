@@ -280,7 +280,7 @@ def _to(wave, device: torch.device):
 
 def _fetched(path: str, savedir: str | os.PathLike | None = None) -> str:
     """Where the file is, downloaded if need be, as :meth:`Enhancer.load_audio` does."""
-    if savedir is None and os.path.exists(path):
+    if os.path.exists(path):
         return path
     if path.startswith(("/", "./", "../", "~")):
         raise FileNotFoundError(f"{path}: no such file")

@@ -79,6 +79,9 @@ class SpeechLoss(nn.Module):
             self.p808 = P808(sample_rate)
 
     def forward(self, estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if estimate.dim() != 2 or estimate.shape != target.shape:
+            shapes = f"{tuple(estimate.shape)} and {tuple(target.shape)}"
+            raise ValueError(f"estimate and target must both be (batch, samples), of one shape; got {shapes}")
         # Squares of quiet signals, and the numbers that bound ratios of them, are below float16.
         estimate, target = (w.float() if w.dtype in (torch.float16, torch.bfloat16) else w for w in (estimate, target))
         spectra = self.stft.analyse(torch.cat([estimate, target]).float())

@@ -21,6 +21,7 @@ from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub import ModelInfo, load, registry
 from deepvqe_hub.hub.card import PAPERS
+from deepvqe_hub.hub.loading import unknown_name
 
 __all__ = [
     "DEEPVQE",
@@ -52,6 +53,8 @@ class EnhancementBundle:
     """
 
     def __init__(self, name: str):
+        if name not in registry.ENTRIES:
+            raise ValueError(unknown_name(name))
         self._entry = registry.ENTRIES[name]
         self.__doc__ = (
             f"{name}: {self._entry.description}.\n\n"

@@ -26,9 +26,9 @@ RANGE_DB = 80
 
 
 def check_format(path: str | os.PathLike) -> None:
-    """Raise ValueError where the ending of ``path`` names no format that can be drawn."""
-    endings = Figure().canvas.get_supported_filetypes()
-    if os.path.splitext(path)[1].lower().lstrip(".") not in endings:
+    """Raise ValueError where the ending of ``path``, if it has one, names no format that can be drawn."""
+    endings, ending = Figure().canvas.get_supported_filetypes(), os.path.splitext(path)[1].lower()[1:]
+    if ending and ending not in endings:
         raise ValueError(f"{os.fspath(path)}: the name of a picture ends in one of .{', .'.join(sorted(endings))}")
 
 

@@ -74,6 +74,12 @@ def test_sub_pixel_or_transposed_convolution(pair, spectra, error):
     assert error(transposed(*spectra)[0], network(*spectra)[0]) < 1e-5
 
 
+def test_names_of_parts_are_checked():
+    for option in ("upsampling", "mask"):
+        with pytest.raises(ValueError, match=f"{option} must be one of .*, not 'other'"):
+            DeepVQE(**{option: "other"})
+
+
 @torch.inference_mode()
 def test_order_of_sub_pixels(pair, spectra, error):
     """The orders differ in where the channels of a convolution go, and in nothing else."""

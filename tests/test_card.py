@@ -55,7 +55,7 @@ def test_numbers_of_numpy_and_torch_in_a_model_card(model, tmp_path):
     card = ModelCard.load(tmp_path / "m" / "README.md")
     assert [result.metric_value for result in card.data.eval_results] == [2.5, 0.5, 9.0, 60, 0.25]
     assert "| mine | 2.5 | 0.5 | 9.0 | 60 |" in card.content and "| other |  | 0.25 |  |  |" in card.content
-    for value in ("2.5", None, np.zeros(3)):
+    for value in ("2.5", None, np.zeros(3), float("nan")):
         with pytest.raises(ValueError, match="the result PESQ-WB of a model card must be a number"):
             save_folder(model, tmp_path / "n", {"results": {"mine": {"PESQ-WB": value}}})
 

@@ -88,7 +88,7 @@ def test_costs_and_quality_of_a_folder_and_an_exported_graph(recordings, folder,
 def test_means_are_of_the_same_files(recordings, folder, capsys, monkeypatch):
     """Of files that all models, and the input, have a score of; else the one that silences the hardest gains."""
 
-    def scores(args, model, cases, metrics, score_noisy):
+    def scores(args, label, model, cases, metrics, score_noisy):
         results = [{"si_sdr": 5.0 + i} | ({"noisy_si_sdr": float(i)} if score_noisy else {}) for i in range(3)]
         results[0]["si_sdr"] = 5.0 if score_noisy else float("nan")
         return results

@@ -293,7 +293,7 @@ def test_far_end_pairing(folder, capsys):
     write(folder / "calls" / "1_lpb.wav", 0.2, 48000, 2)
     assert enhance("calls", "--farend-pattern", "*_mic.wav=*_lpb.wav", "-o", "out") == 1
     errors = capsys.readouterr().err
-    assert "2_lpb.wav: no such file" in errors and "shorter: padded" in errors
+    assert "calls/x/2_mic.wav: calls/x/2_lpb.wav: no such file" in errors and "shorter: padded" in errors
     assert tree(folder / "out") == ["1_mic.wav"]
 
 
@@ -322,6 +322,7 @@ def test_plot(folder, capsys):
     before = (folder / "o" / "echo.flac").stat()
     assert enhance("mic.wav", "-o", "o/echo.flac", "--plot", "--farend", "far.wav", "--resume") == 0
     assert (folder / "o" / "echo.png").exists() and (folder / "o" / "echo.flac").stat() == before
+    assert "drew o/echo.png" in capsys.readouterr().err
     assert enhance("mic.wav", "-o", "o/echo.flac", "--plot", "--farend", "far.wav", "--resume") == 0
     assert "1 skipped" in capsys.readouterr().err
 
@@ -446,9 +447,16 @@ def test_a_reader_that_goes_is_no_fault_of_the_file(folder, monkeypatch):
 
 def test_names_that_stand_for_nothing(folder, capsys):
     write(folder / "a.wav")
-    for arguments in (["", "-o", "out/"], ["a.wav", "-o", ""], ["a.wav", "--farend", "", "-o", "b.wav"]):
+    named = ["a.wav", "-o", "b.wav"]
+    for name, arguments in {
+        "inputs": ["", "-o", "out/"],
+        "output": ["a.wav", "-o", ""],
+        "farend": [*named, "--farend", ""],
+        "farend-pattern": [*named, "--farend-pattern", ""],
+        "model": [*named, "--model", ""],
+    }.items():
         assert enhance(*arguments) == 2
-        assert "empty name" in capsys.readouterr().err
+        assert f"the argument {name} is empty" in capsys.readouterr().err
     assert tree(folder) == ["a.wav"]
 
 

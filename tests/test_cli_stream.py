@@ -91,6 +91,21 @@ def test_far_end_is_the_second_channel():
     np.testing.assert_allclose(np.frombuffer(b"".join(written), "<f4"), mic - 0.1, atol=1e-6)
 
 
+def piped(data: bytes, fmt: str) -> list[str]:
+    pieces = [data, b""]
+    return _live.pipe(_live.Converter(Echoless(), 16000), lambda n: pieces.pop(0), lambda data: None, fmt, 1)
+
+
+def test_what_is_strange_about_raw_samples_is_said():
+    assert piped(tone(0.5, 16000).tobytes(), "f32le") == []
+    (said,) = piped(tone(0.5, 16000).tobytes() + b"xyz", "f32le")
+    assert said.startswith("3 bytes at the end are no whole sample")
+    (said,) = piped(np.array([0.1, np.nan, 1e9, 0.1], "<f4").tobytes(), "f32le")
+    assert said.startswith("2 samples that were NaN or beyond any sound")
+    with pytest.raises(ValueError, match="is a sound file and no raw PCM; deepvqe enhance -"):
+        piped(b"RIFF" + bytes(100), "s16le")
+
+
 def test_samples_out_of_range_are_clipped_and_nan_is_silence():
     assert np.frombuffer(_live.encode(np.array([2.0, -2.0]), np.dtype("<i2")), "<i2").tolist() == [32767, -32768]
     assert _live.decode(np.array([np.nan, np.inf], "<f4").tobytes(), np.dtype("<f4"), 1).tolist() == [[0], [0]]
@@ -214,6 +229,9 @@ def test_errors(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     assert main(["stream", "--list-devices"]) == 2
     assert "deepvqe-hub[live]" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False))
+    assert main(["stream", "--input-device", "1"]) == 2
+    assert "add --live" in capsys.readouterr().err
 
 
 def test_live_command_with_a_fake_module(monkeypatch, capsys):
@@ -281,6 +299,11 @@ def test_program_in_a_pipe(tmp_path):
     config |= {"decoder_residual": [False] * 2, "hidden": 8}
     path = export(EnhancementModel("DeepVQE", options=config).eval(), tmp_path / "m.onnx", waveform=True)
     wave = soxr.resample(tone(0.7, 16000), 16000, 44100)
+    several = export(
+        EnhancementModel("DeepVQE", options=config).eval(), tmp_path / "w.onnx", waveform=True, batch_size=2
+    )
+    with pytest.raises(ValueError, match=r"w.onnx was exported for 2 streams; export it with --batch-size 1"):
+        _live.open_stream(str(several))
     code = "import sys; from deepvqe_hub.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [sys.executable, "-c", code, "stream", "--model", str(path), "--rate", "44100", "--format", "f32le"],

@@ -180,6 +180,29 @@ def test_shards_of_others_need_no_json(manifest, tmp_path):
     assert pool.clips[0].duration == pytest.approx(clip.duration)
 
 
+@pytest.mark.parametrize("note", [{"duration": None, "spk_id": "one"}, ["one"], "one", None])
+def test_shards_of_others_may_note_other_things(manifest, tmp_path, note):
+    import tarfile
+
+    clip = next(iter(read_manifest(manifest).values()))
+    (tmp_path / "note.json").write_text(json.dumps(note))
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        tar.add(clip.path, "clip.flac")
+        tar.add(tmp_path / "note.json", "clip.json")
+    (found,) = AudioPool.from_shards(tmp_path / "x.tar").clips
+    assert found.duration == pytest.approx(clip.duration)
+    assert found.speaker == ("one" if isinstance(note, dict) else "x")
+
+
+def test_manifests_of_other_recipes_call_the_speaker_otherwise(manifest, tmp_path):
+    entries = json.loads(manifest.read_text())
+    renamed = {key: {"wav": entry["wav"], "length": 1, "spk_id": f"id-{key}"} for key, entry in entries.items()}
+    (manifest.parent / "other.json").write_text(json.dumps(renamed))
+    clips, others = read_manifest(manifest), read_manifest(manifest.parent / "other.json")
+    assert {key: clip.speaker for key, clip in others.items()} == {key: f"id-{key}" for key in entries}
+    assert [clip.duration for clip in others.values()] == pytest.approx([clip.duration for clip in clips.values()])
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no text")
 @pytest.mark.parametrize("shards", [False, True])
 def test_names_may_be_of_any_alphabet_or_none_and_links_may_lead_to_bare_names(tmp_path, shards):
@@ -242,6 +265,25 @@ def test_a_repaired_file_is_noticed(tmp_path):
     assert [entry["duration"] for key, entry in speech.items() if key.endswith("two/b")] == [2]
     with pytest.raises(ValueError, match="holds the data"):
         write_manifests(tmp_path / "data", tmp_path / "data")
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_what_was_prepared_stays_until_there_is_better(tmp_path, shards):
+    for split in ("train", "valid"):
+        write(tmp_path / "data" / "clean" / split / "one" / "a.wav", np.ones(RATE) * 0.1)
+        write(tmp_path / "data" / "noise" / split / "hum.wav", np.ones(RATE) * 0.1)
+    made = write_manifests(tmp_path / "data", tmp_path / "made", shards=shards)
+    before = {path: path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    voice = tmp_path / "data" / "clean" / "valid" / "one" / "a.wav"
+    voice.rename(tmp_path / "a.wav")
+    with pytest.raises(ValueError, match="gives no valid files"):
+        write_manifests(tmp_path / "data", made, shards=shards)
+    assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
+    (tmp_path / "a.wav").rename(voice)
+    lost = next(path for path in before if path.name != "prepared.json")
+    lost.unlink()
+    write_manifests(tmp_path / "data", made, shards=shards)
+    assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
 
 
 def test_a_folder_and_its_manifests_give_the_same_mixtures(tmp_path):

@@ -262,8 +262,9 @@ def test_delay_of_waveforms(build):
     assert delay.min() >= 0 and delay.max() <= 4 * 256 / RATE
     each = model.delay_distribution(*waves).argmax(-1) * 256 / RATE
     torch.testing.assert_close(model.delay(*waves, memory=0), each)
-    with pytest.raises(ValueError, match="memory is -1"):
-        model.delay(*waves, memory=-1)
+    for memory in (-1, float("nan")):
+        with pytest.raises(ValueError, match=f"memory is {memory}"):
+            model.delay(*waves, memory=memory)
 
 
 @torch.inference_mode()

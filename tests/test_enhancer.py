@@ -108,6 +108,15 @@ def test_a_file_that_is_not_there(folder):
             Enhancer.from_pretrained(folder).enhance_file(name)
 
 
+def test_a_file_that_is_there_needs_no_fetching(folder, tmp_path):
+    soundfile.write(tmp_path / "noisy.wav", 0.1 * np.random.default_rng(0).standard_normal(3000), 16000)
+    enhancer = Enhancer.from_pretrained(folder)
+    found = [
+        enhancer.enhance_file(str(tmp_path / "noisy.wav"), savedir=savedir) for savedir in (None, str(tmp_path / "new"))
+    ]
+    assert torch.equal(*found) and not (tmp_path / "new").exists()
+
+
 def test_the_device_asked_for(folder):
     assert Enhancer.from_pretrained(folder, device="meta").model.network.bottle.fc.weight.is_meta
     assert Enhancer.from_pretrained(folder, device="meta", run_opts={"device": "cpu"}).device == "meta"

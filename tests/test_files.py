@@ -213,6 +213,8 @@ def test_file_equals_the_whole(model, tmp_path):
         ("a.mp3", 48000, "MPEG_LAYER_III", "b.OPUS", ("OGG", "OPUS")),
         ("a.wav", 16000, "PCM_16", "b.aif", ("AIFF", "PCM_16")),
         ("a.flac", 16000, "PCM_16", "b", ("FLAC", "PCM_16")),
+        ("a.caf", 16000, "ALAC_24", "b.wav", ("WAV", "PCM_24")),
+        ("a.caf", 16000, "ALAC_16", "b.flac", ("FLAC", "PCM_16")),
     ],
 )
 def test_formats(model, tmp_path, source, rate, subtype, output, expected):
@@ -255,7 +257,8 @@ def broken_files(folder):
     soundfile.write(folder / "good.wav", noise(2.0, 2), RATE)
     soundfile.write(folder / "good.flac", noise(2.0, 2), RATE)
     soundfile.write(folder / "good.mp3", noise(9.0), RATE)
-    for name in ("good.wav", "good.flac", "good.mp3"):
+    soundfile.write(folder / "good.ogg", noise(2.0), RATE)
+    for name in ("good.wav", "good.flac", "good.mp3", "good.ogg"):
         data = (folder / name).read_bytes()
         (folder / name.replace("good", "cut")).write_bytes(data[: len(data) // 2])
         (folder / name).unlink()
@@ -269,6 +272,7 @@ def broken_files(folder):
         "cut.wav": "truncated",
         "cut.flac": "damaged|truncated",
         "cut.mp3": "truncated",
+        "cut.ogg": "no samples, or breaks off",
         "zero.wav": "empty",
         "nothing.wav": "no samples",
         "text.wav": "not an audio file",
@@ -404,7 +408,10 @@ def test_a_file_where_a_folder_should_be(model, tmp_path):
     assert os.listdir(tmp_path) == ["in.wav"]
 
 
-def test_a_folder_where_a_file_should_be(tmp_path):
+def test_a_folder_where_a_file_should_be(model, tmp_path):
+    for source in ("in.wav", "no.wav"):
+        with pytest.raises(IsADirectoryError, match="new/ names a folder; add the name of a file"):
+            enhance_file(model, tmp_path / source, f"{tmp_path}/new/")
     with pytest.raises(IsADirectoryError, match="is a folder; name a file"), draft(tmp_path):
         raise AssertionError("nothing is to be written")
     assert not any(tmp_path.iterdir())

@@ -417,6 +417,9 @@ def test_convert(seed_weights, tmp_path, capsys):
     assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "back.tar")]) == 0
     assert same(load(tmp_path / "ours"), load(tmp_path / "back.tar"))
     assert "read it with --window hann --padding reflect" in capsys.readouterr().out
+    for option in (["--half"], ["--name", "x"], ["--license", "mit"]):
+        assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "x.tar"), "--force", *option]) == 2
+        assert f"{option[0]} is for a checkpoint folder" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "x.gguf")]) == 2
     assert "cannot be written" in capsys.readouterr().err
     torch.save({"model": {"foreign.key": torch.zeros(1)}}, tmp_path / "z.tar")

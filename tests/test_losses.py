@@ -78,6 +78,12 @@ def test_gradients_are_finite_for_silence(scale):
         assert estimate.grad[0].abs().max() > 0
 
 
+@pytest.mark.parametrize("shapes", [[(3, 8000), (1, 8000)], [(8000,), (8000,)], [(2, 8000), (2, 7999)]])
+def test_signals_of_two_shapes_are_refused(shapes):
+    with pytest.raises(ValueError, match=r"must both be \(batch, samples\), of one shape; got"):
+        SpeechLoss()(*map(torch.zeros, shapes))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_counts_as_single(dtype):
     target = torch.stack([torch.zeros(8000), waves()[1]]).to(dtype)

@@ -301,6 +301,8 @@ def test_each_channel_is_scored_and_averaged(files):
     )
     three = files("three.wav", np.stack([left] * 3, 1))
     assert "3 channels" in metrics.evaluate_file(stereo, three, metrics="si_sdr")["notes"]["si_sdr"]
+    with pytest.raises(ValueError, match="'deepvqe-t' is neither"):
+        metrics.evaluate_file(stereo, both, metrics="si_sdr", model="deepvqe-t")
 
 
 def test_rates_and_lengths_may_differ(files):

@@ -42,6 +42,8 @@ def test_get_model(monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "WEIGHTS_FOLDER", tmp_path)
     model = tiny()
     save_folder(model, tmp_path / "deepvqe-s", {"training": "On clips\nof a sort.", "limits": "None."})
+    with pytest.raises(ValueError, match=r"'deepvqe-t' is neither .* did you mean deepvqe-s"):
+        EnhancementBundle("deepvqe-t")
     bundle = EnhancementBundle("deepvqe-s")
     wave = 0.1 * torch.randn(1, 3000)
     close(bundle.get_model(device="cpu")(wave), model(wave))

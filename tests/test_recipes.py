@@ -212,6 +212,14 @@ def test_a_bottleneck_does_not_go_on_in_the_folder_of_an_ordinary_run(corpus, ti
     assert said.startswith(f"ValueError: --bottleneck_only: {single} holds a run with another value of it")
 
 
+def test_another_network_leaves_a_run_as_it_is(corpus, tiny, single):
+    before = (single / "hyperparams.yaml").read_bytes()
+    options = ["--data_folder", corpus, "--output_folder", single, "--preset", "dpcrn-light"]
+    said = fails("DNS3", *tiny, *options)
+    assert said.startswith(f"ValueError: --preset dpcrn-light: {single} holds a run of another network")
+    assert (single / "hyperparams.yaml").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("recipe", "options", "word"),
     [
@@ -239,6 +247,7 @@ def test_a_bottleneck_does_not_go_on_in_the_folder_of_an_ordinary_run(corpus, ti
         ("DNS3", ["--ema_decay", "2"], "--ema_decay must be 0 or more and below 1, not 2"),
         ("DNS3", ["--number_of_epochs", "0"], "--number_of_epochs must be a whole number"),
         ("DNS3", ["--test_metrics", "[pesk]"], "unknown metric 'pesk'"),
+        ("AEC", ["--valid_metrics", "[erle]"], "--valid_metrics: ERLE is of scenes"),
         ("AEC", ["--recordings_folder", "nowhere"], "--recordings_folder nowhere: no such folder"),
         ("DNS3", ["--segment_seconds", "0.3", "--loss", "{stoi_weight: 1.0}"], "--segment_seconds 0.3: the loss"),
     ],

@@ -54,8 +54,9 @@ def growth_by_hand(bottle, still, states, generator):
     return decades[:, -rest.LAST :] - decades[:, :1], states[0][KEY]
 
 
-def test_unrest_is_what_nudges_grow_to(model, restless):
-    restless.double()  # or roundings would grow, too
+def test_unrest_is_what_nudges_grow_to(model, restless, monkeypatch):
+    restless.double()  # or roundings would grow, too, as they do even so in the course of 80 frames
+    monkeypatch.setattr(rest, "FRAMES", 40)
     pool, before, (quiet, ended) = Rest(restless), Rest(restless), [x.double() for x in scenes(model, 5)]
     unrest = pool(restless, quiet, ended, seeded())
     before.renew(restless, quiet, ended)

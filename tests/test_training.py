@@ -88,6 +88,15 @@ def test_init_from_folder(tmp_path):
     assert torch.equal(model.network.bottle.fc.weight, source.network.bottle.fc.weight)
 
 
+def test_the_licence_of_the_weights_goes_on(tmp_path):
+    model, source = tiny(0), tiny(1)
+    source.licence = "cc-by-nc-4.0"
+    init_from(model, source)
+    assert model.licence == "cc-by-nc-4.0"
+    fit(tmp_path, stop=5, licence="mit")
+    assert fit(tmp_path).average.module.licence == "mit"
+
+
 def test_init_from_graph_is_refused(tmp_path):
     onnx = pytest.importorskip("deepvqe_hub.onnx")
     pytest.importorskip("onnx")
@@ -140,11 +149,22 @@ class TonesBrain(EnhancementBrain):
 
 
 def fit(
-    folder, stop=None, epochs=2, accumulation=1, interval=4, workers=0, loss=None, batch=2, hparams=None, **options
+    folder,
+    stop=None,
+    epochs=2,
+    accumulation=1,
+    interval=4,
+    workers=0,
+    loss=None,
+    batch=2,
+    hparams=None,
+    licence="apache-2.0",
+    **options,
 ):
     """Losses of a run on tones, and its brain; ``stop`` raises an error after so many batches."""
     folder.mkdir(exist_ok=True)
     model, counter = tiny(3), EpochCounter(epochs)
+    model.licence = licence
     brain = TonesBrain(
         {"model": model},
         lambda parameters: torch.optim.AdamW(parameters, 1e-3),
@@ -527,6 +547,8 @@ def test_curve(tmp_path):
     pytest.importorskip("matplotlib")
     curve.main([str(log), str(log), str(tmp_path / "out.png")])
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    assert curve._label(log, [log, tmp_path / "other.txt"]) == tmp_path.name
+    assert curve._label(tmp_path / "other.txt", [log, tmp_path / "other.txt"]) == "other.txt"
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(ValueError, match="logs no epoch"):
         curve.read_log(tmp_path / "empty.txt")

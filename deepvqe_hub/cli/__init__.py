@@ -61,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         # Hours of work are not lost to a letter that the terminal cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        _check_empty(args)
         with terminated_cleanly():
             status = args.run(args) or 0
         _flush()
@@ -74,6 +75,13 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("deepvqe: interrupted", file=sys.stderr)
         return 130
+
+
+def _check_empty(args: argparse.Namespace) -> None:
+    """Raise CommandError for an empty argument, which no command takes: "$NAME" where NAME is not set."""
+    for name, value in vars(args).items():
+        if value == "" or (isinstance(value, list) and "" in value):
+            raise CommandError(f"the argument {name.replace('_', '-')} is empty; is a variable of the shell not set?")
 
 
 def _flush() -> None:

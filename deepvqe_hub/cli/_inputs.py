@@ -65,8 +65,6 @@ def plan(
     Raises:
         CommandError, FileNotFoundError, FileExistsError: where the request cannot be met without harm.
     """
-    if "" in (*inputs, output, farend):
-        raise CommandError("an empty name of a file or folder; is a variable of the shell not set?")
     pairing = _Pairing(farend, farend_pattern)
     files: dict[tuple[Path, Path | _Standard], tuple[Path, bool]] = {}  # a file may be named twice
     jobs = []

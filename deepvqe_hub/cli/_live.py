@@ -14,6 +14,7 @@ from deepvqe_hub.limits import MAX_LIVE_RATE, MIN_RATE
 from deepvqe_hub.onnx import is_graph
 
 MOST_BLOCKS = 20_000  # that are counted to find the latency, some minutes of audio
+HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS")  # of sound files; as samples they would be a bang
 FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
 
@@ -24,7 +25,10 @@ def open_stream(model: str, threads: int = 1, device: str | None = None):
 
         if device not in (None, "cpu"):
             raise ValueError(f"--device is for PyTorch; the exported graph {model} runs on the CPU")
-        return OnnxStream(model, threads=threads)
+        stream = OnnxStream(model, threads=threads)
+        if stream.batch_size > 1:
+            raise ValueError(f"{model} was exported for {stream.batch_size} streams; export it with --batch-size 1")
+        return stream
     import torch
 
     import deepvqe_hub
@@ -125,27 +129,50 @@ class Converter:
         return self.stream(*columns)
 
 
-def pipe(converter: Converter, read: Callable[[int], bytes], write: Callable[[bytes], None], fmt: str, channels: int):
-    """Raw PCM from ``read`` (at most so many bytes, none at the end) to ``write``, which gets what is ready at once."""
+def pipe(
+    converter: Converter, read: Callable[[int], bytes], write: Callable[[bytes], None], fmt: str, channels: int
+) -> list[str]:
+    """Raw PCM from ``read`` (at most so many bytes, none at the end) to ``write``, which gets what is ready at once.
+
+    Returns:
+        What was strange about the input, a sentence each.
+
+    Raises:
+        ValueError: the input has the header of a sound file.
+    """
     dtype = FORMATS[fmt]
-    size, rest = dtype.itemsize * channels, b""
+    size, rest, replaced = dtype.itemsize * channels, b"", 0
     while data := read(1 << 16):
         data = rest + data
+        if not converter.taken and data.startswith(HEADERS):
+            raise ValueError("the input is a sound file and no raw PCM; deepvqe enhance - takes it as it is")
         whole = len(data) - len(data) % size
         rest = data[whole:]
         if whole:
+            replaced += int((~credible(np.frombuffer(data[:whole], dtype))).sum())
             write(encode(converter(decode(data[:whole], dtype, channels)), dtype))
     write(encode(converter.finish(), dtype))
+    strange = []
+    if rest:
+        strange.append(f"{len(rest)} bytes at the end are no whole sample; are format and channels right?")
+    if replaced:
+        strange.append(f"{replaced} samples that were NaN or beyond any sound became silence; is the format right?")
+    return strange
 
 
 def decode(data: bytes, dtype: np.dtype, channels: int) -> np.ndarray:
-    """Interleaved samples as (time, channels), nominally within ±1; what is no number, or no sound, becomes silence."""
+    """Interleaved samples as (time, channels), nominally within ±1; those that are not credible become silence."""
     return plausible(to_float(np.frombuffer(data, dtype).reshape(-1, channels)))
 
 
+def credible(block: np.ndarray) -> np.ndarray:
+    """Which samples are numbers, and not beyond any sound, as in a garbled stream."""
+    return np.abs(block) < 1e6
+
+
 def plausible(block: np.ndarray) -> np.ndarray:
-    """Floating-point samples as float32; NaN, and numbers beyond any sound as in a garbled stream, become silence."""
-    return np.where(np.abs(block) < 1e6, block, 0).astype(np.float32)
+    """Floating-point samples as float32, with silence in place of those that are not :func:`credible`."""
+    return np.where(credible(block), block, 0).astype(np.float32)
 
 
 def encode(wave: np.ndarray, dtype: np.dtype) -> bytes:

@@ -113,6 +113,8 @@ def _enhance(model, job: Job, settings: Settings, progress: Callable[[float], No
             raise
         except (ValueError, OSError) as problem:
             error = str(problem)
+            if job.farend is not None and str(job.source) not in error:  # the far end of several, perhaps
+                error = f"{job.source}: {error}"
         except Exception as problem:  # one file's trouble does not stop the others
             error = f"{job.source}: {type(problem).__name__}: {problem}"
     return Result(done, elapsed, tuple(str(warning.message) for warning in caught), error)

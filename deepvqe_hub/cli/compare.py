@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
             _say(args, f"there are no weights for {label}, so its quality is left open")
             continue
         _say(args, f"scoring {label}")
-        results[label] = _score(args, name, cases, metrics, score_noisy=not results)
+        results[label] = _score(args, label, name, cases, metrics, score_noisy=not results)
     if results:
         inputs = next(iter(results.values()))
         results[UNPROCESSED] = [{metric: r.get(f"noisy_{metric}", math.nan) for metric in metrics} for r in inputs]
@@ -166,7 +166,9 @@ def _has_weights(name: str) -> bool:
     return entry is None or entry.available
 
 
-def _score(args: argparse.Namespace, model: str, cases: list, metrics: list[str], score_noisy: bool) -> list[dict]:
+def _score(
+    args: argparse.Namespace, label: str, model: str, cases: list, metrics: list[str], score_noisy: bool
+) -> list[dict]:
     """Scores of a model, file by file; what could not be scored is said."""
     from deepvqe_hub.metrics import report
     from deepvqe_hub.metrics.evaluation import evaluate_files
@@ -176,7 +178,7 @@ def _score(args: argparse.Namespace, model: str, cases: list, metrics: list[str]
         cases, metrics=metrics, model=model, score_noisy=score_noisy, jobs=jobs, progress=not args.quiet
     )
     for line in report.unscored(results):
-        print(f"deepvqe: {model}: {line}", file=sys.stderr)
+        print(f"deepvqe: {label}: {line}", file=sys.stderr)
     return results
 
 

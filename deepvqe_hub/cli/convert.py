@@ -48,8 +48,9 @@ def run(args) -> int:
     write = WRITERS.get(output.suffix.lower())
     if write is None and output.suffix in (".pt", ".pth", ".bin", ".safetensors", ".h5"):
         raise CommandError(f"{output}: cannot write {output.suffix}; a folder, {', '.join(WRITERS)} can be written")
-    if write is not None and args.half:
-        raise CommandError(f"--half is for a checkpoint folder, and {output} is a file")
+    for name in ("half", "name", "license"):
+        if write is not None and getattr(args, name):
+            raise CommandError(f"--{name} is for a checkpoint folder, and {output} is a file")
     if write is not None:
         check_free(output, overwrite=args.force, option="force")
     if Path(args.input).is_file():

@@ -102,7 +102,7 @@ def _report(jobs: list[Job], results: list[Result], skipped: int, elapsed: float
     if not quiet:
         done = f"{len(results) - len(errors)} of {len(results)} enhanced" + (f", {skipped} skipped" if skipped else "")
         if len(jobs) == 1 and not errors and jobs[0].output is not STANDARD:
-            done = f"wrote {jobs[0].output}"
+            done = f"wrote {jobs[0].output}" if seconds else f"drew {jobs[0].plot}"
         if seconds:
             done += f"; {seconds:.1f} s of audio in {elapsed:.1f} s, real-time factor {elapsed / seconds:.3f}"
         print(f"deepvqe: {done}", file=sys.stderr)

@@ -22,6 +22,8 @@ def configure(parser) -> None:
 
 
 def run(args) -> int:
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
     from deepvqe_hub.hub.folder import read_folder
     from deepvqe_hub.hub.upload import upload
 
@@ -36,6 +38,7 @@ def run(args) -> int:
             create_pr=args.create_pr,
         )
     except Exception as error:  # the Hub's client raises whatever its HTTP library does
-        raise CommandError(f"{args.repo_id}: not uploaded: {error} (is `hf auth login` done?)") from error
+        hint = " (is `hf auth login` done?)" if isinstance(error, (HfHubHTTPError, LocalTokenNotFoundError)) else ""
+        raise CommandError(f"{args.repo_id}: not uploaded: {error}{hint}") from error
     print(getattr(commit, "commit_url", commit))
     return 0

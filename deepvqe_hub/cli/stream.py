@@ -6,8 +6,9 @@
   deepvqe stream --model deepvqe-aec-s --channels 2 < mic_and_loudspeaker.raw > clean.raw
 
 Raw PCM has no header, so --rate, --format and --channels must say what it is; the output is one channel of the same
-rate and format, aligned with the input and as long. Live, b turns the enhancement off and on, q ends. The microphone
-hears the loudspeaker: use headphones, or an echo-cancelling model with the loudspeaker's signal as second channel.
+rate and format, aligned with the input and as long. Samples that are NaN become silence. Live, b turns the enhancement
+off and on, q ends. The microphone hears the loudspeaker: use headphones, or an echo-cancelling model with the
+loudspeaker's signal as second channel.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--list-devices", action="store_true", help="list the sound devices")
     add("--input-device", metavar="NAME", help="number, or part of the name, of the microphone")
     add("--output-device", metavar="NAME", help="the same for the loudspeaker")
-    add("--block", type=float, default=16, metavar="MS", help="length of a block of live audio (default: 16)")
+    add("--block", type=float, default=16, metavar="MS", help="of sound devices: length of a block (default: 16)")
     add("--device", help="for PyTorch, such as cpu or cuda")
     add("--threads", type=thread_count, default=1, help="threads for computing (default: 1)")
     add("-q", "--quiet", action="store_true", help="no meter and no report")
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if not 1 <= args.block <= 1000:
         raise CommandError(f"--block must be from 1 to 1000 ms, not {args.block}")
     live = args.live or sys.stdin.isatty()
+    if not live and (args.input_device or args.output_device):
+        raise CommandError("--input-device and --output-device are for sound devices; add --live")
     if not live and sys.stdout.isatty():
         raise CommandError("standard output is a terminal; redirect it, or use sound devices with --live")
     device = sound_devices() if live else None  # whether there are any is better known before loading
@@ -64,10 +67,16 @@ def run_pipe(args: argparse.Namespace, converter) -> int:
 
     def write(data: bytes) -> None:
         while data:
-            data = data[os.write(sink, data) :]
+            try:
+                data = data[os.write(sink, data) :]
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise CommandError(f"cannot write to standard output: {error.strerror}") from error
 
     try:
-        pipe(converter, lambda size: os.read(source, size), write, args.format, args.channels)
+        for strange in pipe(converter, lambda size: os.read(source, size), write, args.format, args.channels):
+            print(f"deepvqe: warning: {strange}", file=sys.stderr)
     except BrokenPipeError:  # whoever listened has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sink)
     report(args, f"{converter.taken / converter.rate:.2f} s", converter, converter.latency)

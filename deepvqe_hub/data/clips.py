@@ -109,8 +109,8 @@ def find_clips(folder: str | Path, kind: str | None = None, *, threads: int = 8)
 def read_manifest(path: str | Path) -> dict[str, Clip]:
     """Clips of a SpeechBrain style JSON manifest, `{id: {"wav": path, "duration": s, "speaker": id}}`.
 
-    Relative paths, and the placeholder `{data_root}`, count from the manifest's folder. `"speaker"` may be
-    missing (the parent folder's name is taken), and so may `"duration"` (it is read from the file).
+    Relative paths, and the placeholder `{data_root}`, count from the manifest's folder. `"speaker"` may be called
+    `"spk_id"` or be missing (the parent folder's name is taken), and so may `"duration"` (it is read from the file).
     """
     root = Path(path).parent
     clips = {}
@@ -118,9 +118,16 @@ def read_manifest(path: str | Path) -> dict[str, Clip]:
         if "wav" not in entry:
             raise ValueError(f"{path}: entry {key!r} has no 'wav'; expected {{'wav': path, 'duration': s}}")
         wav = root / entry["wav"].replace("{data_root}/", "")
-        clip = Clip(str(wav), float(entry.get("duration", 0.0)), str(entry.get("speaker", wav.parent.name)))
+        speaker = entry.get("speaker", entry.get("spk_id", wav.parent.name))
+        clip = Clip(str(wav), noted_duration(entry), str(speaker))
         clips[key] = clip if clip.duration else clip.measured()
     return clips
+
+
+def noted_duration(entry: dict) -> float:
+    """Seconds that a manifest or shard notes of a clip; 0 where it notes none."""
+    duration = entry.get("duration")
+    return float(duration) if isinstance(duration, (int, float)) else 0.0
 
 
 def as_clips(files: Iterable[Clip | str | Path]) -> list[Clip]:

@@ -76,6 +76,10 @@ def write_manifests(
     }
     if _up_to_date(save_folder, record):
         return save_folder
+    found = {
+        kind: _split(data_folder / KINDS[kind], kind, valid_share, test_share) if paths else ({}, [])
+        for kind, paths in tree.items()
+    }  # all, before anything that was prepared earlier goes
     save_folder.mkdir(parents=True, exist_ok=True)
     (save_folder / RECORD).unlink(missing_ok=True)  # until all is written again nothing vouches for what is here
     for split in SPLITS:
@@ -83,23 +87,24 @@ def write_manifests(
             (save_folder / f"{split}_{kind}.json").unlink(missing_ok=True)
             for shard in (save_folder / f"{split}_{kind}").glob("shard-*.tar"):
                 shard.unlink()
-    broken = []
-    for kind, paths in tree.items():
-        splits, unreadable = _split(data_folder / KINDS[kind], kind, valid_share, test_share) if paths else ({}, [])
+    written, broken = [], []
+    for kind, (splits, unreadable) in found.items():
         broken += unreadable
         for split in SPLITS:
             clips = splits.get(split, {})
             hours = sum(clip.duration for clip in clips.values()) / 3600
             logger.info("%s %s: %d files, %.2f hours", split, kind, len(clips), hours)
             if shards and clips:
-                write_shards(clips, save_folder / f"{split}_{kind}")
+                written += write_shards(clips, save_folder / f"{split}_{kind}")
             elif not shards:
-                _write(save_folder / f"{split}_{kind}.json", {key: _entry(clip) for key, clip in clips.items()})
+                written.append(save_folder / f"{split}_{kind}.json")
+                _write(written[-1], {key: _entry(clip) for key, clip in clips.items()})
     (save_folder / "broken.txt").unlink(missing_ok=True)
     if broken:
         (save_folder / "broken.txt").write_bytes(os.fsencode("\n".join(broken) + "\n"))
         logger.warning("%d unreadable files left out, listed in %s", len(broken), save_folder / "broken.txt")
-    _write(save_folder / RECORD, record)
+    names = [path.relative_to(save_folder).as_posix() for path in written]
+    _write(save_folder / RECORD, record | {"written": [_signature(save_folder, name) for name in names]})
     return save_folder
 
 
@@ -173,11 +178,15 @@ def _up_to_date(save_folder: Path, record: dict) -> bool:
     except (OSError, ValueError):
         return False
     changed = [name for name in record if before.get(name) != record[name]]
+    written = before.get("written", [])
+    lost = [line for line in written if _signature(save_folder, line.rpartition(":")[0]) != line]
     if changed:
         logger.warning("%s was made with other %s; making it anew", save_folder, " and ".join(changed))
+    elif lost:
+        logger.warning("%s lacks %s as it was written; making it anew", save_folder, lost[0].rpartition(":")[0])
     else:
         logger.info("%s is up to date with %s", save_folder, record["data_folder"])
-    return not changed
+    return not (changed or lost)
 
 
 def _split(folder: Path, kind: str, valid_share: float, test_share: float):

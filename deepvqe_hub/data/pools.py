@@ -17,6 +17,8 @@ from .shards import find_shard_clips
 
 ATTEMPTS = 20
 """Files in a row that may be unreadable before a draw gives up."""
+JITTER_DB = 3.0  # by which each utterance is louder or softer
+CROSSFADE = 0.05  # seconds, of a noise with its own repetition
 
 
 class Pool:
@@ -172,9 +174,8 @@ class AudioPool(Pool):
         speaker: str | None = None,
         lead: int = 0,
         pause: tuple[float, float] = (0.1, 0.7),
-        jitter_db: float = 3.0,
     ) -> np.ndarray:
-        """Utterances of one talker, one after the other with pauses, float32 `(samples,)`.
+        """Utterances of one talker, each a little louder or softer than it was, with pauses, float32 `(samples,)`.
 
         Args:
             rng: the only source of randomness.
@@ -182,7 +183,6 @@ class AudioPool(Pool):
             speaker: whose; `None` draws one.
             lead: samples of silence before the first utterance.
             pause: range of the pauses in seconds.
-            jitter_db: each utterance is up to this much louder or softer than it was.
         """
         if speaker is None:
             speaker = self.draw_speaker(rng)
@@ -191,7 +191,7 @@ class AudioPool(Pool):
         fade = int(0.005 * self.sample_rate)
         while position < samples:
             audio = self._draw(rng, samples - position, speaker, inside=0.5 if first and not lead else 0.0)
-            audio = audio * np.float32(10 ** (rng.uniform(-jitter_db, jitter_db) / 20))
+            audio = audio * np.float32(10 ** (rng.uniform(-JITTER_DB, JITTER_DB) / 20))
             # A cut inside a word must not click when silence stands before it.
             if position > 0 and len(audio) > fade:
                 audio[:fade] *= np.linspace(0, 1, fade, dtype=np.float32)
@@ -201,13 +201,10 @@ class AudioPool(Pool):
             first = False
         return out
 
-    def noise(self, rng: np.random.Generator, samples: int, *, crossfade: float = 0.05) -> np.ndarray:
-        """One stretch of a recording, float32 `(samples,)`; a short one is repeated.
-
-        Repetitions overlap by `crossfade` seconds with square-root (equal power) fades.
-        """
+    def noise(self, rng: np.random.Generator, samples: int) -> np.ndarray:
+        """One stretch of a recording, float32 `(samples,)`; a short one is repeated, with fades of equal power."""
         audio = self._draw(rng, samples)
-        fade = min(int(crossfade * self.sample_rate), len(audio) // 2)
+        fade = min(int(CROSSFADE * self.sample_rate), len(audio) // 2)
         if len(audio) >= samples or fade == 0:
             return np.resize(audio, samples)
         ramp = np.sqrt(np.linspace(0, 1, fade, dtype=np.float32))

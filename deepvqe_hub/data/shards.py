@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deepvqe_hub.folders import AUDIO_SUFFIXES
 
-from .clips import Clip, read_manifest
+from .clips import Clip, noted_duration, read_manifest
 
 
 def write_shards(
@@ -98,11 +98,12 @@ def find_shard_clips(folder: str | Path) -> list[Clip]:
         except (tarfile.TarError, json.JSONDecodeError) as error:
             raise ValueError(f"{shard} is not a readable shard: {error}; write or download it again") from error
         for key, member in audio.items():
-            note = notes.get(key, {})
-            speaker = str(note.get("speaker", shard.stem))
+            note = notes.get(key)
+            note = note if isinstance(note, dict) else {}
+            speaker = str(note.get("speaker", note.get("spk_id", shard.stem)))
             place = {"offset": member.offset_data, "size": member.size, "name": f"{shard}:{member.name}"}
-            clip = Clip(str(shard), float(note.get("duration", 0.0)), speaker, **place)
-            clips.append(clip if "duration" in note else clip.measured())
+            clip = Clip(str(shard), noted_duration(note), speaker, **place)
+            clips.append(clip if clip.duration else clip.measured())
     return clips
 
 

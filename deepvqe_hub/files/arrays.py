@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterator
 
 import numpy as np
@@ -51,8 +52,8 @@ def enhance(
         >>> clean = deepvqe_hub.enhance(model, samples, rate)  # doctest: +SKIP
     """
     dry = dry_share(mix, attenuation_limit_db)
-    if not MIN_RATE <= sample_rate <= MAX_RATE:
-        raise ValueError(f"sample_rate must be from {MIN_RATE} to {MAX_RATE} Hz, not {sample_rate}")
+    if not (isinstance(sample_rate, numbers.Real) and MIN_RATE <= sample_rate <= MAX_RATE):
+        raise ValueError(f"sample_rate must be from {MIN_RATE} to {MAX_RATE} Hz, not {sample_rate!r}")
     check_model(model, farend)
     samples = _samples(audio, "audio")
     frames, channels = samples.shape

@@ -114,6 +114,8 @@ class Recording:
         # Programs that write into a pipe put a very large number for the length they do not know yet.
         if there < promised < 0x7FFF0000:
             raise self._truncated(f"{there:,} of {promised:,} bytes")
+        if self.frames == 0 and self.file.format == "OGG":  # whose last page tells the length
+            raise AudioFileError(f"{self.name}: holds no samples, or breaks off before its end; get it whole")
         if self.frames == 0:
             raise AudioFileError(
                 f"{self.name}: holds no samples, or a header that does not count them, as a recorder that crashed "

@@ -49,7 +49,8 @@ def enhance_file(
         progress: called now and then with the seconds of audio done since the last call.
 
     Raises:
-        FileNotFoundError, FileExistsError: for a missing source or an existing output.
+        FileNotFoundError, FileExistsError, IsADirectoryError: for a missing source, an existing output, and an output
+            that ends in a slash.
         AudioFileError: (a ValueError) for files that are empty, truncated, no audio or hold NaN, and for formats that
             cannot be written.
         ValueError: for settings out of range, or a far end given to a model without one.
@@ -57,8 +58,11 @@ def enhance_file(
     Example:
         >>> deepvqe_hub.enhance_file(model, "noisy.mp3", "clean.wav")  # doctest: +SKIP
     """
-    dry, output = dry_share(mix, attenuation_limit_db), Path(output)
+    dry = dry_share(mix, attenuation_limit_db)
     check_model(model, farend)
+    if os.fspath(output).endswith(("/", os.sep)):
+        raise IsADirectoryError(f"{output} names a folder; add the name of a file")
+    output = Path(output)
     check_free(output, overwrite=overwrite)
     with ExitStack() as stack:
         recording = stack.enter_context(Recording(source))

@@ -24,6 +24,7 @@ _ALIASES = {
 }
 _FLOATING = {"FLOAT", "DOUBLE"}
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_PRECISE = {*_FLOATING, "PCM_24", "PCM_32", "ALAC_20", "ALAC_24", "ALAC_32"}  # more than 16 bits
 _WRITE_FRAMES = 1 << 14  # at a time: libsndfile's Vorbis encoder overflows its stack on long blocks
 _SPARE = 1 << 20  # bytes, more than an encoder holds back
 
@@ -56,7 +57,7 @@ def output_format(path: str | os.PathLike, like: Layout) -> tuple[str, str]:
     if subtype is None:
         codec = like.subtype not in (*_BITS, *_FLOATING)  # and so bound to its container
         kept = [] if codec and container != like.container else [like.subtype]
-        precise = ["PCM_24"] if like.subtype in (*_FLOATING, "PCM_24", "PCM_32") else []
+        precise = ["PCM_24"] if like.subtype in _PRECISE else []
         choices = [*kept, *precise, soundfile.default_subtype(container)]
         subtype = next(choice for choice in choices if soundfile.check_format(container, choice))
     bits = {"DOUBLE": 64, "FLOAT": 32}.get(subtype, _BITS.get(subtype, 16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from string import Template
@@ -221,7 +222,7 @@ def _number(value, metric: str) -> float | int:
         number = value.item() if hasattr(value, "item") else value
     except (ValueError, RuntimeError):  # there are several in it
         number = None
-    if not isinstance(number, (int, float)):
+    if not isinstance(number, (int, float)) or not math.isfinite(number):
         raise ValueError(f"the result {metric} of a model card must be a number, not {value!r}")
     return number
 

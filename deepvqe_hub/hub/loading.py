@@ -182,6 +182,8 @@ def _at_revision(source: str, revision: str | None) -> tuple[str, str | None]:
 def _check_kind(source: object) -> None:
     if not isinstance(source, (str, os.PathLike)):
         raise ValueError(f"what to load is named by a string or a path, not by {type(source).__name__}")
+    if source == "":
+        raise ValueError("the name of the model to load is empty")
 
 
 def _expanded(name: str | os.PathLike) -> Path:

@@ -99,7 +99,7 @@ def evaluate_file(
         scored at all). Scores that are not defined are NaN.
 
     Raises:
-        ValueError: unknown metric, or one that needs a file which is not given.
+        ValueError: unknown metric, or one that needs a file which is not given; a model that cannot be loaded.
         ImportError: a package is missing; the text names the remedy.
     """
     case = enhanced if isinstance(enhanced, Case) else Case(enhanced, reference, noisy, farend, talk)
@@ -111,6 +111,8 @@ def evaluate_file(
     input_names = [name for name in names if name != "erle"] if has_input and score_noisy else []
     result |= {f"noisy_{name}": float("nan") for name in input_names}
     notes = result["notes"] = {}
+    if model is not None:
+        load_model(model)  # a wrong name is an error, not a note at the file
     try:
         wav, others = _read_case(case, model)
     except Exception as error:
@@ -178,7 +180,7 @@ def evaluate_files(
 
     cases = list(cases)
     if model is not None:
-        load_model(model)  # a wrong name is an error now, not a note at every file
+        load_model(model)  # before the work begins
     options = {"metrics": metrics, "model": model, "score_noisy": score_noisy}
     for given in {frozenset(_given(case, model)) for case in cases}:
         chosen_metrics(metrics, given)  # raises what is wrong before the work begins

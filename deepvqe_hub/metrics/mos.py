@@ -18,7 +18,7 @@ import numpy as np
 from deepvqe_hub.metrics._signal import SAMPLE_RATE, locate, need, signal
 from deepvqe_hub.metrics.table import check_talk
 
-_WINDOW = 144160  # samples, 9.01 s: the input length of the DNSMOS networks
+WINDOW = 144160  # samples, 9.01 s: the input length of the DNSMOS networks
 _MIN_SECONDS = 0.25
 _AECMOS_SECONDS = 20
 
@@ -74,13 +74,13 @@ def _log_mel(wav: np.ndarray, n_fft: int, hop: int, n_mels: int) -> np.ndarray:
 def _dnsmos_windows(wav, sample_rate: int) -> list[np.ndarray]:
     """The windows of 9.01 s that DNSMOS averages over: one a second, short clips repeated first."""
     wav = np.clip(signal(wav, sample_rate, "enhanced signal", seconds=_MIN_SECONDS), -1, 1)
-    while wav.size < _WINDOW:
+    while wav.size < WINDOW:
         wav = np.concatenate([wav, wav])  # doubling, as in the original
     count = int(wav.size // SAMPLE_RATE - 9.01) + 1
     # The original takes this end, falls one sample short of 9.01 s by rounding at 7 to 23 s, and leaves those
     # windows out; so do we, or scores of clips over 16 s would differ from everybody's by up to 0.02.
     windows = (wav[second * SAMPLE_RATE : int((second + 9.01) * SAMPLE_RATE)] for second in range(count))
-    return [window for window in windows if window.size == _WINDOW]
+    return [window for window in windows if window.size == WINDOW]
 
 
 def dnsmos_p835(wav, sample_rate: int = SAMPLE_RATE) -> dict[str, float]:

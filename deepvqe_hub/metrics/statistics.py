@@ -7,17 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+RESAMPLES = 2000  # test sets drawn with replacement
 
-def bootstrap_interval(
-    values: Sequence[float], level: float = 0.95, seed: int = 0, *, resamples: int = 2000
-) -> tuple[float, float]:
+
+def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean.
 
     Args:
         values: one number a file, ``(files,)``; NaN are left out.
         level: probability that the interval is to hold, between 0 and 1.
         seed: of the resampling; the same seed gives the same interval.
-        resamples: how many test sets are drawn, with replacement.
 
     Returns:
         Lower and upper end; NaN both for fewer than two values.
@@ -35,7 +34,7 @@ def bootstrap_interval(
         return float("nan"), float("nan")
     random = np.random.default_rng(seed)
     block = max(1, 2**22 // values.size)  # resamples at a time, to bound the memory
-    sizes = [min(block, resamples - start) for start in range(0, resamples, block)]
+    sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
     means = [values[random.integers(values.size, size=(size, values.size))].mean(1) for size in sizes]
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -25,6 +25,8 @@ from deepvqe_hub.models.causal import (
 )
 from deepvqe_hub.models.mask import MASKS, ComplexConvolvingMask
 
+UPSAMPLING = ("interleave", "concat", "transposed")
+
 
 class DeepVQE(CausalNetwork):
     """The network on complex spectra; defaults are the paper's noise suppressor.
@@ -77,6 +79,8 @@ class DeepVQE(CausalNetwork):
             raise ValueError(f"compression must lie above 0 and be at most 1, not {compression}")
         if mask not in MASKS:
             raise ValueError(f"mask must be one of {', '.join(MASKS)}, not {mask!r}")
+        if upsampling not in UPSAMPLING:
+            raise ValueError(f"upsampling must be one of {', '.join(UPSAMPLING)}, not {upsampling!r}")
         if farend_channels is not None and (depth < 3 or len(farend_channels) != 2):
             raise ValueError("a far end needs two farend_channels and at least three encoder blocks")
 

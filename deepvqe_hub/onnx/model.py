@@ -12,7 +12,7 @@ import numpy as np
 from deepvqe_hub.limits import check_layout
 from deepvqe_hub.onnx.streams import OnnxStream, OnnxStreams
 
-BLOCK_SECONDS = 4  # of a long signal in one go
+SECONDS_AT_ONCE = 4  # of a long signal in one go
 
 
 class OnnxModel:
@@ -97,7 +97,7 @@ class OnnxModel:
         stream, count = self._stream, len(noisy)
         stream.reset()
         fill = ((0, stream.batch_size - count), (0, 0))
-        block, out, done = BLOCK_SECONDS * self.sample_rate, np.empty(noisy.shape, np.float32), 0
+        block, out, done = SECONDS_AT_ONCE * self.sample_rate, np.empty(noisy.shape, np.float32), 0
         for start in range(0, noisy.shape[1], block):
             part = slice(start, start + block)
             far = () if farend is None else (np.pad(farend[:, part], fill),)

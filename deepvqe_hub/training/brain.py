@@ -232,7 +232,8 @@ class EnhancementBrain(sb.Brain):
     def _save(self, path):
         super()._save(path)
         with Path(path).open("a", encoding="utf-8") as file:  # beside SpeechBrain's own numbers
-            file.write(yaml.dump({"hours": self.hours, "batch_items": self.batch_items, "start": self.start}))
+            more = {"hours": self.hours, "batch_items": self.batch_items}
+            file.write(yaml.dump({**more, "start": self.start, "licence": self.model.licence}))
 
     @mark_as_loader
     def _recover(self, path, end_of_epoch):
@@ -241,6 +242,7 @@ class EnhancementBrain(sb.Brain):
         steps = self.optimizer_step * self.grad_accumulation_factor
         self.hours = saved.get("hours", steps * self.batch_hours)  # the latter of checkpoints before hours were kept
         self.start, asked = saved.get("start"), getattr(self.hparams, "init_from", None)
+        self.model.licence = self.average.module.licence = saved.get("licence", self.model.licence)
         if asked and asked != self.start:
             logger.warning("init_from %s is not used: the run goes on from a checkpoint", asked)
         before = saved.get("batch_items", self.batch_items)

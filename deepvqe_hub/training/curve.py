@@ -10,6 +10,8 @@ import math
 import re
 from pathlib import Path
 
+LOG = "train_log.txt"
+
 
 def read_log(path: str | Path) -> list[dict[str, float]]:
     """The epochs of a ``train_log.txt``, each as numbers by name, such as ``"hours"`` and ``"valid loss"``.
@@ -45,14 +47,14 @@ def plot(logs: list[str | Path], out: str | Path, *, overwrite: bool = False) ->
     """
     from deepvqe_hub.plots import Figure, save  # reading a log needs no matplotlib
 
-    runs = {_label(path, logs): read_log(path) for path in logs}
-    scores = list(dict.fromkeys(name for rows in runs.values() for row in rows for name in row))
+    runs = [(_label(path, logs), read_log(path)) for path in logs]
+    scores = list(dict.fromkeys(name for _, rows in runs for row in rows for name in row))
     scores = [name for name in scores if name.startswith("valid ") and name != "valid loss"]
     panels = [["train loss", "valid loss"], *([name] for name in scores)]
     figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, names in zip(axes[0], panels):
-        for number, (label, rows) in enumerate(runs.items()):
+        for number, (label, rows) in enumerate(runs):
             for name in names:
                 points = [(row["hours"], row.get(name, math.nan)) for row in rows]
                 style = {"color": f"C{number}", "linestyle": ":" if name == "train loss" else "-"}
@@ -64,11 +66,11 @@ def plot(logs: list[str | Path], out: str | Path, *, overwrite: bool = False) ->
 
 
 def _label(path: str | Path, logs: list[str | Path]) -> str:
-    """The folder of the run, or those above it that tell it from the other runs."""
-    parents = [Path(log).resolve().parent.parts for log in logs]
-    parts = Path(path).resolve().parent.parts
-    differing = [part for level, part in enumerate(parts) if len({row[level : level + 1] for row in parents}) > 1]
-    return "/".join(differing) or parts[-1]
+    """The folder of the run, or what in its path tells it from the other runs."""
+    paths = [Path(log).resolve().parts for log in logs]
+    parts = Path(path).resolve().parts
+    differing = [part for level, part in enumerate(parts) if len({row[level : level + 1] for row in paths}) > 1]
+    return "/".join(part for part in differing if part != LOG) or parts[-2]
 
 
 def main(arguments: list[str] | None = None) -> None:

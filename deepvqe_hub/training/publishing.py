@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -49,5 +50,6 @@ def run_facts(brain, best: Checkpoint) -> str:
 
 
 def labelled(stats: dict[str, float]) -> dict[str, float]:
-    """The scores among some numbers, under the names of the table of measures."""
-    return {METRICS[name].label: round(stats[name], METRICS[name].digits) for name in METRICS if name in stats}
+    """The scores among some numbers, under the names of the table of measures; none that is undefined."""
+    scores = {name: stats[name] for name in METRICS if math.isfinite(stats.get(name, math.nan))}
+    return {METRICS[name].label: round(score, METRICS[name].digits) for name, score in scores.items()}

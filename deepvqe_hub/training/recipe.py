@@ -10,6 +10,7 @@ from pathlib import Path
 
 import speechbrain as sb
 import torch
+from speechbrain.utils.checkpoints import Checkpoint
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
 from torch.utils.data import Dataset
 
@@ -66,12 +67,8 @@ def train(
     if brain.test_only and brain.checkpointer.find_checkpoint(min_key="loss") is None:
         raise ValueError(f"--test_only: {hparams['save_folder']} holds no finished epoch; give the options of the run")
     checkpoint = brain.checkpointer.find_checkpoint()
-    other = checkpoint is not None and ("matching" in checkpoint.paramfiles) != hparams.get("bottleneck_only", False)
-    if other and not brain.test_only:  # a test needs the average alone
-        raise ValueError(
-            f"--bottleneck_only: {hparams['output_folder']} holds a run with another value of it; "
-            "name another output_folder for this one"
-        )
+    if checkpoint is not None:
+        check_resume(checkpoint, hparams, brain.test_only)
     if brain.debug:  # the log of the run is none of its business
         brain.hparams.train_logger.save_file = os.devnull
     brain.hparams.tensorboard = None
@@ -110,6 +107,8 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
     for name in ("valid_metrics", "test_metrics"):
         hparams[name] = select_metrics(hparams[name])
         check_packages(hparams[name])
+        if "erle" in hparams[name]:
+            raise ValueError(f"--{name}: ERLE is of scenes where only the far end talks; choose other measures")
     for name in COUNTS:
         count = hparams.get(name, 1)  # files of runs before there was a chain lack it
         if not (isinstance(count, int) and count >= 1):
@@ -160,6 +159,20 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         raise ValueError(
             f"--segment_seconds {hparams['segment_seconds']:g}: the loss cannot be computed for that length: {error}"
         ) from error
+
+
+def check_resume(checkpoint: Checkpoint, hparams: dict, test_only: bool) -> None:
+    """Raise ValueError for settings with which the run in ``output_folder`` cannot go on; a test needs less."""
+    there = torch.load(checkpoint.paramfiles["model"], map_location="meta", weights_only=True)
+    ours = hparams["modules"]["model"].state_dict()
+    matching = "matching" in checkpoint.paramfiles
+    fault = None
+    if {name: value.shape for name, value in there.items()} != {name: value.shape for name, value in ours.items()}:
+        fault = f"--preset {hparams['preset']}: {hparams['output_folder']} holds a run of another network"
+    elif matching != hparams.get("bottleneck_only", False) and not test_only:
+        fault = f"--bottleneck_only: {hparams['output_folder']} holds a run with another value of it"
+    if fault:
+        raise ValueError(f"{fault}; name another output_folder for this one")
 
 
 def fit(

@@ -55,7 +55,7 @@ def start_weights(model: EnhancementModel, source: str | os.PathLike | Enhanceme
 def init_from(
     model: EnhancementModel, source: str | os.PathLike | EnhancementModel, example: Example | None = None
 ) -> None:
-    """Put trained weights into ``model``.
+    """Put trained weights into ``model``, whose licence becomes theirs.
 
     A model of the same size gets a copy. A larger DeepVQE, one with a far end, or both, starts as the function that
     the smaller one has learnt, whatever the far end plays, and learns from there
@@ -71,6 +71,7 @@ def init_from(
         ValueError: as :func:`start_weights`.
     """
     source = start_weights(model, source)
+    model.licence = source.licence
     if _shapes(model) == _shapes(source):
         model.load_state_dict(source.state_dict())
         differing = _differing_options(model, source)

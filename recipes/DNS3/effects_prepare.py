@@ -22,11 +22,10 @@ import soundfile
 import soxr
 
 from deepvqe_hub.folders import audio_files
-from deepvqe_hub.metrics.mos import dnsmos_p835
+from deepvqe_hub.metrics.mos import WINDOW, dnsmos_p835
 
 RATE = 16000
 SHORT, PART, STRING = 4 * RATE, 60 * RATE, 30 * RATE
-WINDOW = 144160  # of DNSMOS, 9.01 s; a shorter one would be repeated and scored nine times
 SPEECH_SIG = 2.6  # DNSMOS SIG above this: somebody speaks
 LEVEL, PEAK = 10 ** (-23 / 20), 10 ** (-3 / 20)
 EXCLUDE = "music|song|theme|soundtrack|jingle|title|menu|credits|voice|speech|talk|dialog|taunt|prompt|alphabet"
@@ -92,7 +91,7 @@ def parts(folder: Path, exclude: str, minutes: float) -> Iterator[tuple[str, np.
 
 
 def speaks(audio: np.ndarray) -> bool:
-    """Whether DNSMOS hears speech in one of the windows, every other of which is looked at."""
+    """Whether DNSMOS hears speech in one of its windows (a shorter one it would score nine times); in every other."""
     windows = [audio[start : start + WINDOW] for start in range(0, max(1, len(audio) - WINDOW + 1), 2 * WINDOW)]
     return any(dnsmos_p835(window)["sig"] > SPEECH_SIG for window in windows if np.abs(window).max() > 1e-4)
 
