@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from typing import TYPE_CHECKING
 
+from deepvqe_hub._lazy import lazy
 from deepvqe_hub._version import __version__
 
 if TYPE_CHECKING:  # the same names, where editors and type checkers find them
@@ -65,14 +65,7 @@ def _there(package: str) -> bool:
 
 __all__ = ["__version__"]
 __all__ += [name for name in (*_EXPORTS, *_SUBMODULES) if name not in _NEEDS or _there(_NEEDS[name])]
-
-
-def __getattr__(name: str):
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
-    if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _EXPORTS, _SUBMODULES)
 
 
 def __dir__():

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from deepvqe_hub._lazy import lazy
 
 if TYPE_CHECKING:  # the same names, where editors and type checkers find them
     from deepvqe_hub.demo.page import LAUNCH as LAUNCH
@@ -24,9 +25,4 @@ _EXPORTS = {
 }
 
 __all__ = ["LAUNCH", "Studio", "Take", "build"]
-
-
-def __getattr__(name: str):
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _EXPORTS)

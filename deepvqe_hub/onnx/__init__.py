@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import TYPE_CHECKING
+
+from deepvqe_hub._lazy import lazy
 
 if TYPE_CHECKING:  # the same names, where editors and type checkers find them
     from deepvqe_hub.onnx.exporting import export as export
@@ -25,14 +26,9 @@ _EXPORTS = {
 }
 
 __all__ = ["OnnxModel", "OnnxStream", "export"]
+__getattr__ = lazy(__name__, _EXPORTS)
 
 
 def is_graph(name: str | os.PathLike) -> bool:
     """Whether a model is named that is an exported graph: a file ending in .onnx."""
     return os.fspath(name).lower().endswith(".onnx")
-
-
-def __getattr__(name: str):
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
