@@ -449,14 +449,14 @@ def test_names_that_stand_for_nothing(folder, capsys):
     write(folder / "a.wav")
     named = ["a.wav", "-o", "b.wav"]
     for name, arguments in {
-        "inputs": ["", "-o", "out/"],
-        "output": ["a.wav", "-o", ""],
-        "farend": [*named, "--farend", ""],
-        "farend-pattern": [*named, "--farend-pattern", ""],
-        "model": [*named, "--model", ""],
+        "an argument": ["", "-o", "out/"],
+        "-o": ["a.wav", "-o", ""],
+        "--farend": [*named, "--farend", ""],
+        "--farend-pattern": [*named, "--farend-pattern="],
+        "--model": [*named, "--model", ""],
     }.items():
         assert enhance(*arguments) == 2
-        assert f"the argument {name} is empty" in capsys.readouterr().err
+        assert f" {name} is empty; is a variable of the shell not set?" in capsys.readouterr().err
     assert tree(folder) == ["a.wav"]
 
 

@@ -11,6 +11,7 @@ import importlib
 import io
 import os
 import pkgutil
+import re
 import sys
 
 from deepvqe_hub._version import __version__
@@ -49,7 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 some inputs failed, 2 wrong use)."""
-    args = build_parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    empty = _empty(arguments)
+    if empty is not None:
+        print(f"deepvqe: error: {empty} is empty; is a variable of the shell not set?", file=sys.stderr)
+        return 2
+    args = build_parser().parse_args(arguments)
     if "OMP_WAIT_POLICY" not in os.environ:
         # PyTorch's threads wait for one another by spinning, on a busy machine in the way of those they wait for:
         # ten times slower. So they spin a thousand times at most; libgomp reads this when torch is imported.
@@ -61,7 +67,6 @@ def main(argv: list[str] | None = None) -> int:
         # Hours of work are not lost to a letter that the terminal cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        _check_empty(args)
         with terminated_cleanly():
             status = args.run(args) or 0
         _flush()
@@ -77,11 +82,14 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _check_empty(args: argparse.Namespace) -> None:
-    """Raise CommandError for an empty argument, which no command takes: "$NAME" where NAME is not set."""
-    for name, value in vars(args).items():
-        if value == "" or (isinstance(value, list) and "" in value):
-            raise CommandError(f"the argument {name.replace('_', '-')} is empty; is a variable of the shell not set?")
+def _empty(arguments: list[str]) -> str | None:
+    """What is empty among the arguments, which no command wants: a path would be this folder, an option left out."""
+    for before, argument in zip(["", *arguments], arguments):
+        if argument == "":
+            return before if before.startswith("-") else "an argument"
+        if re.fullmatch("--[a-z-]+=", argument):
+            return argument[:-1]
+    return None
 
 
 def _flush() -> None:

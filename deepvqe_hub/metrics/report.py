@@ -65,8 +65,8 @@ def summary_table(summary: Mapping[str, Mapping], markdown: bool) -> str:
     for metric, entry in summary.items():
         digits = METRICS[metric].digits
         name = METRICS[metric].label + (" (dB)" if METRICS[metric].unit == "dB" else "")
-        row = [name, str(entry["n"]), _number(entry["mean"], digits), _interval(entry, digits)]
-        row.append(_number(entry["median"], digits))
+        mean, median = (_number(entry[key], digits) for key in ("mean", "median"))
+        row = [name, str(entry["n"]), mean, _interval(entry, digits), median]
         if compared:
             change = entry.get("change", {})
             row.insert(2, _number(entry.get("noisy", {}).get("mean"), digits))

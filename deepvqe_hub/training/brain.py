@@ -232,8 +232,8 @@ class EnhancementBrain(sb.Brain):
     def _save(self, path):
         super()._save(path)
         with Path(path).open("a", encoding="utf-8") as file:  # beside SpeechBrain's own numbers
-            more = {"hours": self.hours, "batch_items": self.batch_items}
-            file.write(yaml.dump({**more, "start": self.start, "licence": self.model.licence}))
+            numbers = {"hours": self.hours, "batch_items": self.batch_items}
+            file.write(yaml.dump(numbers | {"start": self.start, "licence": self.model.licence}))
 
     @mark_as_loader
     def _recover(self, path, end_of_epoch):
