@@ -78,7 +78,7 @@ def test_folder_of_all_kinds(folder, capsys):
     (corpus / "notes.txt").write_text("not for us")
     write(corpus / ".hidden.wav")
     good = ["a.wav", "deep/c.wav", "deep/er/b.FLAC"]
-    bad = [name for name in broken_files(corpus) if name.endswith(("wav", "flac", "mp3"))]
+    bad = [name for name in broken_files(corpus) if name.endswith(("wav", "flac", "mp3", "ogg"))]
 
     assert enhance("in", "-o", "out") == 1
     assert tree(folder / "out") == good
