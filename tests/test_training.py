@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 
+import deepvqe_hub
 from deepvqe_hub import EnhancementModel
 from deepvqe_hub.hub import save_folder
 
@@ -29,6 +30,7 @@ from deepvqe_hub.training import (
     curve,
     distributed,
     init_from,
+    publish,
     with_recordings,
 )
 from deepvqe_hub.training.bottleneck import UNREST_WEIGHT, SceneMatching, after, encode, only_bottleneck_learns
@@ -94,7 +96,10 @@ def test_the_licence_of_the_weights_goes_on(tmp_path):
     init_from(model, source)
     assert model.licence == "cc-by-nc-4.0"
     fit(tmp_path, stop=5, licence="mit")
-    assert fit(tmp_path).average.module.licence == "mit"
+    brain = fit(tmp_path, hparams={"seed": 0, "number_of_epochs": 2})
+    assert brain.model.licence == "mit"
+    assert deepvqe_hub.load(publish(brain, tmp_path / "published")).licence == "mit"
+    assert deepvqe_hub.load(publish(brain, tmp_path / "named", {"license": "cc0-1.0"})).licence == "cc0-1.0"
 
 
 def test_init_from_graph_is_refused(tmp_path):

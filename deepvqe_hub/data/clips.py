@@ -118,16 +118,16 @@ def read_manifest(path: str | Path) -> dict[str, Clip]:
         if "wav" not in entry:
             raise ValueError(f"{path}: entry {key!r} has no 'wav'; expected {{'wav': path, 'duration': s}}")
         wav = root / entry["wav"].replace("{data_root}/", "")
-        speaker = entry.get("speaker", entry.get("spk_id", wav.parent.name))
-        clip = Clip(str(wav), noted_duration(entry), str(speaker))
+        clip = Clip(str(wav), *noted(entry, wav.parent.name))
         clips[key] = clip if clip.duration else clip.measured()
     return clips
 
 
-def noted_duration(entry: dict) -> float:
-    """Seconds that a manifest or shard notes of a clip; 0 where it notes none."""
+def noted(entry: dict, speaker: str) -> tuple[float, str]:
+    """Seconds and speaker that a manifest or shard notes of a clip; 0 and ``speaker`` where it notes none."""
     duration = entry.get("duration")
-    return float(duration) if isinstance(duration, (int, float)) else 0.0
+    duration = float(duration) if isinstance(duration, (int, float)) else 0.0
+    return duration, str(entry.get("speaker", entry.get("spk_id", speaker)))
 
 
 def as_clips(files: Iterable[Clip | str | Path]) -> list[Clip]:

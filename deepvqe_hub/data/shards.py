@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deepvqe_hub.folders import AUDIO_SUFFIXES
 
-from .clips import Clip, noted_duration, read_manifest
+from .clips import Clip, noted, read_manifest
 
 
 def write_shards(
@@ -100,9 +100,8 @@ def find_shard_clips(folder: str | Path) -> list[Clip]:
         for key, member in audio.items():
             note = notes.get(key)
             note = note if isinstance(note, dict) else {}
-            speaker = str(note.get("speaker", note.get("spk_id", shard.stem)))
             place = {"offset": member.offset_data, "size": member.size, "name": f"{shard}:{member.name}"}
-            clip = Clip(str(shard), noted_duration(note), speaker, **place)
+            clip = Clip(str(shard), *noted(note, shard.stem), **place)
             clips.append(clip if clip.duration else clip.measured())
     return clips
 

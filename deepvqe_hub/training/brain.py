@@ -242,7 +242,7 @@ class EnhancementBrain(sb.Brain):
         steps = self.optimizer_step * self.grad_accumulation_factor
         self.hours = saved.get("hours", steps * self.batch_hours)  # the latter of checkpoints before hours were kept
         self.start, asked = saved.get("start"), getattr(self.hparams, "init_from", None)
-        self.model.licence = self.average.module.licence = saved.get("licence", self.model.licence)
+        self.model.licence = saved.get("licence", self.model.licence)
         if asked and asked != self.start:
             logger.warning("init_from %s is not used: the run goes on from a checkpoint", asked)
         before = saved.get("batch_items", self.batch_items)
