@@ -325,6 +325,8 @@ class CausalNetwork(nn.Module):
         for module in network.modules():
             if hasattr(module, "fold"):
                 module.fold()
+            if isinstance(module, nn.RNNBase):
+                module.flatten_parameters()  # those of a copy lie apart, which cuDNN would mend at every call
         return network
 
     def for_inference(self) -> CausalNetwork:
