@@ -246,6 +246,7 @@ def test_another_network_leaves_a_run_as_it_is(corpus, tiny, single):
         ("DNS3", ["--ema_decay", "-1"], "--ema_decay must be 0 or more and below 1, not -1"),
         ("DNS3", ["--ema_decay", "2"], "--ema_decay must be 0 or more and below 1, not 2"),
         ("DNS3", ["--number_of_epochs", "0"], "--number_of_epochs must be a whole number"),
+        ("DNS3", ["--minutes", "-1"], "--minutes must be a number, 0 or more, not -1"),
         ("DNS3", ["--test_metrics", "[pesk]"], "unknown metric 'pesk'"),
         ("AEC", ["--valid_metrics", "[erle]"], "--valid_metrics: ERLE is of scenes"),
         ("AEC", ["--recordings_folder", "nowhere"], "--recordings_folder nowhere: no such folder"),

@@ -31,6 +31,7 @@ from deepvqe_hub.training import (
     distributed,
     init_from,
     publish,
+    schedule,
     with_recordings,
 )
 from deepvqe_hub.training.bottleneck import UNREST_WEIGHT, SceneMatching, after, encode, only_bottleneck_learns
@@ -234,6 +235,28 @@ def test_another_batch_size_within_an_epoch_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"stopped within an epoch with 2 items.*there are 4"):
         fit(tmp_path, batch=4)
     assert fit(tmp_path).optimizer_step == 12
+
+
+def test_a_run_ends_by_the_clock(tmp_path, monkeypatch):
+    """A batch takes a second: eight of the 24 planned ones, whether interrupted or not, and more only if asked for."""
+    now, start = [0.0], TonesBrain.on_fit_batch_start
+
+    def takes_a_second(brain, *args):
+        now[0] += 1
+        start(brain, *args)
+
+    monkeypatch.setattr(TonesBrain, "on_fit_batch_start", takes_a_second)
+    monkeypatch.setattr(schedule, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    limited = {"epochs": 4, "hparams": {"minutes": 8 / 60}}
+    brain = fit(tmp_path / "whole", **limited)
+    assert len(brain.losses) == 8
+    assert brain.optimizer.param_groups[0]["lr"] == WarmupCosine(1e-2, 2)(7, 8)  # the last step of the cosine
+    fit(tmp_path / "parts", stop=5, **limited)
+    now[0] += 100  # nobody counts what passes between
+    assert fit(tmp_path / "parts", **limited).losses == brain.losses[4:]
+    assert fit(tmp_path / "parts", **limited).losses == []
+    assert last_meta(tmp_path / "parts")["epoch"] == 2
+    assert fit(tmp_path / "parts", epochs=4, hparams={"minutes": 10 / 60}).optimizer_step == 10
 
 
 def test_a_checkpoint_without_hours_is_taken(tmp_path):

@@ -19,6 +19,7 @@ from deepvqe_hub.metrics import evaluate_tensors
 from deepvqe_hub.training.bottleneck import SceneMatching, only_bottleneck_learns
 from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world
 from deepvqe_hub.training.graphs import GraphedLoss
+from deepvqe_hub.training.schedule import Clock
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class EnhancementBrain(sb.Brain):
     and ``segment_seconds``; ``train_logger``; for ``evaluate`` also ``test_metrics`` and ``epoch_counter``; and
     optionally ``tensorboard``, a ``SummaryWriter`` on the first process; ``freeze_norms``, so that batch norms use
     their running statistics, which then stay as they are, while everything else learns; ``chain``, how many items
-    follow one another in one signal in every other batch; ``cuda_graphs``, so that a GPU gets the work of the loss and
+    follow one another in one signal in every other batch; ``minutes``, after which the run ends, with a learning rate
+    that falls by the :class:`Clock`; ``cuda_graphs``, so that a GPU gets the work of the loss and
     its gradients at once, by :class:`GraphedLoss`; and ``bottleneck_only``: every batch is chained so, also in
     validation, and nothing but the bottleneck learns, by :class:`SceneMatching`.
     The training set must have ``set_epoch`` and draw its items at random by itself, so that no sampler shuffles.
@@ -56,6 +58,7 @@ class EnhancementBrain(sb.Brain):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.model = self.modules.model  # what is wrapped later, for compilation and several processes, is inside this
+        self.clock = Clock(getattr(self.hparams, "minutes", 0))
         if getattr(self.hparams, "cuda_graphs", False):
             self.check_recording()
         if isinstance(self.hparams.loss, torch.nn.Module):  # SpeechBrain moves ``modules`` alone
@@ -73,7 +76,7 @@ class EnhancementBrain(sb.Brain):
                 raise ValueError(f"--cuda_graphs: {remedy}")
 
     def fit(self, epoch_counter, train_set, *args, **kwargs):
-        self.train_data, self.epochs = train_set, epoch_counter.limit
+        self.train_data, self.counter, self.epochs = train_set, epoch_counter, epoch_counter.limit
         super().fit(epoch_counter, train_set, *args, **kwargs)
 
     def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **options):
@@ -108,7 +111,10 @@ class EnhancementBrain(sb.Brain):
         if getattr(self.hparams, "cuda_graphs", False):
             dtype = AMPConfig.from_name(self.precision).dtype
             self.graphed = GraphedLoss(self.model, self.hparams.loss, dtype, self.left_behind)
+        self.clock.start()
         super().on_fit_start()
+        if self.clock.over:  # the run had ended
+            self.counter.limit = self.counter.current
 
     def left_behind(self) -> list[torch.Tensor]:
         """What the model's last call gave beside its output, and takes part in the loss."""
@@ -188,7 +194,7 @@ class EnhancementBrain(sb.Brain):
     def learning_rate(self, batches: int = 0) -> float:
         """The rate after so many batches of this epoch; epochs count, as batches may change from one to the next."""
         step = self.steps_per_epoch * self.epochs_done + batches // self.grad_accumulation_factor
-        return self.hparams.lr_schedule(step, self.steps_per_epoch * self.epochs)
+        return self.hparams.lr_schedule(step, self.clock.total_steps(step, self.steps_per_epoch * self.epochs))
 
     def on_fit_batch_start(self, batch, should_step):
         # Once an epoch Brain puts everything into training mode.
@@ -203,6 +209,8 @@ class EnhancementBrain(sb.Brain):
         self.hours += self.batch_hours
         if should_step:
             self.average.update_parameters(self.model)
+            if self.clock.over:
+                self.optimizer_step_limit = self.optimizer_step  # ends the epoch, and the run with it
         tensorboard = getattr(self.hparams, "tensorboard", None)
         if tensorboard and should_step and self.optimizer_step % 20 == 0:
             tensorboard.add_scalar("loss/step", float(loss), self.optimizer_step)
@@ -232,7 +240,7 @@ class EnhancementBrain(sb.Brain):
     def _save(self, path):
         super()._save(path)
         with Path(path).open("a", encoding="utf-8") as file:  # beside SpeechBrain's own numbers
-            numbers = {"hours": self.hours, "batch_items": self.batch_items}
+            numbers = {"hours": self.hours, "batch_items": self.batch_items, "seconds": self.clock.seconds}
             file.write(yaml.dump(numbers | {"start": self.start, "licence": self.model.licence}))
 
     @mark_as_loader
@@ -241,6 +249,7 @@ class EnhancementBrain(sb.Brain):
         saved = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         steps = self.optimizer_step * self.grad_accumulation_factor
         self.hours = saved.get("hours", steps * self.batch_hours)  # the latter of checkpoints before hours were kept
+        self.clock.start(saved.get("seconds", 0.0))
         self.start, asked = saved.get("start"), getattr(self.hparams, "init_from", None)
         self.model.licence = saved.get("licence", self.model.licence)
         if asked and asked != self.start:

@@ -23,6 +23,7 @@ from deepvqe_hub.metrics import select_metrics
 from deepvqe_hub.metrics.table import check_packages
 from deepvqe_hub.training.bottleneck import check_matching
 from deepvqe_hub.training.brain import EnhancementBrain
+from deepvqe_hub.training.distributed import world
 from deepvqe_hub.training.hparams import load_hparams, parse
 from deepvqe_hub.training.publishing import publish
 from deepvqe_hub.training.transfer import init_from, start_weights
@@ -118,6 +119,11 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         raise ValueError(f"--test_items must be a whole number, 0 or more, not {items}")
     if not (isinstance(decay, (int, float)) and 0 <= decay < 1):
         raise ValueError(f"--ema_decay must be 0 or more and below 1, not {decay}")
+    minutes = hparams.get("minutes", 0)
+    if not (isinstance(minutes, (int, float)) and minutes >= 0):
+        raise ValueError(f"--minutes must be a number, 0 or more, not {minutes}")
+    if minutes and world()[1] > 1:
+        raise ValueError("--minutes: it takes one process, as clocks differ; give --number_of_epochs")
     model, preset = hparams["modules"]["model"], hparams["preset"]
     if model.sample_rate != hparams["sample_rate"]:
         raise ValueError(
