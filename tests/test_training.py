@@ -256,7 +256,7 @@ def test_a_run_ends_by_the_clock(tmp_path, monkeypatch):
     assert fit(tmp_path / "parts", **limited).losses == brain.losses[4:]
     assert fit(tmp_path / "parts", **limited).losses == []
     assert last_meta(tmp_path / "parts")["epoch"] == 2
-    assert fit(tmp_path / "parts", epochs=4, hparams={"minutes": 10 / 60}).optimizer_step == 10
+    assert fit(tmp_path / "parts", epochs=4, hparams={"minutes": 1}).optimizer_step == 20
 
 
 def test_a_checkpoint_without_hours_is_taken(tmp_path):
