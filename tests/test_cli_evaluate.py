@@ -268,6 +268,8 @@ def test_unreadable_files_are_reported(corpus, capsys):
         (["--metadata", "meta.csv", "--talk-column", "room"], ValueError, "'office' is no talk type"),
         (["--metadata", "meta.csv", "--group-by", "size"], ValueError, "no column 'size'; it has snr_db, room, talker"),
         (["--metadata", "meta.csv", "--bins", "1"], CommandError, "at least 2"),
+        (["--bins", "3"], CommandError, "--bins is for the columns of --metadata CSV"),
+        (["--group-by", "room"], CommandError, "--group-by is for the columns of --metadata CSV"),
     ],
 )
 def test_wrong_use_is_explained(corpus, monkeypatch, arguments, error, text):

@@ -230,8 +230,9 @@ def test_errors(monkeypatch, capsys):
     assert main(["stream", "--list-devices"]) == 2
     assert "deepvqe-hub[live]" in capsys.readouterr().err
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False))
-    assert main(["stream", "--input-device", "1"]) == 2
-    assert "add --live" in capsys.readouterr().err
+    for option in ("--input-device", "--output-device", "--block"):
+        assert main(["stream", option, "1"]) == 2
+        assert "add --live" in capsys.readouterr().err
 
 
 def test_live_command_with_a_fake_module(monkeypatch, capsys):

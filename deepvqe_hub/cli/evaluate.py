@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--farend", metavar="DIR", type=Path, help="far-end (loudspeaker) signals")
     add("--model", metavar="NAME_OR_PATH", help="ENHANCED is noisy: enhance it in memory with this model first")
     add("--group-by", metavar="COLUMNS", help="columns of the metadata for the breakdown (default: all that fit)")
-    add("--bins", type=int, default=4, help="ranges to cut columns of numbers into (default 4)")
+    add("--bins", type=int, help="ranges to cut columns of numbers into (default 4)")
     add_talk_options(parser)
     add(
         "--metrics",
@@ -60,8 +60,9 @@ def run(args: argparse.Namespace) -> int:
     check_writable(outputs, args.force)
     if args.model and args.noisy:
         raise CommandError("with --model ENHANCED is the noisy input: leave --noisy out")
-    if args.group_by and not args.metadata:
-        raise CommandError("--group-by names columns of --metadata CSV, which is not given")
+    for option, value in (("--group-by", args.group_by), ("--bins", args.bins)):
+        if value is not None and not args.metadata:
+            raise CommandError(f"{option} is for the columns of --metadata CSV, which is not given")
     cases, metadata = collect(args.enhanced, args, reference=args.reference, noisy=args.noisy, farend=args.farend)
     metrics = choose_metrics(args.metrics, reference=args.reference, noisy=args.noisy or args.model, farend=args.farend)
     groups, left_out = _groups(args, metadata)
@@ -113,9 +114,10 @@ def _groups(args, metadata):
     if metadata is None:
         return {}, {}
     columns = [column.strip() for column in args.group_by.split(",")] if args.group_by else None
-    if args.bins < 2:
-        raise CommandError(f"--bins {args.bins}: at least 2 ranges")
-    return metadata.groups(columns, args.bins)
+    bins = 4 if args.bins is None else args.bins
+    if bins < 2:
+        raise CommandError(f"--bins {bins}: at least 2 ranges")
+    return metadata.groups(columns, bins)
 
 
 def _model_config(name: str | None) -> dict | None:

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--list-devices", action="store_true", help="list the sound devices")
     add("--input-device", metavar="NAME", help="number, or part of the name, of the microphone")
     add("--output-device", metavar="NAME", help="the same for the loudspeaker")
-    add("--block", type=float, default=16, metavar="MS", help="of sound devices: length of a block (default: 16)")
+    add("--block", type=float, metavar="MS", help="of sound devices: length of a block (default: 16)")
     add("--device", help="for PyTorch, such as cpu or cuda")
     add("--threads", type=thread_count, default=1, help="threads for computing (default: 1)")
     add("-q", "--quiet", action="store_true", help="no meter and no report")
@@ -42,11 +42,11 @@ def run(args: argparse.Namespace) -> int:
     if args.list_devices:
         print(sound_devices().query_devices())
         return 0
-    if not 1 <= args.block <= 1000:
+    if args.block is not None and not 1 <= args.block <= 1000:
         raise CommandError(f"--block must be from 1 to 1000 ms, not {args.block}")
     live = args.live or sys.stdin.isatty()
-    if not live and (args.input_device or args.output_device):
-        raise CommandError("--input-device and --output-device are for sound devices; add --live")
+    if not live and (args.input_device or args.output_device or args.block):
+        raise CommandError("--input-device, --output-device and --block are for sound devices; add --live")
     if not live and sys.stdout.isatty():
         raise CommandError("standard output is a terminal; redirect it, or use sound devices with --live")
     device = sound_devices() if live else None  # whether there are any is better known before loading
@@ -95,7 +95,8 @@ def report(args: argparse.Namespace, done: str, converter, held: int) -> None:
 def run_live(args: argparse.Namespace, converter, sounddevice) -> int:
     from deepvqe_hub.cli._live import Live
 
-    block = round(args.block * converter.rate / 1000)
+    ms = 16 if args.block is None else args.block
+    block = round(ms * converter.rate / 1000)
     names = [int(n) if n and n.isdigit() else n for n in (args.input_device, args.output_device)]
     try:
         device = sounddevice.Stream(
@@ -111,9 +112,7 @@ def run_live(args: argparse.Namespace, converter, sounddevice) -> int:
     loop = Live(converter, device, block)
     try:
         with device, keys() as pressed:
-            report(
-                args, f"{converter.rate} Hz, blocks of {args.block:g} ms; b: bypass, q: quit", converter, loop.silence
-            )
+            report(args, f"{converter.rate} Hz, blocks of {ms:g} ms; b: bypass, q: quit", converter, loop.silence)
             meter = max(1, round(0.2 * converter.rate / block))
             while (key := pressed()) != "q":
                 loop.bypass ^= key == "b"
