@@ -226,6 +226,21 @@ def test_formats(model, tmp_path, source, rate, subtype, output, expected):
     assert info.frames == len(samples)
 
 
+@pytest.mark.parametrize(
+    ("output", "kept"), [("b.wav", "Störung"), ("b.ogg", "Störung"), ("b.mp3", ""), ("b.au", None)]
+)
+def test_tags_stay(identity, tmp_path, output, kept):
+    source = tmp_path / "a.flac"
+    with soundfile.SoundFile(source, "w", 16000, 1) as file:
+        file.title, file.artist, file.software = "Störung", "Somebody", "a recorder"
+        file.write(0.1 * np.ones(8000))
+    enhance_file(identity, source, tmp_path / output)
+    tags = soundfile.SoundFile(tmp_path / output).copy_metadata()
+    assert tags.get("title") == kept  # an AU file holds no tags, an MP3 file only those that libsndfile does not garble
+    assert tags.get("artist") == (None if output == "b.au" else "Somebody")
+    assert "a recorder" not in tags.get("software", "")
+
+
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "FLOAT"])
 def test_unmixed_is_exact(model, tmp_path, subtype):
     soundfile.write(tmp_path / "in.wav", 3 * noise(1.0), RATE, subtype=subtype)

@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,11 +27,12 @@ class AudioFileError(ValueError):
 
 @dataclass(frozen=True)
 class Layout:
-    """What the samples of a sound file are.
+    """What a sound file is, beside its samples.
 
     Attributes:
         sample_rate, channels, frames: of the audio; ``frames`` may be an estimate.
         container, subtype: the file's format and that of its samples, as libsndfile calls them.
+        tags: title, artist and the like, by libsndfile's names.
     """
 
     sample_rate: int
@@ -39,6 +40,7 @@ class Layout:
     frames: int
     container: str
     subtype: str
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 class _Sequential(soundfile.SoundFile):
@@ -95,7 +97,8 @@ class Recording:
         except AudioFileError:
             self.close()
             raise
-        self.layout = Layout(self.sample_rate, self.channels, self.frames, self.file.format, self.file.subtype)
+        kind, tags = (self.file.format, self.file.subtype), self.file.copy_metadata()
+        self.layout = Layout(self.sample_rate, self.channels, self.frames, *kind, tags)
 
     def _count(self, handle: str | bytes | BinaryIO) -> None:
         """Find the length of a file whose header does not say it, as of FLAC written into a pipe: by reading it."""

@@ -31,9 +31,9 @@ def enhance_file(
 ) -> None:
     """Enhance a sound file of any length, in constant memory if the network streams.
 
-    The output has the length, sample rate, channels and sample format (such as 24-bit) of the source and is aligned
-    with it; its container follows from its extension. It appears under its name when it is complete, or not at all.
-    The model hears the audio at its own rate: content above ``model.sample_rate / 2`` is removed.
+    The output has the length, sample rate, channels, sample format (such as 24-bit) and tags of the source and is
+    aligned with it; its container follows from its extension. It appears under its name when it is complete, or not at
+    all. The model hears the audio at its own rate: content above ``model.sample_rate / 2`` is removed.
 
     Args:
         model: from :func:`deepvqe_hub.load`.

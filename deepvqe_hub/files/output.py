@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,7 @@ def output_format(path: str | os.PathLike, like: Layout) -> tuple[str, str]:
 
 @contextmanager
 def written(path: Path, like: Layout, *, overwrite: bool) -> Iterator[Callable[[np.ndarray], None]]:
-    """Write a sound file laid out as ``like``; gives a function that appends blocks, float (time, channels).
+    """Write a sound file laid out and tagged as ``like``; gives a function that appends blocks, float (time, channels).
 
     Integer formats are rounded and clipped to ±1.
     """
@@ -91,12 +91,21 @@ def written(path: Path, like: Layout, *, overwrite: bool) -> Iterator[Callable[[
             except (soundfile.SoundFileError, AssertionError) as error:  # soundfile asserts that all was written
                 raise OSError(f"{path}: writing failed; is the disk full? {error}") from error
 
+        _tag(file, like.tags)
         with file:
             yield write
         try:
             _check_room(part)
         except OSError as error:
             raise OSError(f"{path}: writing failed; is the disk full? {error}") from error
+
+
+def _tag(file: soundfile.SoundFile, tags: Mapping[str, str]) -> None:
+    for name, value in tags.items():
+        if name == "software" or (file.format == "MP3" and not value.isascii()):  # there libsndfile garbles it
+            continue
+        with suppress(soundfile.SoundFileError):  # a container without tags
+            setattr(file, name, value)
 
 
 def _check_room(part: Path) -> None:
