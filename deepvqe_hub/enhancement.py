@@ -343,6 +343,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
             why = "was built without alignment" if self.farend else "has no far end"
             raise ValueError(f"this model {why}, so it estimates no delay; load an echo-cancelling model")
         waves = self._checked(noisy, "noisy"), self._checked(farend, "farend")
+        check_layout(noisy, "noisy")
         _same_shape(noisy, farend)
         if noisy.numel() == 0:
             raise ValueError(f"noisy is empty, of shape {_shape(noisy)}; there is no delay in it")

@@ -212,11 +212,14 @@ class Enhancer(Pretrained):
         for chunk, far in pairs:
             if stream is None:
                 stream = self.model.stream(chunk.shape[0] if getattr(chunk, "ndim", 1) == 2 else 1)
-            ready = stream(_to(chunk, device), _to(far, device))
+            with self.inference_ctx:  # not around the yields, where others compute
+                ready = stream(_to(chunk, device), _to(far, device))
             if ready.shape[-1]:
                 yield ready
         if stream is not None:
-            yield stream.flush()
+            with self.inference_ctx:
+                rest = stream.flush()
+            yield rest
 
     def forward(
         self, noisy: torch.Tensor, lengths: torch.Tensor | None = None, farend: torch.Tensor | None = None

@@ -49,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--markdown", action="store_true", help="print a Markdown table, with intervals")
     add("-o", "--output", metavar="CSV", type=Path, help="write the table, with intervals")
     add("--plot", metavar="PNG", type=Path, help="draw quality against cost")
-    add("--plot-cost", choices=COSTS, default="macs_per_second", metavar="COST", help=f"of {', '.join(COSTS)}")
+    add("--plot-cost", choices=COSTS, metavar="COST", help=f"of {', '.join(COSTS)} (default: macs_per_second)")
     add("--plot-quality", metavar="METRIC", help="(default: dnsmos_ovrl, or the first that is scored)")
     add("--force", action="store_true", help="overwrite existing results")
     add("-q", "--quiet", action="store_true", help="no progress")
@@ -96,11 +96,12 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         write_files({args.output: report.to_csv([_flat(row) for row in rows])}, args.force)
     if args.plot:
-        heading, unit, _ = COSTS[args.plot_cost]
+        cost = args.plot_cost or "macs_per_second"
+        heading, unit, _ = COSTS[cost]
         points = [
-            Point(row["model"], row[args.plot_cost] / unit, row["quality"][quality], row["streams"])
+            Point(row["model"], row[cost] / unit, row["quality"][quality], row["streams"])
             for row in rows
-            if "quality" in row and row.get(args.plot_cost) is not None
+            if "quality" in row and row.get(cost) is not None
         ]
         unprocessed = rows[0].get("quality", {}).get(quality, {}).get("mean")
         plot_comparison(points, args.plot, heading, METRICS[quality].label, unprocessed, overwrite=args.force)
@@ -139,9 +140,9 @@ def _labelled(models: list[str]) -> dict[str, str]:
 def _recordings(args: argparse.Namespace) -> tuple[list, list[str]]:
     """The cases to score and the measures."""
     if args.noisy is None:
-        for option in ("reference", "farend", "metrics", "metadata", "talk", "plot"):
+        for option in ("reference", "farend", "metrics", "metadata", "talk", "talk_column", "plot"):
             if getattr(args, option):
-                raise CommandError(f"--{option} needs recordings: --noisy DIR")
+                raise CommandError(f"--{option.replace('_', '-')} needs recordings: --noisy DIR")
         return [], []
     cases, _ = collect(args.noisy, args, reference=args.reference, farend=args.farend)
     return cases, choose_metrics(args.metrics, reference=args.reference, noisy=args.noisy, farend=args.farend)
@@ -152,6 +153,8 @@ def _plotted(args: argparse.Namespace, metrics: list[str]) -> str | None:
     from deepvqe_hub.metrics import select_metrics
 
     if args.plot is None:
+        if args.plot_quality or args.plot_cost:
+            raise CommandError("--plot-quality and --plot-cost say what to draw; name a picture with --plot PNG")
         return None
     wanted = select_metrics(args.plot_quality)[0] if args.plot_quality else "dnsmos_ovrl"
     if wanted not in metrics and args.plot_quality:

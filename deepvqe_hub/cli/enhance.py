@@ -46,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     existing.add_argument("--resume", action="store_true", help="skip inputs whose output (and picture) exists")
     existing.add_argument("--force", action="store_true", help="replace existing outputs")
     add("--jobs", type=positive, default=1, metavar="N", help="work on N files at once, in processes of their own")
-    add("--threads", type=thread_count, metavar="N", help="threads of each process (default: all; one with --jobs)")
+    add("--threads", type=thread_count, metavar="N", help="of each process (default: all; one with --jobs or a graph)")
     add("-q", "--quiet", action="store_true", help="no progress and no summary")
 
 

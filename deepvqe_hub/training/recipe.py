@@ -132,7 +132,7 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         )
     if brain_class.farend and not model.farend:
         raise ValueError(f"--preset {preset} takes no far end, and this recipe has one; try deepvqe-aec-s")
-    if brain_class.farend and model.network.align is None:
+    if brain_class.farend and not model.finds_delay:
         raise ValueError(
             f"--preset {preset} does not align the far end, and this recipe teaches it to; set align: true"
         )
