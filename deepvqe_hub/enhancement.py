@@ -390,6 +390,11 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         return [round(length * noisy.shape[1]) for length in lengths.tolist()]
 
 
+def uncompiled(model: object) -> object:
+    """What is inside a model that was given to ``torch.compile``, or ``model`` itself."""
+    return getattr(model, "_orig_mod", model)
+
+
 def block_seconds(wave: torch.Tensor) -> int:
     """How much of a batch (batch, time) goes through a network in one go."""
     return BLOCK_SECONDS if wave.device.type == "cpu" else max(BLOCK_SECONDS, GPU_SECONDS // wave.shape[0])

@@ -8,26 +8,39 @@ torch-stoi. DNSMOS P.808 (C. Reddy et al., "DNSMOS", 2021) is a small convolutio
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
+from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
 from deepvqe_hub.fourier import fft_length
 
 _RATE = 16000  # Hz, unless told otherwise
+
+
+@contextlib.contextmanager
+def _explained(what: str, package: str) -> Iterator[None]:
+    """Around an import of ``package``, or of what it needs torchaudio for."""
+    try:
+        yield
+    except IMPORT_ERRORS as error:
+        if importlib.util.find_spec(package.replace("-", "_")) is None:
+            raise ImportError(f'{what} needs the package "{package}": pip install {package}') from error
+        raise ImportError(f"{what} needs {package}, which cannot be imported: {error}\n{remedies()}") from error
 
 
 def pesq_loss(sample_rate: int = _RATE) -> nn.Module:
     """What PESQ subtracts from its best score, from 0 to about 6: (batch, samples) estimate, target -> (batch,).
 
     Raises:
-        ImportError: without the package torch-pesq.
+        ImportError: without the package torch-pesq, or without a torchaudio that fits torch.
     """
-    try:
+    with _explained("pesq_weight", "torch-pesq"):
         from torch_pesq import PesqLoss
-    except ImportError as error:
-        raise ImportError('pesq_weight needs the package "torch-pesq": pip install torch-pesq') from error
 
     class Pesq(PesqLoss):
         """Its two recursive filters by products of spectra; torchaudio goes from sample to sample, on a GPU as well."""
@@ -72,12 +85,10 @@ def stoi_loss(sample_rate: int = _RATE) -> nn.Module:
     """STOI times -1, from -1 to about 0: (batch, samples) estimate, target -> (batch,).
 
     Raises:
-        ImportError: without the package torch-stoi.
+        ImportError: without the package torch-stoi, or without a torchaudio that fits torch.
     """
-    try:
+    with _explained("stoi_weight", "torch-stoi"):
         from torch_stoi import NegSTOILoss
-    except ImportError as error:
-        raise ImportError('stoi_weight needs the package "torch-stoi": pip install torch-stoi') from error
 
     class Stoi(NegSTOILoss):
         """The same for a whole batch at once, in shapes that do not depend on what is heard."""
@@ -129,14 +140,19 @@ class P808(nn.Module):
         sample_rate: in Hz; other rates than 16000 are resampled.
 
     Raises:
-        ImportError: without the packages speechmos, which has the network, and onnx, which reads it.
+        ImportError: without the packages speechmos, which has the network, and onnx, which reads it; for other rates,
+            without a torchaudio that fits torch.
     """
 
     def __init__(self, sample_rate: int = _RATE):
         from deepvqe_hub.metrics.mos import mel_filters  # scoring, which most losses do without
 
         super().__init__()
-        self.sample_rate = sample_rate
+        self.resample = nn.Identity()
+        if sample_rate != _RATE:
+            with _explained(f"DNSMOS at {sample_rate} Hz", "torchaudio"):
+                from torchaudio.transforms import Resample
+            self.resample = Resample(sample_rate, _RATE)
         self.layers = onnx_layers("dnsmos_models/model_v8.onnx")
         self.register_buffer("filters", torch.from_numpy(mel_filters(321, 120)).float(), persistent=False)
         self.register_buffer("window", torch.hann_window(321), persistent=False)
@@ -146,11 +162,8 @@ class P808(nn.Module):
 
     def log_mel(self, wave: torch.Tensor) -> torch.Tensor:
         """(batch, samples) -> (batch, 1, frames, 120): level in units of 40 dB, 1 at the loudest cell, -1 at least."""
-        if self.sample_rate != _RATE:
-            import torchaudio
-
-            wave = torchaudio.functional.resample(wave, self.sample_rate, _RATE)
-        spectra = torch.stft(wave.clamp(-1, 1), 321, 160, window=self.window, pad_mode="constant", return_complex=True)
+        wave = self.resample(wave).clamp(-1, 1)
+        spectra = torch.stft(wave, 321, 160, window=self.window, pad_mode="constant", return_complex=True)
         power = self.filters @ torch.view_as_real(spectra).square().sum(-1)
         level = 10 * power.clamp_min(1e-10).log10().transpose(1, 2)[:, None]
         return (level - level.amax((2, 3), keepdim=True)).clamp_min(-80.0) / 40 + 1

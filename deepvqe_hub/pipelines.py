@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
-from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.hub import ModelInfo, load, registry
 from deepvqe_hub.hub.card import PAPERS
 from deepvqe_hub.hub.loading import unknown_name
@@ -154,9 +154,10 @@ class Enhance(nn.Module):
             wanted = 0
         if wanted is not None and wanted <= 0:
             raise ValueError(f"sample_rate must be a positive whole number of Hz, not {sample_rate!r}")
-        if not isinstance(model, (EnhancementModel, str, os.PathLike)):
+        given = isinstance(uncompiled(model), EnhancementModel)
+        if not given and not isinstance(model, (str, os.PathLike)):
             raise ValueError(f"model must be a PyTorch model or the name of one, not {type(model).__name__}")
-        self.model = (model if isinstance(model, EnhancementModel) else load(model, backend="torch")).eval()
+        self.model = (model if given else load(model, backend="torch")).eval()
         self.sample_rate = wanted or self.model.sample_rate
         if self.sample_rate != self.model.sample_rate:
             _resample()  # a broken torchaudio is better known now than at the first waveform

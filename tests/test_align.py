@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from deepvqe_hub import EnhancementModel
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.models.align import BLOCK, AlignBlock, band, unband
 
@@ -90,6 +91,12 @@ def test_delay_of_a_network():
     distribution = network.delay(spec, torch.randn_like(spec))
     assert distribution.shape == (2, 20, 9)
     assert torch.allclose(distribution.sum(-1), torch.ones(2, 20))
+
+
+def test_delay_of_channels_last_is_refused():
+    model = EnhancementModel.from_config("deepvqe-aec-s").eval()
+    with pytest.raises(ValueError, match="transpose"):
+        model.delay(torch.randn(1600, 2), torch.randn(1600, 2))
 
 
 @torch.inference_mode()

@@ -9,11 +9,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
+import deepvqe_hub
 from deepvqe_hub import metrics
 from deepvqe_hub.cli import CommandError, evaluate
 from deepvqe_hub.drafts import write_files
@@ -186,7 +188,6 @@ class BlockByBlock:
 @pytest.fixture
 def stub(monkeypatch):
     """A model that returns what it gets, minus the far end."""
-    import deepvqe_hub
 
     class Stub:
         def __init__(self):
@@ -219,6 +220,16 @@ def test_model_enhances_in_memory_with_the_far_end(tmp_path, capsys, stub):
     assert document["summary"]["erle"]["n"] == 1 and document["summary"]["erle"]["mean"] == 100
     assert document["model"] == {"name": "stub", "sample_rate": RATE, "config": {"network": "Stub"}}
     assert document["groups"] == {}  # three files: "scenario" has as many values as files
+
+
+def test_a_model_as_it_is(corpus, stub):
+    options = {"reference": corpus / "clean" / "00.flac", "metrics": "si_sdr"}
+    model, name = deepvqe_hub.load("stub"), corpus / "noisy" / "00.wav"
+    assert evaluation.evaluate_file(name, model=model, **options) == evaluation.evaluate_file(
+        name, model="stub", **options
+    )
+    broken = evaluation.evaluate_file(name, model=SimpleNamespace(sample_rate=RATE), **options)
+    assert "the model could not enhance" in broken["notes"]["failed"]
 
 
 def test_model_errors(corpus, stub):

@@ -1,5 +1,6 @@
 """What every streaming network promises, and what each option of DeepVQE changes."""
 
+import copy
 import re
 import threading
 
@@ -81,8 +82,8 @@ def test_presets_stream(preset, error):
     spec, far = spectra(network, frames=20)
     whole, _ = network(spec, far)
     assert error(pieces(network, spec, far, split(20, "random"))[0], whole) < 1e-5
-    for copy in (network.folded(), network.for_inference()):
-        assert error(pieces(copy, spec, far, split(20, 1))[0], whole) < 1e-5
+    for frozen in (network.folded(), network.for_inference()):
+        assert error(pieces(frozen, spec, far, split(20, 1))[0], whole) < 1e-5
 
 
 @torch.inference_mode()
@@ -251,13 +252,15 @@ def test_every_weight_learns(network):
 def test_state_is_not_changed(network):
     spec, far = spectra(network, frames=10)
     _, state = network(spec, far)
-    copy = {name: tensor.clone() for name, tensor in state.items()}
+    before = {name: tensor.clone() for name, tensor in state.items()}
     first, _ = network(spec, far, state)
     second, _ = network(spec, far, state)
     assert torch.equal(first, second)
-    assert state.keys() == copy.keys() == network.initial_state().keys()
-    assert all(torch.equal(state[name], copy[name]) for name in state)
+    assert state.keys() == before.keys() == network.initial_state().keys()
+    assert all(torch.equal(state[name], before[name]) for name in state)
     assert all(state[name].shape == zeros.shape for name, zeros in network.initial_state(1).items())
+    half = copy.deepcopy(network).bfloat16()
+    assert {value.dtype for value in half.initial_state().values()} == {torch.bfloat16}
 
 
 @torch.inference_mode()

@@ -147,6 +147,25 @@ def test_weights_of_another_precision(tmp_path, variant, precision):
     np.testing.assert_allclose(graph(*waves), offline(model.float(), waves), atol=1e-5)
 
 
+def test_the_check_goes_round_the_rings(tmp_path, monkeypatch):
+    from deepvqe_hub.onnx import network
+
+    model = small_model({**VARIANTS["echo"], "dmax": 40})
+    export(model, tmp_path / "a.onnx", frames=3)
+    right = network.out_of_reach
+    monkeypatch.setattr(network, "out_of_reach", lambda *shape: 0 * right(*shape))  # the oldest frames take part
+    with pytest.raises(RuntimeError, match="differs from the model"):
+        export(model, tmp_path / "b.onnx", frames=3)
+
+
+def test_a_caller_that_computes_in_bfloat16(tmp_path):
+    model = small_model()
+    with torch.autocast("cpu", torch.bfloat16):
+        graph = OnnxModel(export(model, tmp_path / "m.onnx"))
+    waves = signals(model, 20)
+    np.testing.assert_allclose(graph(*waves), offline(model, waves), atol=1e-5)
+
+
 def test_description_suffices_for_plain_onnxruntime(tmp_path):
     model = small_model(VARIANTS["echo"])
     path = export(model, tmp_path / "m.onnx")

@@ -96,6 +96,25 @@ def test_stoi_term_names_the_package_it_needs(monkeypatch):
         SpeechLoss(stoi_weight=1.0)
 
 
+@pytest.mark.parametrize("options", [{"pesq_weight": 1.0}, {"stoi_weight": 1.0}, {"p808_weight": 1.0}])
+def test_a_broken_torchaudio_is_explained(monkeypatch, options):
+    for package in ("torch_pesq", "torch_stoi", "speechmos", "onnx"):
+        pytest.importorskip(package)
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("torchaudio", "torch_pesq", "torch_stoi")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(ImportError, match=r"libc10_cuda(.|\n)*a pair known to work"):
+        SpeechLoss(**options, sample_rate=48000)
+
+
+class Broken:
+    """What finds a torchaudio that was built for CUDA beside a torch that was not."""
+
+    def find_spec(self, name, *_):
+        if name == "torchaudio._extension":
+            raise OSError("libc10_cuda.so: cannot open shared object file")
+
+
 def p808(**options):
     pytest.importorskip("speechmos")
     pytest.importorskip("onnx")

@@ -29,6 +29,20 @@ def close(one, two, atol=1e-6):
     torch.testing.assert_close(one.detach(), two.detach(), rtol=0, atol=atol)
 
 
+def test_a_compiled_model_is_a_model(tmp_path):
+    model, noisy = tiny(), 0.1 * torch.randn(3000)
+    compiled = torch.compile(model, backend="eager")
+    close(deepvqe_hub.enhance(compiled, noisy, 16000), deepvqe_hub.enhance(model, noisy, 16000))
+    for name, some in (("a.wav", model), ("b.wav", compiled)):
+        deepvqe_hub.enhance_file(some, ROOT / "examples" / "noisy.wav", tmp_path / name)
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    transform = Enhance(compiled)
+    assert transform.model is compiled
+    close(transform(noisy), model(noisy))
+    pytest.importorskip("onnx")
+    deepvqe_hub.onnx.export(compiled, tmp_path / "m.onnx")
+
+
 def test_a_bundle_for_every_known_model():
     assert [bundle.name for bundle in BUNDLES] == list(registry.ENTRIES)
     for bundle in BUNDLES:

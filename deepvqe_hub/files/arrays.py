@@ -54,7 +54,7 @@ def enhance(
     dry = dry_share(mix, attenuation_limit_db)
     if not (isinstance(sample_rate, numbers.Real) and MIN_RATE <= sample_rate <= MAX_RATE):
         raise ValueError(f"sample_rate must be from {MIN_RATE} to {MAX_RATE} Hz, not {sample_rate!r}")
-    check_model(model, farend)
+    model = check_model(model, farend)
     samples = _samples(audio, "audio")
     frames, channels = samples.shape
     result = np.empty_like(samples)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import torch
 
-from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.files.samples import fitted
 from deepvqe_hub.streaming import Stream
 
@@ -26,14 +26,16 @@ def warn_of_length(farend: str, longer: float, audio: str, stacklevel: int) -> N
     warnings.warn(f"{farend} is {abs(longer):.3f} s {change} to fit {audio}", stacklevel=stacklevel + 1)
 
 
-def check_model(model: EnhancementModel, farend: object) -> None:
-    """Refuse what is no model, and a far end, if there is one, for a model that takes none."""
+def check_model(model: EnhancementModel, farend: object) -> EnhancementModel:
+    """The model itself; refuses what is no model, and a far end, if there is one, for a model that takes none."""
+    model = uncompiled(model)
     if not callable(getattr(model, "stream", None)):
         raise TypeError(
             f"a model is needed, what deepvqe_hub.load returns or the .model of an Enhancer, not {type(model).__name__}"
         )
     if farend is not None and not model.farend:
         raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
+    return model
 
 
 def dry_share(mix: float, attenuation_limit_db: float | None) -> float:

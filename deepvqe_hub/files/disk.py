@@ -59,7 +59,7 @@ def enhance_file(
         >>> deepvqe_hub.enhance_file(model, "noisy.mp3", "clean.wav")  # doctest: +SKIP
     """
     dry = dry_share(mix, attenuation_limit_db)
-    check_model(model, farend)
+    model = check_model(model, farend)
     if os.fspath(output).endswith(("/", os.sep)):
         raise IsADirectoryError(f"{output} names a folder; add the name of a file")
     output = Path(output)
@@ -92,7 +92,7 @@ def enhance_to_mono(
     Raises:
         FileNotFoundError, AudioFileError, ValueError: as :func:`enhance_file`.
     """
-    check_model(model, farend)
+    model = check_model(model, farend)
     rate, parts = model.sample_rate, []
     with ExitStack() as writing, ExitStack() as reading:
         recording = reading.enter_context(Recording(source))

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from deepvqe_hub.metrics._signal import SAMPLE_RATE, resample
 from deepvqe_hub.metrics.scoring import score_channels
 from deepvqe_hub.metrics.table import check_talk, chosen_metrics
 from deepvqe_hub.processes import worker_pool
+
+if TYPE_CHECKING:  # it needs torch, which scores alone do not
+    from deepvqe_hub.enhancement import EnhancementModel
 
 _TOLERANCE = 0.1  # seconds by which signals may differ in length without a word about it
 
@@ -43,9 +47,11 @@ def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
         return np.ascontiguousarray(wav, dtype=np.float64), recording.sample_rate
 
 
-def load_model(name: str):
-    """The model to evaluate, once a process as long as its files stay what they are."""
-    path = Path(name)
+def load_model(model: EnhancementModel | str | os.PathLike) -> EnhancementModel:
+    """The model to evaluate; by its name, it is loaded once a process as long as its files stay what they are."""
+    if not isinstance(model, (str, os.PathLike)):
+        return model
+    name, path = os.fspath(model), Path(model)
     files = path.iterdir() if path.is_dir() else filter(Path.is_file, [path])
     return _load(name, tuple(sorted((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)))
 
@@ -57,14 +63,14 @@ def _load(name: str, files: tuple):
     return deepvqe_hub.load(name)
 
 
-def run_model(name: str, noisy: np.ndarray, rate: int, farend: np.ndarray | None, farend_rate: int) -> np.ndarray:
+def run_model(model, noisy: np.ndarray, rate: int, farend: np.ndarray | None, farend_rate: int) -> np.ndarray:
     """Enhance ``(channels, time)`` at `rate`; returns as many channels at 16 kHz.
 
     The far end is fitted to the microphone signal. A model that takes no far end is run without.
     """
     from deepvqe_hub.files import enhance  # needs torch, which scores alone do not
 
-    model = load_model(name)
+    model = load_model(model)
     wav = resample(noisy, rate, model.sample_rate).T
     far = None
     if farend is not None and model.farend:
@@ -80,7 +86,7 @@ def evaluate_file(
     farend: str | Path | None = None,
     metrics: str | Iterable[str] | None = None,
     talk: str | None = None,
-    model: str | None = None,
+    model: EnhancementModel | str | os.PathLike | None = None,
     score_noisy: bool = True,
 ) -> dict:
     """Score one file.
@@ -90,7 +96,8 @@ def evaluate_file(
         reference, noisy, farend: the files that belong to it, as far as `metrics` need them.
         metrics: names from `METRICS` or groups of them; default: all that the files allow.
         talk: "st", "nst", "dt" or None, see `deepvqe_hub.metrics.aecmos`.
-        model: name or path for `deepvqe_hub.load`; then `enhanced` is a noisy file that is enhanced in memory first.
+        model: what `deepvqe_hub.load` gives, or a name or path for it; then `enhanced` is a noisy file that is enhanced
+            in memory first.
         score_noisy: also score the noisy input, where there is one (always, with `model`).
 
     Returns:
@@ -99,7 +106,8 @@ def evaluate_file(
         scored at all). Scores that are not defined are NaN.
 
     Raises:
-        ValueError: unknown metric, or one that needs a file which is not given; a model that cannot be loaded.
+        ValueError: unknown metric, or one that needs a file which is not given.
+        FileNotFoundError, CheckpointError: as `deepvqe_hub.load`, for a model that cannot be loaded.
         ImportError: a package is missing; the text names the remedy.
     """
     case = enhanced if isinstance(enhanced, Case) else Case(enhanced, reference, noisy, farend, talk)
@@ -133,12 +141,12 @@ def evaluate_file(
     return result
 
 
-def _given(case: Case, model: str | None) -> set[str]:
+def _given(case: Case, model: object) -> set[str]:
     given = {name for name in ("reference", "noisy", "farend") if getattr(case, name) is not None}
     return given | {"noisy"} if model is not None else given
 
 
-def _read_case(case: Case, model: str | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _read_case(case: Case, model: object) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     raw = {}
     paths = {"enhanced": case.enhanced, "reference": case.reference, "noisy": case.noisy, "farend": case.farend}
     for name, path in paths.items():
@@ -154,7 +162,8 @@ def _read_case(case: Case, model: str | None) -> tuple[np.ndarray, dict[str, np.
         try:
             wav = run_model(model, *raw["enhanced"], *raw.get("farend", (None, 0)))
         except Exception as error:
-            raise ValueError(f"{model} could not enhance {case.enhanced}: {error}") from error
+            name = model if isinstance(model, (str, os.PathLike)) else "the model"
+            raise ValueError(f"{name} could not enhance {case.enhanced}: {error}") from error
     return wav, wavs
 
 
@@ -162,7 +171,7 @@ def evaluate_files(
     cases: Iterable[Case],
     *,
     metrics: str | Iterable[str] | None = None,
-    model: str | None = None,
+    model: EnhancementModel | str | os.PathLike | None = None,
     score_noisy: bool = True,
     jobs: int = 1,
     progress: bool = False,

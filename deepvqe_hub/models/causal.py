@@ -283,7 +283,9 @@ class CausalNetwork(nn.Module):
                 module.key = name
 
     def initial_state(self, batch_size: int = 1, *, device=None, dtype=None) -> State:
-        """The state of silence: a dict from names to zeros, in the order in which the layers run."""
+        """The state of silence: a dict from names to zeros, by default where and of what type the weights are."""
+        like = next(self.parameters(), torch.empty(0))
+        device, dtype = device or like.device, dtype or like.dtype
         return {
             f"{module.key}.{name}": torch.zeros(batch_size, *shape, device=device, dtype=dtype)
             for module in self.modules()

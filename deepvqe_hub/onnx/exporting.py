@@ -13,7 +13,7 @@ import torch
 
 from deepvqe_hub._version import __version__
 from deepvqe_hub.drafts import check_free, whole_or_nothing
-from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.onnx.description import FORMAT_VERSION, MAX_BATCH_SIZE, MAX_FRAMES
 
 TOLERANCE = 1e-4  # RMS difference from PyTorch that export accepts in float32, relative to the signal
@@ -56,7 +56,7 @@ def export(
             name that does not end in ".onnx".
         RuntimeError: if the graph does not give the model's numbers.
     """
-    path = Path(path)
+    path, model = Path(path), uncompiled(model)
     if not isinstance(model, EnhancementModel):
         hint = "; give its model" if isinstance(getattr(model, "model", None), EnhancementModel) else ""
         raise ValueError(f"only an EnhancementModel can be exported, and this is {type(model).__name__}{hint}")
@@ -74,10 +74,11 @@ def export(
 
     if next(model.parameters()).dtype != torch.float32:
         model = copy.deepcopy(model).float()  # the graph computes in float32, whatever the weights are kept in
-    graph = build(model, frames=frames, quantize=quantize, waveform=waveform, batch_size=batch_size)
-    with whole_or_nothing(path, overwrite=force, option="force") as part:
-        part.write_bytes(graph.SerializeToString())
-        check(model, part, TOLERANCE_8BIT if quantize else TOLERANCE)
+    with torch.autocast(next(model.parameters()).device.type, enabled=False):  # whatever the caller computes in
+        graph = build(model, frames=frames, quantize=quantize, waveform=waveform, batch_size=batch_size)
+        with whole_or_nothing(path, overwrite=force, option="force") as part:
+            part.write_bytes(graph.SerializeToString())
+            check(model, part, TOLERANCE_8BIT if quantize else TOLERANCE)
     return path
 
 
@@ -129,7 +130,9 @@ def check(model: EnhancementModel, path: Path, tolerance: float) -> None:
     from deepvqe_hub.onnx.streams import OnnxStream
 
     stream = OnnxStream(path)
-    samples = model.stft.win_length + model.stft.hop_length * max(12, 2 * stream.frames + 3) + 7
+    past = getattr(getattr(model.network, "align", None), "dmax", 0)  # so long until its rings are full
+    frames = max(12, past + 2 * stream.frames + 3)
+    samples = model.stft.win_length + model.stft.hop_length * frames + 7
     rng = np.random.default_rng(0)
     noisy, farend = rng.standard_normal((2, stream.batch_size, samples), np.float32) * np.float32(0.1)
     far = (farend,) if model.farend else ()
