@@ -79,6 +79,6 @@ def table(times: dict[str, np.ndarray], per: dict[str, int] | None = None) -> li
 def save(path: str | None, results: dict) -> None:
     """Write results with the machine named, where a path is given."""
     if path:
-        from deepvqe_hub.cli._measure import machine
+        from deepvqe_hub.machine import description
 
-        Path(path).write_text(json.dumps({"machine": machine(), **results}, indent=1) + "\n")
+        Path(path).write_text(json.dumps({"machine": description(), **results}, indent=1) + "\n")

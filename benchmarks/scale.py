@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from common import in_turn, random_model, save
 
-from deepvqe_hub.cli._measure import peak_memory
+from deepvqe_hub.machine import peak_memory
 
 
 def streams(args) -> list[dict]:

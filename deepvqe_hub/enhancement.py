@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import operator
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,10 +98,11 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         if isinstance(config, str) and config in PRESETS:
             config = PRESETS[config]
         elif isinstance(config, (str, Path)):
-            if not Path(config).is_file():
+            path = Path(os.path.expanduser(config))
+            if not path.is_file():
                 raise ValueError(f"{config} is neither a file nor a preset: {', '.join(PRESETS)}")
             try:
-                config = json.loads(Path(config).read_text(encoding="utf-8"))
+                config = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:  # no UTF-8, no JSON
                 raise ValueError(f"{config} is no JSON file: {error}") from error
         try:
@@ -209,6 +211,11 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
     def farend(self) -> bool:
         """Whether the model takes a loudspeaker signal and cancels its echo."""
         return self.network.farend
+
+    @property
+    def hop_length(self) -> int:
+        """Samples from one frame to the next."""
+        return self.stft.hop_length
 
     @property
     def finds_delay(self) -> bool:

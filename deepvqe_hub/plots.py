@@ -61,7 +61,7 @@ def plot_enhancement(
         titles, files = [*titles, "far end"], [*files, farend]
     signals = [_read(file, seconds) for file in files]
     spectrograms = [spectrogram(wave, rate) for wave, rate in signals]
-    with_delay = farend is not None and getattr(model, "finds_delay", False)
+    with_delay = farend is not None and model.finds_delay
     rows = len(files) + with_delay
 
     figure = Figure(figsize=(12, 2.6 * rows), layout="constrained")
@@ -76,7 +76,7 @@ def plot_enhancement(
     figure.colorbar(image, ax=list(axes[: len(files)]), label="dB")
     if with_delay:
         delay = delay_distribution(model, noisy, farend, seconds)
-        longest = delay.shape[1] * model.stft.hop_length / model.sample_rate
+        longest = delay.shape[1] * model.hop_length / model.sample_rate
         extent = (0, len(signals[0][0]) / signals[0][1], 0, longest * 1000)
         image = axes[-1].imshow(delay.T, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1, cmap="viridis")
         axes[-1].set(title="estimated echo delay", ylabel="ms")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from deepvqe_hub.cli import CommandError, main
-from deepvqe_hub.cli._measure import apart, machine, peak_memory
+from deepvqe_hub.cli._measure import apart
+from deepvqe_hub.machine import description, peak_memory
 
 
 def test_table_and_json(tmp_path, capsys):
@@ -37,7 +38,7 @@ def test_cores_are_those_that_may_be_used():
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     try:
-        assert machine()["cores"] == 1
+        assert description()["cores"] == 1
     finally:
         os.sched_setaffinity(0, allowed)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from deepvqe_hub.limits import MAX_THREADS
 
@@ -20,10 +19,3 @@ def thread_count(text: str) -> int:
     if not (text.isdecimal() and 1 <= int(text) <= MAX_THREADS):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to {MAX_THREADS}")
     return int(text)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 import tempfile
 import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._arguments import cores
+from deepvqe_hub.machine import peak_memory
 from deepvqe_hub.processes import worker_pool
 
 BACKENDS = ("torch", "onnx", "onnx-8bit")
@@ -83,20 +81,20 @@ def measure(trial: Trial, path: str | None) -> dict:
         torch.set_num_threads(trial.threads)
         torch.manual_seed(0)
         model = open_model(trial.model)
-        hop, stream = model.stft.hop_length, model.stream() if model.network.streams else None
+        stream = model.stream() if model.network.streams else None
         offline, convert = torch.no_grad()(model.forward), torch.from_numpy
     else:
         from deepvqe_hub.onnx import OnnxModel
 
         offline = model = OnnxModel(path, threads=trial.threads)
-        hop, stream, convert = model.hop_length, model.stream(), np.asarray
+        stream, convert = model.stream(), np.asarray
     rate, result = model.sample_rate, asdict(trial)
     rng = np.random.default_rng(0)
     waves = [rng.standard_normal(round(trial.seconds * rate)).astype(np.float32) * np.float32(0.05) for _ in range(2)]
     waves = [convert(w) for w in (waves if model.farend else waves[:1])]
     if stream is not None:
         result["frames"] = getattr(stream, "frames", trial.frames)
-        times, block = [], result["frames"] * hop
+        times, block = [], result["frames"] * model.hop_length
         for start in range(0, len(waves[0]) - block + 1, block):
             chunks = [w[start : start + block] for w in waves]
             before = time.perf_counter()
@@ -136,37 +134,3 @@ def measure_cost(model: str, seconds: float, live: str) -> dict:
 
 def _a_frame(result: dict) -> dict:
     return result | {key: round(result[key] / result["frames"], 3) for key in ("step_ms_p50", "step_ms_p99")}
-
-
-def peak_memory() -> float | None:
-    """Most memory this process has had, in MB; None where the system does not say."""
-    try:  # Linux; what getrusage says there is at least the peak of the program that started this process
-        status = Path("/proc/self/status").read_text()
-        return round(int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6)
-    except (OSError, IndexError):
-        pass
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
-
-
-def machine() -> dict:
-    """What the numbers were measured on: CPU model, cores that may be used, system, versions."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    versions = {}
-    for package in ("torch", "onnxruntime", "numpy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return {"cpu": name, "cores": cores(), "system": platform.platform(), "versions": versions}

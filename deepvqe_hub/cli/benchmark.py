@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._arguments import cores, thread_count
+from deepvqe_hub.cli._arguments import thread_count
 from deepvqe_hub.cli._measure import BACKENDS
 from deepvqe_hub.drafts import check_writable, write_files
+from deepvqe_hub.machine import cores, description
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     import tempfile
     from pathlib import Path
 
-    from deepvqe_hub.cli._measure import MAX_SECONDS, Trial, apart, machine, measure, prepare
+    from deepvqe_hub.cli._measure import MAX_SECONDS, Trial, apart, measure, prepare
     from deepvqe_hub.hub.registry import ENTRIES
     from deepvqe_hub.onnx.description import MAX_FRAMES
 
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     least = max(1, 0.16 * args.frames)  # ten calls
     if not least <= args.seconds <= MAX_SECONDS:
         raise CommandError(f"--seconds must be from {least:g} to {MAX_SECONDS}, not {args.seconds:g}")
-    about, results, failed = machine(), [], 0
+    about, results, failed = description(), [], 0
     print(
         f"{about['cpu']}, {about['cores']} cores, {', '.join(f'{k} {v}' for k, v in about['versions'].items() if v)}\n"
     )

@@ -19,9 +19,10 @@ import sys
 from pathlib import Path
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._arguments import cores, positive
+from deepvqe_hub.cli._arguments import positive
 from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect
 from deepvqe_hub.drafts import check_writable, write_files
+from deepvqe_hub.machine import cores
 from deepvqe_hub.onnx import is_graph
 
 # Heading, unit and digits of each column of costs.
@@ -208,7 +209,7 @@ def _flat(row: dict) -> dict:
         flat |= {
             f"{metric}{suffix}": entry.get(key) for suffix, key in (("", "mean"), ("_low", "low"), ("_high", "high"))
         }
-    return flat | {"notes": {}}
+    return flat
 
 
 def _say(args: argparse.Namespace, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deepvqe_hub.folders import AUDIO_SUFFIXES
+from deepvqe_hub.machine import cores
 
 from .clips import READ_ERRORS, Clip, as_clips, find_clips, read_manifest
 from .shards import find_shard_clips
@@ -66,7 +66,7 @@ class Pool:
     def preload(self, threads: int | None = None) -> Pool:
         """Decode every clip into memory now, so that workers forked later share it; returns the pool."""
         self.cache = True
-        with ThreadPoolExecutor(threads or os.cpu_count()) as workers:
+        with ThreadPoolExecutor(threads or cores()) as workers:
             list(workers.map(self._load, range(len(self.clips))))
         return self
 

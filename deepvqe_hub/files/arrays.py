@@ -12,7 +12,7 @@ import torch
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import block_frames
 from deepvqe_hub.files.blocks import FarEnd, check_model, dry_share, enhanced_blocks, warn_of_length
-from deepvqe_hub.files.samples import from_float, to_float
+from deepvqe_hub.files.samples import as_numpy, from_float, to_float
 from deepvqe_hub.limits import MAX_RATE, MIN_RATE, MOST_CHANNELS, check_layout, check_loudness
 
 
@@ -84,10 +84,8 @@ def _samples(audio: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
     """``audio`` as numpy, (time, channels), in its own type; or an error that names it."""
     if isinstance(audio, torch.Tensor):
         check_layout(audio, name)
-        wave = audio.detach().cpu()
-        wave = wave.float() if wave.dtype == torch.bfloat16 else wave  # which numpy has not
-        samples = wave.numpy()
-        if wave.dim() > 0:
+        samples = as_numpy(audio)
+        if samples.ndim > 0:
             samples = samples.reshape(math.prod(samples.shape[:-1]), samples.shape[-1]).T
     else:
         samples = np.asarray(audio)

@@ -5,6 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 
+def as_numpy(wave) -> np.ndarray:
+    """An array, or a tensor on any device as one; of bfloat16, which numpy has not, as float32."""
+    if not hasattr(wave, "detach"):
+        return np.asarray(wave)
+    wave = wave.detach().cpu()
+    return (wave.float() if str(wave.dtype) == "torch.bfloat16" else wave).numpy()
+
+
 def to_float(samples: np.ndarray) -> np.ndarray:
     """Samples of any type as float32; the range of an integer type becomes ±1."""
     if samples.dtype.kind == "f":

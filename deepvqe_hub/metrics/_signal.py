@@ -7,6 +7,8 @@ import importlib.util
 
 import numpy as np
 
+from deepvqe_hub.files.samples import as_numpy
+
 SAMPLE_RATE = 16000  # Hz; every measure of this package works at this rate
 _SILENCE = 1e-5  # peak, -100 dBFS: below half a step of 16-bit audio
 
@@ -43,10 +45,7 @@ def as_array(wav) -> np.ndarray:
     Raises:
         ValueError: for integers, whose full scale is not ±1.
     """
-    if hasattr(wav, "detach"):
-        wav = wav.detach().cpu()
-        wav = wav.float() if wav.is_floating_point() else wav  # numpy has no bfloat16
-    wav = np.asarray(wav)
+    wav = as_numpy(wav)
     if wav.dtype.kind != "f":
         raise ValueError(f"the samples are {wav.dtype}; convert them to floating point within ±1")
     return wav.astype(np.float64)

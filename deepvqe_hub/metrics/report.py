@@ -145,18 +145,19 @@ def unscored(results: Sequence[Mapping]) -> list[str]:
 
 
 def to_csv(results: Sequence[Mapping]) -> str:
-    """One line a file: name, seconds, every score, notes. An undefined score is an empty cell."""
-    columns = list(dict.fromkeys(key for result in results for key in result if key != "notes"))
+    """One line a file: name, seconds, every score, notes, as far as there are. An undefined score is an empty cell."""
+    columns = dict.fromkeys(key for result in results for key in result)
+    columns = sorted(columns, key=lambda column: column == "notes")  # the text stands last
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*columns, "notes"])
-    for result in results:
-        notes = "; ".join(f"{about}: {reason}" for about, reason in result["notes"].items())
-        writer.writerow([*(_cell(result.get(column)) for column in columns), notes])
+    writer.writerow(columns)
+    writer.writerows([_cell(result.get(column)) for column in columns] for result in results)
     return text.getvalue()
 
 
 def _cell(value) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{about}: {reason}" for about, reason in value.items())
     if isinstance(value, float):
         return f"{value:.6g}" if math.isfinite(value) else ""
     return "" if value is None else str(value)

@@ -86,10 +86,10 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
     """The graph as an ``onnx.ModelProto``; arguments as for :func:`export`, but the model is float32."""
     from deepvqe_hub.onnx.builder import Graph
     from deepvqe_hub.onnx.frontend import analyse, synthesise
-    from deepvqe_hub.onnx.network import Step
+    from deepvqe_hub.onnx.network import StepWriter
 
     network, stft = model.network.for_inference().cpu(), dataclasses.asdict(model.stft)
-    if not Step.covers(network):
+    if not StepWriter.covers(network):
         from deepvqe_hub.onnx.tracing import trace
 
         if quantize or waveform:
@@ -100,7 +100,7 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
         graph = trace(model, network, frames, batch_size)
     else:
         graph = Graph()
-        step = Step(graph, network, batch_size, frames, quantize)
+        step = StepWriter(graph, network, batch_size, frames, quantize)
         bins, hop = model.stft.bins, model.stft.hop_length
         shape = (batch_size, frames * hop) if waveform else (batch_size, bins, frames, 2)
         inputs = []

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepvqe_hub.files.samples import as_numpy
 from deepvqe_hub.limits import check_layout
 from deepvqe_hub.onnx.streams import OnnxStream, OnnxStreams
 
@@ -30,6 +31,7 @@ class OnnxModel:
         self.config, self.sample_rate = self._stream.config, self._stream.sample_rate
         self.farend, self.latency = self._stream.farend, self._stream.latency
         self.hop_length = self._stream.hop_length
+        self.finds_delay = False  # the graph gives no delays
         self._turn = threading.Lock()  # there is one stream for all calls
 
     def stream(self, batch_size: int | None = None) -> OnnxStream | OnnxStreams:
@@ -59,8 +61,8 @@ class OnnxModel:
         if type(noisy).__module__.startswith("torch"):
             import torch
 
-            return torch.from_numpy(self(_array(noisy), farend, lengths)).to(noisy)
-        noisy, farend = np.asarray(noisy), None if farend is None else _array(farend)
+            return torch.from_numpy(self(as_numpy(noisy), farend, lengths)).to(noisy)
+        noisy, farend = np.asarray(noisy), None if farend is None else as_numpy(farend)
         if noisy.ndim == 0:
             raise ValueError("noisy is a single number; its last dimension must be time")
         check_layout(noisy, "noisy")
@@ -107,10 +109,3 @@ class OnnxModel:
         if noisy.shape[1]:
             out[:, done:] = stream.flush()[:count]
         return out
-
-
-def _array(wave) -> np.ndarray:
-    """An array, or a tensor as one."""
-    if type(wave).__module__.startswith("torch"):
-        return wave.detach().cpu().float().numpy() if wave.is_floating_point() else wave.cpu().numpy()
-    return np.asarray(wave)

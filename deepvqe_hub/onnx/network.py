@@ -33,7 +33,7 @@ NARROW = 8  # channels up to which picking values takes less time than picking r
 
 
 @dataclass
-class Step:
+class StepWriter:
     """Writes a network's modules into ``graph``, for ``frames`` frames a call of ``batch`` streams."""
 
     graph: Graph

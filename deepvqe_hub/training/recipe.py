@@ -105,11 +105,38 @@ COUNTS = ("number_of_epochs", "items_per_epoch", "valid_items", "batch_size", "g
 
 def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[NoisySpeech]) -> None:
     """Find settings that cannot work before the data are prepared, which may take hours."""
+    check_numbers(hparams)
+    check_model(hparams, brain_class)
     for name in ("valid_metrics", "test_metrics"):
         hparams[name] = select_metrics(hparams[name])
         check_packages(hparams[name])
         if "erle" in hparams[name]:
             raise ValueError(f"--{name}: ERLE is of scenes where only the far end talks; choose other measures")
+    recordings = hparams.get("recordings_folder")
+    if recordings and not Path(recordings).is_dir():
+        raise ValueError(f"--recordings_folder {recordings}: no such folder")
+    if recordings:
+        splits_of(recordings)  # reads its table
+    try:
+        check_settings(data_class, hparams["mixing"])
+    except ValueError as error:
+        raise ValueError(f"--mixing: {error}") from error
+    wave = torch.arange(segment_samples(hparams)).sin()[None] * 0.1
+    try:  # no random numbers, so that the run draws what it would draw without
+        hparams["loss"](wave, wave * 0.9)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"--segment_seconds {hparams['segment_seconds']:g}: the loss cannot be computed for that length: {error}"
+        ) from error
+
+
+def segment_samples(hparams: dict) -> int:
+    """Samples of an item."""
+    return round(hparams["segment_seconds"] * hparams["sample_rate"])
+
+
+def check_numbers(hparams: dict) -> None:
+    """Raise ValueError for numbers out of range, and such as do not fit together."""
     for name in COUNTS:
         count = hparams.get(name, 1)  # files of runs before there was a chain lack it
         if not (isinstance(count, int) and count >= 1):
@@ -124,6 +151,13 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         raise ValueError(f"--minutes must be a number, 0 or more, not {minutes}")
     if minutes and world()[1] > 1:
         raise ValueError("--minutes: it takes one process, as clocks differ; give --number_of_epochs")
+    chain = hparams.get("chain", 1)
+    if hparams["batch_size"] % chain:
+        raise ValueError(f"--chain {chain} must divide batch_size, which is {hparams['batch_size']}")
+
+
+def check_model(hparams: dict, brain_class: type[EnhancementBrain]) -> None:
+    """Raise ValueError for a preset that is not made for the recipe, or not for the other settings."""
     model, preset = hparams["modules"]["model"], hparams["preset"]
     if model.sample_rate != hparams["sample_rate"]:
         raise ValueError(
@@ -138,33 +172,13 @@ def check(hparams: dict, brain_class: type[EnhancementBrain], data_class: type[N
         )
     if model.farend and not brain_class.farend:
         raise ValueError(f"--preset {preset} takes a far end, and this recipe has none; try deepvqe-s, or recipes/AEC")
-    samples = round(hparams["segment_seconds"] * hparams["sample_rate"])
-    chain = hparams.get("chain", 1)
-    if hparams["batch_size"] % chain:
-        raise ValueError(f"--chain {chain} must divide batch_size, which is {hparams['batch_size']}")
-    if brain_class.farend and chain > 1 and samples % model.stft.hop_length:
+    if brain_class.farend and hparams.get("chain", 1) > 1 and segment_samples(hparams) % model.hop_length:
         raise ValueError(
             f"--segment_seconds {hparams['segment_seconds']:g} must be whole frames ({model.stft.hop_length} samples), "
             "as delays are known by the frame; or give --chain 1"
         )
     if hparams.get("bottleneck_only"):
         check_matching(hparams, model)
-    recordings = hparams.get("recordings_folder")
-    if recordings and not Path(recordings).is_dir():
-        raise ValueError(f"--recordings_folder {recordings}: no such folder")
-    if recordings:
-        splits_of(recordings)  # reads its table
-    try:
-        check_settings(data_class, hparams["mixing"])
-    except ValueError as error:
-        raise ValueError(f"--mixing: {error}") from error
-    wave = torch.arange(samples).sin()[None] * 0.1
-    try:  # no random numbers, so that the run draws what it would draw without
-        hparams["loss"](wave, wave * 0.9)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"--segment_seconds {hparams['segment_seconds']:g}: the loss cannot be computed for that length: {error}"
-        ) from error
 
 
 def check_resume(checkpoint: Checkpoint, hparams: dict, test_only: bool) -> None:
