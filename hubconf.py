@@ -16,15 +16,22 @@ def _model(name, pretrained, checkpoint, device, options):
 
     if checkpoint is not None:
         model = load(checkpoint, device=device, **options)
-        if model.farend != registry.ENTRIES[name].skeleton().farend:
-            which = "a far end; load it by deepvqe_aec" if model.farend else "no far end; load it by deepvqe"
-            raise ValueError(f"{checkpoint} takes {which}")
+        network, farend = kind = _kind(model)
+        if kind != _kind(registry.ENTRIES[name].skeleton()):
+            alike = [known for known, entry in registry.ENTRIES.items() if _kind(entry.skeleton()) == kind]
+            entries = [known.replace("-", "_") for known in alike]
+            remedy = " or ".join(entry for entry in entries if entry in globals()) or "deepvqe_hub.load"
+            raise ValueError(f"{checkpoint} is a {network} with {'a' if farend else 'no'} far end; load it by {remedy}")
         return model
     if pretrained:
         return load(name, device=device, **options)
     if options:
         raise ValueError(f"random weights take no options, got {', '.join(options)}")
     return on_device(EnhancementModel.from_config(name), device, name)
+
+
+def _kind(model):
+    return model.config.get("network"), model.farend  # by name, as an exported graph has no more of its network
 
 
 def deepvqe_s(pretrained=True, checkpoint=None, device=None, **options):

@@ -178,8 +178,8 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         if push_to_hub:
             repo_id = repo_id or Path(save_directory).name
             card = {"repo_id": repo_id, **card}
-        save_folder(self, save_directory, card, half=half, force=True, keep_card=True)
-        return upload(save_directory, repo_id, **push_to_hub_kwargs) if push_to_hub else None
+        folder = save_folder(self, save_directory, card, half=half, force=True, keep_card=True)
+        return upload(folder, repo_id, **push_to_hub_kwargs) if push_to_hub else None
 
     def push_to_hub(
         self, repo_id: str, *, model_card_kwargs: Mapping | None = None, half: bool = False, **kwargs

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,17 +18,17 @@ from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.disk import enhance_to_mono
 from deepvqe_hub.hub import registry
 from deepvqe_hub.hub.errors import WeightsMissingError
-from deepvqe_hub.hub.folder import WEIGHTS
+from deepvqe_hub.hub.folder import WEIGHTS, expanded
 from deepvqe_hub.hub.folder import load_weights as _load_weights
-from deepvqe_hub.hub.loading import no_weights, unknown_name
+from deepvqe_hub.hub.loading import at_revision, check_kind, names_a_file, no_weights, refuse, unknown_name
 from deepvqe_hub.streaming import Stream
 
 try:
     from speechbrain.dataio.preprocess import AudioNormalizer
     from speechbrain.inference.interfaces import Pretrained
     from speechbrain.utils.data_utils import split_path
-    from speechbrain.utils.fetching import FetchSource, fetch
-    from speechbrain.utils.parameter_transfer import Pretrainer
+    from speechbrain.utils.fetching import FetchConfig, FetchFrom, FetchSource, fetch, guess_source
+    from speechbrain.utils.parameter_transfer import PARAMFILE_EXT, Pretrainer
 except IMPORT_ERRORS as error:
     raise ImportError(
         f"deepvqe_hub.Enhancer needs speechbrain and torchaudio, and they cannot be imported: {error}\n"
@@ -64,25 +66,21 @@ class Enhancer(Pretrained):
         """What every ``Pretrained`` has; ``source`` may also be the name of a model that ships with this package.
 
         Args:
-            source: folder, Hub repository, URL (then ``savedir`` is needed), or a name such as "deepvqe-s".
+            source: folder, Hub repository, URL (then ``savedir`` is needed), or a name such as "deepvqe-s". For
+                ``"owner/name@v1"`` the ``fetch_config`` gets the revision "v1".
             *args, **kwargs: ``savedir``, ``run_opts``, ``freeze_params``, ``fetch_config``, ``overrides``, ... of
                 :meth:`speechbrain.inference.interfaces.Pretrained.from_hparams`. Give each model a ``savedir`` of its
                 own: what lies there is used, whatever ``source`` says.
 
         Raises:
+            FileNotFoundError: for a path where nothing is.
             WeightsMissingError: (a FileNotFoundError) for a known name without weights, such as "dpcrn".
-            ValueError: for a name that is neither known nor a folder, or that stands for another project's format.
+            ValueError: for a name that is neither known nor a folder, or that stands for another project's format; for
+                the revision of what is no repository, or one that ``fetch_config`` contradicts.
         """
-        entry = registry.ENTRIES.get(source) if isinstance(source, str) else None
-        if entry is not None and entry.embedded:
-            source = entry.folder
-        elif entry is not None and entry.repo_id is None:
-            raise WeightsMissingError(no_weights(source))
-        elif entry is not None:
-            raise ValueError(f"{source} has no hyperparams.yaml; load it with Enhancer.from_pretrained")
-        elif entry is None and isinstance(source, str) and "/" not in source and not os.path.exists(source):
-            raise ValueError(unknown_name(source))
-        return super().from_hparams(str(source) if isinstance(source, os.PathLike) else source, *args, **kwargs)
+        if not isinstance(source, FetchSource):
+            source = _located(source, kwargs)
+        return super().from_hparams(source, *args, **kwargs)
 
     @classmethod
     def from_pretrained(
@@ -249,6 +247,7 @@ class FolderPretrainer(Pretrainer):
     """A ``Pretrainer`` that takes ``model.safetensors`` from where ``hyperparams.yaml`` came from.
 
     SpeechBrain's own needs the place spelled out in the YAML, so a copied folder would load the original's weights.
+    From the ``savedir`` of an earlier call it takes ``model.ckpt``, as SpeechBrain calls the same file there.
 
     Args:
         folder: another place, a folder or a Hub repository.
@@ -262,18 +261,48 @@ class FolderPretrainer(Pretrainer):
         source = self.folder or default_source
         if source is None:
             raise ValueError("set pretrained_path to the folder or Hub repository with the weights")
+        place, folder = guess_source(source)
+        without = place == FetchFrom.LOCAL and not Path(folder, WEIGHTS).exists()
         for name in self.loadables:
-            if isinstance(source, FetchSource):
-                place, path = source
-                self.paths.setdefault(name, FetchSource(place, f"{path}/{WEIGHTS}"))
-            else:
-                self.paths.setdefault(name, f"{source}/{WEIGHTS}")
+            saved = f"{name}{PARAMFILE_EXT}"  # what SpeechBrain calls the weights in a savedir, which may be the source
+            file = saved if without and Path(folder, saved).is_file() else WEIGHTS
+            self.paths.setdefault(name, FetchSource(place, f"{folder}/{file}"))
         return super().collect_files(default_source, *args, **kwargs)
 
 
 def load_weights(module: SpeechBrainModel | EnhancementModel, path: str | os.PathLike) -> None:
     """A ``custom_hooks`` function for ``Pretrainer``: loads a safetensors file strictly, whatever its name."""
     _load_weights(getattr(module, "model", module), path)
+
+
+def _located(source: str | os.PathLike, options: dict) -> str:
+    """What SpeechBrain finds ``source`` by; a revision in its name moves to the ``fetch_config`` among ``options``."""
+    check_kind(source)
+    name, revision, entry = os.fspath(source), None, None
+    if isinstance(source, str):
+        config = options.get("fetch_config", FetchConfig())
+        name, asked = at_revision(source, config.revision)
+        if name != source:
+            revision, options["fetch_config"] = asked, replace(config, revision=asked)
+        entry = registry.ENTRIES.get(name)
+    if entry is not None and entry.repo_id is None:
+        refuse({}, revision, f"the model {name}")
+        if not entry.embedded:
+            raise WeightsMissingError(no_weights(name))
+        return str(entry.folder)
+    path = expanded(name)
+    if entry is None and path.is_dir():
+        refuse({}, revision, f"the folder {path}")
+        return str(path)
+    if entry is not None or path.is_file():
+        raise ValueError(f"{name} has no hyperparams.yaml; load it with Enhancer.from_pretrained")
+    if name.startswith(("http:", "https:")):
+        return name
+    if names_a_file(source):
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if "/" not in name:
+        raise ValueError(unknown_name(name))
+    return name
 
 
 def _to(wave, device: torch.device):
@@ -283,6 +312,7 @@ def _to(wave, device: torch.device):
 
 def _fetched(path: str, savedir: str | os.PathLike | None = None) -> str:
     """Where the file is, downloaded if need be, as :meth:`Enhancer.load_audio` does."""
+    path = os.path.expanduser(path)
     if os.path.exists(path):
         return path
     if path.startswith(("/", "./", "../", "~")):

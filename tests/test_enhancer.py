@@ -15,6 +15,8 @@ from hub_server import TINY, HubServer, Repo
 
 pytest.importorskip("speechbrain")
 
+from speechbrain.utils.fetching import FetchConfig, FetchFrom, FetchSource
+
 import deepvqe_hub
 from deepvqe_hub import EnhancementModel, Enhancer
 from deepvqe_hub.hub import CheckpointError, registry, save_folder
@@ -100,6 +102,48 @@ def test_a_name_without_weights_is_not_looked_for_on_the_hub():
     for load in (Enhancer.from_hparams, Enhancer.from_pretrained):
         with pytest.raises(FileNotFoundError, match="no weights for dpcrn ship"):
             load("dpcrn")
+
+
+def test_a_path_where_nothing_is_is_not_looked_for_on_the_hub(folder):
+    for name in ("/data/nothere", "./nothere/x", "~/nothere", "not/here/either", Path("nothere")):
+        with pytest.raises(FileNotFoundError, match=r"(nothere|not/here).*: no such file or folder"):
+            Enhancer.from_hparams(name)
+    with pytest.raises(ValueError, match=r"has no hyperparams\.yaml; load it with Enhancer\.from_pretrained"):
+        Enhancer.from_hparams(str(folder / "config.json"))
+
+
+def test_the_home_folder(model, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    wave = 0.1 * torch.randn(3000)
+    close(Enhancer.from_hparams(f"~/{folder.name}")(wave[None])[0], model(wave))
+    soundfile.write(tmp_path / "a.wav", wave.numpy(), 16000, subtype="FLOAT")
+    close(Enhancer.from_pretrained(folder).enhance_file("~/a.wav"), model(wave))
+
+
+def test_a_revision_is_for_repositories(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wave = 0.1 * torch.randn(1, 3000)
+    for name in ("mine@home", "other/mine@home"):
+        model.save_pretrained(name)
+        close(Enhancer.from_hparams(name)(wave), model(wave))  # what is there goes first
+    model.save_pretrained("owner/tiny")
+    for name in ("deepvqe-s@v1", "owner/tiny@v1"):
+        with pytest.raises(ValueError, match="revision is for repositories of the Hub"):
+            Enhancer.from_hparams(name)
+    with pytest.raises(ValueError, match="names one revision, revision='v2' another"):
+        Enhancer.from_hparams("owner/net@v1", fetch_config=FetchConfig(revision="v2"))
+
+
+@pytest.mark.parametrize("place", [str, lambda name: FetchSource(FetchFrom.LOCAL, name)])
+def test_a_savedir_is_a_source(model, folder, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    wave = 0.1 * torch.randn(1, 3000)
+    Enhancer.from_hparams(str(folder), savedir="saved")
+    for options in ({}, {"savedir": "another"}, {"savedir": "saved"}):
+        close(Enhancer.from_hparams(place("saved"), **options)(wave), model(wave))
+    EnhancementModel.from_config(TINY).save_pretrained("both")
+    shutil.copy("saved/model.ckpt", "both/model.ckpt")
+    close(Enhancer.from_hparams(place("both"))(wave), deepvqe_hub.load("both")(wave))  # a folder of ours as ever
 
 
 def test_a_file_that_is_not_there(folder):
@@ -236,6 +280,9 @@ def test_reduced_precision(folder, model):
     wave = 0.1 * torch.randn(1, 3000)
     assert enhancer(wave).dtype == torch.float32
     torch.testing.assert_close(enhancer(wave), model(wave).detach(), rtol=0, atol=0.02)
+    live = torch.cat(list(enhancer.enhance_stream(wave[0].split(500))), -1)
+    torch.testing.assert_close(live, enhancer(wave)[0], rtol=0, atol=0.02)
+    assert (live - model(wave)[0]).abs().max() > 1e-4  # in float32 it would be 1e-6
 
 
 def test_first_stage_of_a_recogniser(folder, tmp_path, model):
@@ -286,6 +333,8 @@ def energy(model):
 print("ANSWER" + json.dumps({
     "main": energy(Enhancer.from_hparams("owner/tiny", savedir=SAVED)),
     "tag": energy(Enhancer.from_hparams("owner/tiny", fetch_config=FetchConfig(revision="v1"))),
+    "at": energy(at := Enhancer.from_hparams("owner/tiny@v1", fetch_config=FetchConfig(huggingface_cache_dir=CACHE))),
+    "rate": at.sample_rate,
     "data": energy(Enhancer.from_pretrained("owner/tiny", revision="v1")),
     "theirs": energy(WaveformEnhancement.from_hparams("owner/tiny")),
     "cached": energy(Enhancer.from_hparams("owner/tiny", fetch_config=FetchConfig(allow_network=False))),
@@ -294,7 +343,7 @@ print("ANSWER" + json.dumps({
 
 
 def test_from_the_hub(tmp_path):
-    models = [EnhancementModel.from_config(TINY).eval() for _ in range(2)]
+    models = [EnhancementModel.from_config({**TINY, "sample_rate": rate}).eval() for rate in (8000, 16000)]
     wave = 0.1 * torch.sin(torch.arange(3000.0))[None]
     old, new = (float(model(wave).detach().square().sum()) for model in models)
     with HubServer() as server:
@@ -303,8 +352,9 @@ def test_from_the_hub(tmp_path):
             folder = save_folder(model, tmp_path / str(i))
             repo.commit({path.name: path.read_bytes() for path in folder.iterdir()}, ref)
         environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
+        places = str(tmp_path / "saved"), str(tmp_path / "cache")
         run = subprocess.run(
-            [sys.executable, "-c", f"SAVED = {str(tmp_path / 'saved')!r}\n{HUB_SCRIPT}"],
+            [sys.executable, "-c", f"SAVED, CACHE = {places!r}\n{HUB_SCRIPT}"],
             capture_output=True,
             text=True,
             env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
@@ -312,7 +362,9 @@ def test_from_the_hub(tmp_path):
         )
     assert run.returncode == 0, run.stderr
     answers = json.loads(run.stdout.split("ANSWER")[1])
-    assert answers == pytest.approx({"main": new, "tag": old, "data": old, "theirs": new, "cached": new}, rel=1e-4)
+    expected = {"main": new, "tag": old, "at": old, "rate": 8000, "data": old, "theirs": new, "cached": new}
+    assert answers == pytest.approx(expected, rel=1e-4)
+    assert (tmp_path / "cache" / "models--owner--tiny").is_dir(), "what else fetch_config says holds as well"
 
 
 def test_the_licence_is_that_of_the_weights(model, tmp_path):

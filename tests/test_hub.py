@@ -59,6 +59,17 @@ def test_nothing_is_overwritten_unasked(model, folder):
     assert not same(model, load(folder))
 
 
+def test_the_home_folder(model, tmp_path, monkeypatch):
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    model.save_pretrained("~/saved")
+    assert same(model, load(tmp_path / "home" / "saved")) and not (tmp_path / "~").exists()
+    assert EnhancementModel.from_config("~/saved/config.json").config == model.config
+    with pytest.raises(ValueError, match="~nobody-at-all"):
+        model.save_pretrained("~nobody-at-all/saved")
+
+
 def test_a_failed_save_leaves_nothing(model, tmp_path):
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
@@ -258,6 +269,14 @@ def test_a_revision_in_the_name(model, tmp_path, monkeypatch):
     assert same(model, load("mine@home")) and same(model, load("other/mine@home"))  # what is there goes first
 
 
+def test_a_file_of_a_folder_is_not_the_checkpoint(folder):
+    for name in ("config.json", "model.safetensors"):
+        with pytest.raises(CheckpointError, match=rf"{name} is only the .*; load the folder that holds its .* as well"):
+            load(str(folder / name))
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        load(folder / "nothing" / "config.json")
+
+
 def test_list_models():
     rows = {row.name: row for row in list_models()}
     assert rows["deepvqe"].parameters == 7_509_942 and rows["deepvqe"].weights == "in the package"
@@ -308,6 +327,18 @@ def test_reference_checkpoints_are_strict(seed_weights, tmp_path):
     torch.save({"state": 1}, tmp_path / "y.tar")
     with pytest.raises(CheckpointError, match="state"):
         load(tmp_path / "y.tar")
+
+
+@pytest.mark.parametrize(("held", "key"), [(lambda state: state, ""), (lambda state: {"model": state}, '["model"]')])
+def test_a_state_dict_of_ours_has_no_config(held, key, model, tmp_path):
+    torch.save(held(model.state_dict()), tmp_path / "sd.pt")
+    with pytest.raises(CheckpointError, match=r"state_dict, which has no config.*save_pretrained") as refused:
+        load(tmp_path / "sd.pt")
+    remedy = re.search(r"model\.load_state_dict.*?\)(\[.*\])?\)(?=\. )", str(refused.value))[0]
+    assert "EnhancementModel.from_config(name)" in str(refused.value) and remedy.endswith(f"weights_only=True){key})")
+    other = EnhancementModel.from_config(TINY)
+    exec(remedy, {"model": other, "torch": torch})  # does what it says
+    assert same(model, other)
 
 
 def test_gguf(parity, error):

@@ -40,10 +40,11 @@ try:
     torch.hub.load(CLONE, "deepvqe_s", source="local", pretrained=False, colour="red")
 except ValueError as error:
     out["options"] = str(error)
-try:
-    torch.hub.load(CLONE, "deepvqe_aec_s", source="local", checkpoint=CHECKPOINT)
-except ValueError as error:
-    out["far end"] = str(error)
+for entry in ("deepvqe_aec_s", "tf_gridnet"):
+    try:
+        torch.hub.load(CLONE, entry, source="local", checkpoint=CHECKPOINT)
+    except ValueError as error:
+        out[entry] = str(error)
 where = dict(trust_repo=True, skip_validation=True)
 out["list"] = torch.hub.list("someone/deepvqe-hub:v1", force_reload=True, **where)
 out["help"] = {name: torch.hub.help("someone/deepvqe-hub:v1", name, **where) for name in out["list"]}
@@ -109,4 +110,5 @@ def test_entries_promise_the_weights_there_are():
 def test_errors(answers):
     assert "pip install" in answers["enhancer"] and "neither" in answers["enhancer"]
     assert "colour" in answers["options"]
-    assert answers["far end"].endswith("checkpoint takes no far end; load it by deepvqe")
+    for entry in ("deepvqe_aec_s", "tf_gridnet"):
+        assert answers[entry].endswith("checkpoint is a DeepVQE with no far end; load it by deepvqe_s or deepvqe")

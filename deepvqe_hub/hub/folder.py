@@ -111,7 +111,7 @@ def save_folder(
 
     Args:
         model: any :class:`EnhancementModel`, on any device.
-        folder: destination; its parents are made.
+        folder: destination, "~" is the home folder; its parents are made.
         card: what the model card says, all of it optional; see :func:`deepvqe_hub.hub.card.model_card`.
         half: store matrices and kernels as float16, half the size; they are float32 again when loaded. Vectors (biases,
             statistics of norms) keep their precision.
@@ -126,7 +126,7 @@ def save_folder(
         ValueError: the weights are not finite, or not within float16 for ``half``, or not those of the config, as in a
             compiled, folded or pruned network.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     present = [name for name in FILES if (folder / name).exists()]
     if present and not force:
         raise FileExistsError(f"{folder} already has {', '.join(present)}; pass force=True (--force) to replace them")
@@ -153,6 +153,14 @@ def save_folder(
         else:
             os.rename(draft, folder)
     return folder
+
+
+def expanded(path: str | os.PathLike) -> Path:
+    """``path`` with the home folder for "~"; a ValueError for that of a user who is not there."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _storable(tensor: torch.Tensor, half: bool) -> torch.Tensor:

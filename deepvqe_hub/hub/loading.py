@@ -16,7 +16,7 @@ from deepvqe_hub.hub import formats, registry
 from deepvqe_hub.hub.checkpoint import build
 from deepvqe_hub.hub.download import Repository
 from deepvqe_hub.hub.errors import CheckpointError, HubError, NotCachedError, WeightsMissingError
-from deepvqe_hub.hub.folder import CONFIG, README, WEIGHTS, read_folder
+from deepvqe_hub.hub.folder import CONFIG, README, WEIGHTS, expanded, read_folder
 from deepvqe_hub.onnx import is_graph
 
 _HUB_OPTIONS = ("token", "cache_dir", "local_files_only", "force_download")
@@ -66,7 +66,7 @@ def load(
         >>> model = deepvqe_hub.load("deepvqe-s")  # doctest: +SKIP
         >>> clean = model(noisy)  # doctest: +SKIP
     """
-    _check_kind(name_or_path)
+    check_kind(name_or_path)
     if backend is None:
         backend = "onnx" if is_graph(name_or_path) else "torch"
     if backend == "onnx":
@@ -90,25 +90,27 @@ def load_as(
     cls: type[EnhancementModel], source: str | os.PathLike, revision: str | None, options: dict
 ) -> EnhancementModel:
     """:func:`load` for a subclass: what :meth:`EnhancementModel.from_pretrained` does."""
-    _check_kind(source)
+    check_kind(source)
     if isinstance(source, str):
-        source, revision = _at_revision(source, revision)
+        source, revision = at_revision(source, revision)
     name = os.fspath(source)
     entry = registry.find(name) if isinstance(source, str) else None
     if entry is not None and entry.repo_id is None:
-        _refuse(options, revision, f"the model {name}")
+        refuse(options, revision, f"the model {name}")
         if not entry.embedded:
             raise WeightsMissingError(no_weights(name))
         return read_folder(entry.folder, f"the model {name}", cls)
-    path = _expanded(name)
+    path = expanded(name)
     if entry is None and path.is_dir():
-        _refuse(options, revision, f"the folder {path}")
+        refuse(options, revision, f"the folder {path}")
         return read_folder(path, cls=cls)
     if "://" in name:
         raise ValueError(f"{name} is an address; of a repository of the Hub give owner/name, or download the file")
-    if entry is None and (path.is_file() or _names_a_file(source)):
+    if entry is None and (path.is_file() or names_a_file(source)):
         if revision is not None:
             raise ValueError(f"revision is for repositories of the Hub; {path} is a file")
+        if path.name == CONFIG and path.is_file():
+            raise CheckpointError(f"{path} is only the config; load the folder that holds its {WEIGHTS} as well")
         options = {key: value for key, value in options.items() if key not in _HUB_OPTIONS}
         return build(formats.read_file(path, **options), str(path), cls)
     if entry is None and "/" not in name:
@@ -121,8 +123,8 @@ def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
 
     threads, quantize = options.pop("threads", 1), options.pop("quantize", False)
     if is_graph(source):
-        source = _expanded(source)
-        _refuse(options | ({"quantize": True} if quantize else {}), revision, f"the exported graph {source}")
+        source = expanded(source)
+        refuse(options | ({"quantize": True} if quantize else {}), revision, f"the exported graph {source}")
         try:
             return OnnxModel(source, threads=threads)
         except ValueError as error:
@@ -143,7 +145,7 @@ def _from_hub(entry: registry.Entry | None, name: str, revision: str | None, opt
         except (CheckpointError, NotCachedError) as error:  # perhaps in another project's format
             file = _foreign_file(repository, error)
         else:
-            _refuse(options, None, str(repository))
+            refuse(options, None, str(repository))
             folder = repository.folder(CONFIG, WEIGHTS)
             with contextlib.suppress(CheckpointError, HubError):  # a repository need not have a card
                 repository.file(README)  # lies in the same folder; names the licence
@@ -168,7 +170,7 @@ def _foreign_file(repository: Repository, error: Exception) -> str:
     raise error
 
 
-def _at_revision(source: str, revision: str | None) -> tuple[str, str | None]:
+def at_revision(source: str, revision: str | None) -> tuple[str, str | None]:
     """``"owner/name@v1"``, or a known name so, as two; a path is left as it is, whatever stands in it."""
     name, at, tail = source.partition("@")
     known = registry.find(name) is not None or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
@@ -179,21 +181,16 @@ def _at_revision(source: str, revision: str | None) -> tuple[str, str | None]:
     return name, tail
 
 
-def _check_kind(source: object) -> None:
+def check_kind(source: object) -> None:
+    """Raise ValueError for what is neither a path nor a string, or an empty one."""
     if not isinstance(source, (str, os.PathLike)):
         raise ValueError(f"what to load is named by a string or a path, not by {type(source).__name__}")
     if source == "":
         raise ValueError("the name of the model to load is empty")
 
 
-def _expanded(name: str | os.PathLike) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError as error:  # there is no such user
-        raise ValueError(f"{name}: {error}") from error
-
-
-def _refuse(options: dict, revision: str | None, where: str) -> None:
+def refuse(options: dict, revision: str | None, where: str) -> None:
+    """Raise ValueError for a revision, or options that are not of the Hub, of what is no repository there."""
     unknown = [key for key in options if key not in _HUB_OPTIONS]
     if unknown:
         raise ValueError(f"{where} takes no option {', '.join(unknown)}")
@@ -201,7 +198,8 @@ def _refuse(options: dict, revision: str | None, where: str) -> None:
         raise ValueError(f"revision is for repositories of the Hub; {where} has none")
 
 
-def _names_a_file(source: str | os.PathLike) -> bool:
+def names_a_file(source: str | os.PathLike) -> bool:
+    """Whether it can only be a path here, there or not, and no repository of the Hub."""
     name = os.fspath(source)
     return (
         not isinstance(source, str)

@@ -41,6 +41,14 @@ def read(path: Path, *, window: str = "sqrt_hann", padding: str | None = None) -
             f'{path} is not a checkpoint of the reference implementation: no state dict under "model", only '
             + (", ".join(map(str, list(content)[:8])) or "nothing")
         )
+    if state and all(name.startswith("network.") for name in state):
+        held = '["model"]' if "model" in content else ""
+        raise CheckpointError(
+            f"{path} holds an EnhancementModel's state_dict, which has no config. Where you know it: "
+            "model = EnhancementModel.from_config(name); "
+            f"model.load_state_dict(torch.load({str(path)!r}, weights_only=True){held}). "
+            "For next time: model.save_pretrained(folder), and load the folder"
+        )
     left_out = [str(key) for key in content if key != "model"] if "model" in content else []
     names = {f"network.{name.replace('.Conv2d.', '.')}": name for name in state}
     if len(names) < len(state):
