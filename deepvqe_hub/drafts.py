@@ -95,6 +95,8 @@ def check_writable(paths: Sequence[Path], force: bool) -> None:
     if len({path.resolve() for path in paths}) < len(paths):
         raise ValueError(f"two results would go to the same file: {paths[0]}")
     for path in paths:
+        if str(path) == "-":  # which enhance takes for standard output
+            raise ValueError("results cannot go to - as standard output; name a file")
         check_free(path, overwrite=force, option="force")
         there = next(folder for folder in path.resolve().parents if folder.exists())
         try:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import io
 import os
 import re
 import shutil
@@ -102,8 +103,17 @@ def test_what_is_strange_about_raw_samples_is_said():
     assert said.startswith("3 bytes at the end are no whole sample")
     (said,) = piped(np.array([0.1, np.nan, 1e9, 0.1], "<f4").tobytes(), "f32le")
     assert said.startswith("2 samples that were NaN or beyond any sound")
+
+
+@pytest.mark.parametrize("kind", ["WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "MP3"])
+def test_a_sound_file_is_no_raw_pcm(kind):
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", 16000, 1, format=kind) as sound:
+        if kind == "MP3":  # which begins with a title that is too long for the tag at the end
+            sound.title = 40 * "la"
+        sound.write(tone(0.5, 16000))
     with pytest.raises(ValueError, match="is a sound file and no raw PCM; deepvqe enhance -"):
-        piped(b"RIFF" + bytes(100), "s16le")
+        piped(file.getvalue(), "s16le")
 
 
 def test_samples_out_of_range_are_clipped_and_nan_is_silence():

@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from tiny import CONFIG
 
 import deepvqe_hub
-from deepvqe_hub.drafts import draft
+from deepvqe_hub.drafts import check_writable, draft
 from deepvqe_hub.files import AudioFileError, enhance, enhance_file
 from deepvqe_hub.files.blocks import dry_share
 from deepvqe_hub.models import NETWORKS
@@ -362,7 +363,7 @@ def test_all_or_nothing(model, tmp_path, monkeypatch, error):
 @pytest.mark.skipif(os.name == "nt", reason="limits of processes")
 @pytest.mark.parametrize("name", ["out.wav", "out.flac", "out.ogg", "out.opus", "out.mp3"])
 def test_full_disk(identity, tmp_path, name):
-    """Also where only the last bytes do not fit, which encoders write when the file is closed."""
+    """Also where only the last bytes do not fit, which encoders write when the file is closed; what fits is written."""
     import resource
 
     soundfile.write(tmp_path / "in.wav", noise(2.0), RATE)
@@ -371,13 +372,16 @@ def test_full_disk(identity, tmp_path, name):
     os.unlink(tmp_path / name)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        for limit in (size // 2, size - 10):
+        for limit in (size // 2, size - 2000, size - 10, size - 1):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
             with pytest.raises(OSError, match=rf"{name}: writing failed"):
                 enhance_file(identity, tmp_path / "in.wav", tmp_path / name)
+            assert os.listdir(tmp_path) == ["in.wav"]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1, before[1]))
+        enhance_file(identity, tmp_path / "in.wav", tmp_path / name)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert os.listdir(tmp_path) == ["in.wav"]
+    assert (tmp_path / name).stat().st_size == size
 
 
 def test_output_that_is_no_file(model, tmp_path):
@@ -438,6 +442,13 @@ def test_a_pipe_where_a_file_should_be(tmp_path):
     with pytest.raises(FileExistsError, match="not a regular file"), draft(tmp_path / "pipe"):
         raise AssertionError("nothing is to be written")
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_results_do_not_go_to_a_file_called_like_standard_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="standard output; name a file"):
+        check_writable([Path("a.csv"), Path("-")], force=True)
+    check_writable([tmp_path / "-"], force=True)
 
 
 def test_reading_needs_no_torch(tmp_path):

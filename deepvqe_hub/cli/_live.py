@@ -14,7 +14,8 @@ from deepvqe_hub.limits import MAX_LIVE_RATE, MIN_RATE
 from deepvqe_hub.onnx import is_graph
 
 MOST_BLOCKS = 20_000  # that are counted to find the latency, some minutes of audio
-HEADERS = (b"RIFF", b"RF64", b"fLaC", b"OggS")  # of sound files; as samples they would be a bang
+# Of sound files; as samples they would be a bang.
+HEADERS = (b"RIFF", b"RF64", b"riff", b"FORM", b".snd", b"caff", b"fLaC", b"OggS", b"ID3")
 FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -14,11 +15,13 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
+from deepvqe_hub.files.beyond import Endless, joined
 from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST
 
 Source = str | os.PathLike | bytes | BinaryIO
 
 _MAX_FRAMES = 1 << 48  # libsndfile gives the largest number there is for a length that it does not know
+_MP3_SLACK = 2 * 1152  # samples, two MPEG frames
 
 
 class AudioFileError(ValueError):
@@ -30,7 +33,7 @@ class Layout:
     """What a sound file is, beside its samples.
 
     Attributes:
-        sample_rate, channels, frames: of the audio; ``frames`` may be an estimate.
+        sample_rate, channels, frames: of the audio.
         container, subtype: the file's format and that of its samples, as libsndfile calls them.
         tags: title, artist and the like, by libsndfile's names.
     """
@@ -67,6 +70,7 @@ class Recording:
     """
 
     def __init__(self, source: Source):
+        self._opened = ExitStack()
         if isinstance(source, (str, os.PathLike)):
             self.name = os.fspath(source)
             size = _size(Path(source))
@@ -90,20 +94,48 @@ class Recording:
                 "for example with ffmpeg -i IN out.wav"
             ) from error
         self.sample_rate, self.channels, self.frames = self.file.samplerate, self.file.channels, self.file.frames
+        kind, tags = (self.file.format, self.file.subtype), self.file.copy_metadata()
         try:
+            if self.file.format in ("MP3", "OGG"):
+                self._look_beyond(handle)
             if self.frames > _MAX_FRAMES:
                 self._count(handle)
             self._check_whole()
         except AudioFileError:
             self.close()
             raise
-        kind, tags = (self.file.format, self.file.subtype), self.file.copy_metadata()
         self.layout = Layout(self.sample_rate, self.channels, self.frames, *kind, tags)
+
+    def _look_beyond(self, handle: str | bytes | BinaryIO) -> None:
+        """Refuse joined recordings, and find the length of an MP3 file that does not tell it."""
+        file = handle
+        if isinstance(handle, (str, bytes)):
+            file = self._opened.enter_context(open(handle, "rb"))  # noqa: SIM115, close() closes it
+        at = file.tell()
+        if joined(file, self.file.format):
+            raise AudioFileError(
+                f"{self.name}: several recordings joined in one file, of which only the first would be read; "
+                "rewrite it, for example with ffmpeg -i IN out.wav"
+            )
+        if self.file.format == "MP3":
+            endless = Endless(file)
+            try:
+                counted = _Sequential(endless)
+            except soundfile.SoundFileError as error:
+                raise self._damaged(0, error) from error
+            if counted.frames != self.frames:  # which was an estimate, then
+                self.file.close()
+                self.file, self.frames = counted, counted.frames
+                if endless.breaks_off():
+                    raise self._damaged(self.frames, "MPEG frames end, and begin anew further on")
+                return
+            counted.close()
+        file.seek(at)
 
     def _count(self, handle: str | bytes | BinaryIO) -> None:
         """Find the length of a file whose header does not say it, as of FLAC written into a pipe: by reading it."""
         self.frames = sum(len(block) for block in self._read(self.frames))
-        self.close()
+        self.file.close()
         if not isinstance(handle, (str, bytes)):
             handle.seek(0)
         self.file = _Sequential(handle)
@@ -131,6 +163,12 @@ class Recording:
             "ffmpeg -i IN out.wav"
         )
 
+    def _damaged(self, done: int, why: object) -> AudioFileError:
+        return AudioFileError(
+            f"{self.name}: damaged after {done / self.sample_rate:.1f} s ({why}); "
+            "to use what is left, rewrite it, for example with ffmpeg -i IN out.wav"
+        )
+
     @property
     def duration(self) -> float:
         """In seconds."""
@@ -150,8 +188,8 @@ class Recording:
                 )
             done += len(block)
             yield block
-        # The length of an MP3 file without a table of contents is an estimate.
-        if done < wanted and not (self.file.format == "MP3" and done > 0.95 * self.frames):
+        # Encoders of MP3 may count a frame too many.
+        if done < wanted and not (self.file.format == "MP3" and done > self.frames - _MP3_SLACK):
             raise self._truncated(f"{done:,} of {self.frames:,} samples")
 
     def _read(self, wanted: int) -> Iterator[np.ndarray]:
@@ -161,10 +199,7 @@ class Recording:
             try:
                 block = self.file.read(min(step, wanted - done), dtype="float32", always_2d=True)
             except soundfile.SoundFileError as error:
-                raise AudioFileError(
-                    f"{self.name}: damaged after {done / self.sample_rate:.1f} s ({error}); "
-                    "to use what is left, rewrite it, for example with ffmpeg -i IN out.wav"
-                ) from error
+                raise self._damaged(done, error) from error
             if len(block) == 0:
                 return
             done += len(block)
@@ -172,6 +207,7 @@ class Recording:
 
     def close(self) -> None:
         self.file.close()
+        self._opened.close()
 
     def __enter__(self) -> Recording:
         return self

@@ -26,7 +26,6 @@ _FLOATING = {"FLOAT", "DOUBLE"}
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _PRECISE = {*_FLOATING, "PCM_24", "PCM_32", "ALAC_20", "ALAC_24", "ALAC_32"}  # more than 16 bits
 _WRITE_FRAMES = 1 << 14  # at a time: libsndfile's Vorbis encoder overflows its stack on long blocks
-_SPARE = 1 << 20  # bytes, more than an encoder holds back
 
 
 def named_format(path: str | os.PathLike) -> tuple[str | None, str | None]:
@@ -109,12 +108,14 @@ def _tag(file: soundfile.SoundFile, tags: Mapping[str, str]) -> None:
 
 
 def _check_room(part: Path) -> None:
-    """Raise OSError on a full disk: encoders say nothing when their last bytes, written on closing, do not fit."""
+    """Raise OSError on a full disk: encoders say nothing when their last bytes, written on closing, do not fit.
+
+    They write what does fit, which leaves no room for one more.
+    """
     with open(part, "ab", buffering=0) as file:
         size = file.tell()
         try:
-            while file.tell() < size + _SPARE:
-                file.write(bytes(size + _SPARE - file.tell()))
+            file.write(b"\0")
         finally:
             file.truncate(size)
 

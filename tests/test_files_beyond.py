@@ -1,0 +1,88 @@
+"""Sound files where libsndfile stops early: MP3 of unknown length, and recordings joined in one file."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from deepvqe_hub.files.audio import AudioFileError, Recording
+
+RATE = 16000
+ID3V1 = b"TAG" + b"Morning".ljust(125, b"\0")
+ID3V2 = b"ID3\3\0\0\0\0\2\0" + b"TIT2\0\0\0\x08\0\0\0Evening".ljust(256, b"\0")  # seven bits of size a byte
+APE = b"APETAGEX" + bytes(24)
+
+
+def encoded(kind, loudness=(0.3,) * 10, **options):
+    """A sound file of noise, a loudness for each second."""
+    wave = np.repeat(loudness, RATE) * np.random.default_rng(0).standard_normal(len(loudness) * RATE)
+    file = io.BytesIO()
+    soundfile.write(file, wave, RATE, format=kind, **options)
+    return file.getvalue()
+
+
+def mp3(*loudness, mode="VARIABLE"):
+    return encoded("MP3", loudness, bitrate_mode=mode, compression_level=0.3)
+
+
+def untagged(data):
+    """An MP3 file without its first frame, which counts the others."""
+    return data[data.index(data[:2], 100) :]
+
+
+LOUD_FIRST, QUIET_FIRST = mp3(0.3, *[0.0003] * 9), mp3(*[0] * 5, *[0.3] * 5)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "title"),
+    [(b"", bytes(5000), None), (b"", ID3V1, "Morning"), (2 * ID3V2, b"", "Evening"), (ID3V2, APE + ID3V1, "Evening")],
+)
+@pytest.mark.parametrize("whole", [LOUD_FIRST, QUIET_FIRST, mp3(*[0.3] * 10, mode="CONSTANT")])
+def test_mp3_of_unknown_length_is_read_whole(whole, before, after, title, tmp_path):
+    data = before + untagged(whole) + after
+    (tmp_path / "a.mp3").write_bytes(data)
+    decoded = soundfile.read(io.BytesIO(whole), dtype="float32")[0]
+    for source in (tmp_path / "a.mp3", data, io.BytesIO(data)):
+        with Recording(source) as recording:
+            wave = np.concatenate(list(recording.blocks()))[:, 0]
+            assert len(wave) == recording.frames
+            assert recording.layout.tags.get("title") == title
+    assert 0 < len(wave) - len(decoded) < 3 * 1152  # delays of encoder and decoder, which the first frame tells
+    likeness = np.correlate(wave, decoded[-RATE:])
+    assert likeness.max() > 0.99 * np.square(decoded[-RATE:]).sum()
+
+
+def test_a_damaged_mp3_of_unknown_length():
+    data = untagged(LOUD_FIRST)
+    noise = np.random.default_rng(0).integers(0, 256, 4000, np.uint8).tobytes()
+    for place in (8000, 20000, len(data) - 8000):
+        with pytest.raises(AudioFileError, match=r"damaged after \d.* ffmpeg"):
+            Recording(data[:place] + noise + data[place + 4000 :])
+
+
+def test_an_mp3_that_lacks_its_last_thirtieth():
+    with pytest.raises(AudioFileError, match="truncated"), Recording(LOUD_FIRST[: -len(LOUD_FIRST) // 30]) as recording:
+        list(recording.blocks())
+
+
+@pytest.mark.parametrize("between", [b"", ID3V1, ID3V2, ID3V1 + ID3V2])
+def test_joined_mp3(between, tmp_path):
+    for first in (LOUD_FIRST, ID3V2 + QUIET_FIRST):
+        (tmp_path / "a.mp3").write_bytes(first + between + LOUD_FIRST)
+        with pytest.raises(AudioFileError, match=r"a\.mp3: several recordings joined in one file.* ffmpeg"):
+            Recording(tmp_path / "a.mp3")
+        for after in (between, APE + bytes(5000)):
+            with Recording(first + after) as recording:
+                assert sum(map(len, recording.blocks())) == 10 * RATE
+
+
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_joined_ogg(codec):
+    short, other, long = (encoded("OGG", [0.3] * seconds, subtype=codec) for seconds in (1, 1, 30))
+    for data in (short + other, short + long, long + short):
+        with pytest.raises(AudioFileError, match=r"several recordings joined in one file.* ffmpeg"):
+            Recording(data)
+    for data in (short, long):
+        with Recording(data) as recording:
+            assert sum(map(len, recording.blocks())) == recording.frames
