@@ -61,7 +61,7 @@ def plot_enhancement(
         titles, files = [*titles, "far end"], [*files, farend]
     signals = [_read(file, seconds) for file in files]
     spectrograms = [spectrogram(wave, rate) for wave, rate in signals]
-    with_delay = farend is not None and model.finds_delay
+    with_delay = farend is not None and getattr(model, "finds_delay", False)
     rows = len(files) + with_delay
 
     figure = Figure(figsize=(12, 2.6 * rows), layout="constrained")
