@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
-from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.files.disk import enhance_to_mono
 from deepvqe_hub.hub import registry
 from deepvqe_hub.hub.errors import WeightsMissingError
@@ -101,7 +101,7 @@ class Enhancer(Pretrained):
             freeze_params: False to train the parameters and batch norms.
             **options: of :func:`deepvqe_hub.load`, such as ``revision``.
         """
-        if isinstance(source, EnhancementModel):
+        if isinstance(uncompiled(source), EnhancementModel):
             model = source
         else:
             from deepvqe_hub.hub import load

@@ -268,6 +268,12 @@ def test_evaluate_tensors_resamples_and_checks():
             metrics.evaluate_tensors(pair, pair, metrics="si_sdr", lengths=lengths)
 
 
+def test_notes_stand_last_where_there_are_any():
+    results = [{"file": "a", "notes": {"failed": "gone"}}, {"file": "b", "si_sdr": 1.5, "notes": {}}]
+    assert report.to_csv(results) == "file,si_sdr,notes\na,,failed: gone\nb,1.5,\n"
+    assert report.to_csv([{"model": "a", "streams": True}]) == "model,streams\na,True\n"
+
+
 def test_unforeseen_errors_become_notes(monkeypatch):
     monkeypatch.setattr(intrusive, "si_sdr", lambda *_: 1 / 0)
     scores, reasons = scoring.score_channels(voice(1)[None], {"reference": voice(1)[None]}, ["si_sdr"])

@@ -39,6 +39,10 @@ def test_a_compiled_model_is_a_model(tmp_path):
     transform = Enhance(compiled)
     assert transform.model is compiled
     close(transform(noisy), model(noisy))
+    for name, some in (("a", model), ("b", compiled)):
+        save_folder(some, tmp_path / name)
+    for file in ("config.json", "model.safetensors"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     pytest.importorskip("onnx")
     deepvqe_hub.onnx.export(compiled, tmp_path / "m.onnx")
 

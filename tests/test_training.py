@@ -36,6 +36,7 @@ from deepvqe_hub.training import (
 )
 from deepvqe_hub.training.bottleneck import UNREST_WEIGHT, SceneMatching, after, encode, only_bottleneck_learns
 from deepvqe_hub.training.brain import MovingAverage
+from deepvqe_hub.training.recipe import check_model
 from deepvqe_hub.training.rest import Rest
 
 
@@ -587,3 +588,9 @@ def test_channels_last_is_the_same_function():
     noisy = torch.randn(2, 4000)
     expected = model(noisy)
     torch.testing.assert_close(model.to(memory_format=torch.channels_last)(noisy), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_far_end_that_nothing_aligns_is_refused():
+    hparams = {"modules": {"model": tiny(**FAREND, align=False)}, "preset": "mine", "sample_rate": 16000}
+    with pytest.raises(ValueError, match="mine does not align the far end"):
+        check_model(hparams, EchoBrain)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from deepvqe_hub.files.beyond import Endless, joined
+from deepvqe_hub.files.unread import Endless, joined
 from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST
 
 Source = str | os.PathLike | bytes | BinaryIO
@@ -97,7 +97,7 @@ class Recording:
         kind, tags = (self.file.format, self.file.subtype), self.file.copy_metadata()
         try:
             if self.file.format in ("MP3", "OGG"):
-                self._look_beyond(handle)
+                self._look_for_unread(handle)
             if self.frames > _MAX_FRAMES:
                 self._count(handle)
             self._check_whole()
@@ -106,7 +106,7 @@ class Recording:
             raise
         self.layout = Layout(self.sample_rate, self.channels, self.frames, *kind, tags)
 
-    def _look_beyond(self, handle: str | bytes | BinaryIO) -> None:
+    def _look_for_unread(self, handle: str | bytes | BinaryIO) -> None:
         """Refuse joined recordings, and find the length of an MP3 file that does not tell it."""
         file = handle
         if isinstance(handle, (str, bytes)):

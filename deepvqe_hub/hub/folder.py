@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from deepvqe_hub.drafts import make_parent
-from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.hub import card as cards
 from deepvqe_hub.hub.checkpoint import (
     MAX_BYTES,
@@ -124,9 +124,9 @@ def save_folder(
     Raises:
         FileExistsError: without ``force``, for a folder that holds any of the files; for a file of that name.
         ValueError: the weights are not finite, or not within float16 for ``half``, or not those of the config, as in a
-            compiled, folded or pruned network.
+            folded or pruned network, or one compiled without its model.
     """
-    folder = expanded(folder)
+    model, folder = uncompiled(model), expanded(folder)
     present = [name for name in FILES if (folder / name).exists()]
     if present and not force:
         raise FileExistsError(f"{folder} already has {', '.join(present)}; pass force=True (--force) to replace them")

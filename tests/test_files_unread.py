@@ -1,4 +1,4 @@
-"""Sound files where libsndfile stops early: MP3 of unknown length, and recordings joined in one file."""
+"""What libsndfile would leave unread: the end of MP3 files of unknown length, and joined recordings."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Where libsndfile stops early without a word: MP3 files of unknown length, and recordings joined in one file."""
+"""What libsndfile leaves unread without a word: the end of MP3 files of unknown length, and joined recordings."""
 
 from __future__ import annotations
 
