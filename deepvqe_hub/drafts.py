@@ -62,21 +62,20 @@ def _behind_link(path: Path) -> Path:
 
 
 @contextmanager
-def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool, option: str = "overwrite") -> Iterator[Path]:
+def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
     """A :func:`draft` of ``path``, whose folder is made; arguments and errors as for :func:`check_free`."""
     path = Path(path)
-    check_free(path, overwrite=overwrite, option=option)
+    check_free(path, overwrite=overwrite)
     with draft(make_parent(path)) as part:
         yield part
-        check_free(path, overwrite=overwrite, option=option)
+        check_free(path, overwrite=overwrite)
 
 
-def check_free(path: Path, *, overwrite: bool, option: str = "overwrite") -> None:
+def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise where a file may not be written.
 
     Args:
         overwrite: whether an existing file may be replaced.
-        option: what the caller calls that.
 
     Raises:
         IsADirectoryError: a folder is there.
@@ -87,17 +86,17 @@ def check_free(path: Path, *, overwrite: bool, option: str = "overwrite") -> Non
     if path.exists() and not path.is_file():  # a device, say: replacing would remove it
         raise FileExistsError(f"{path} is not a regular file; name another output")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; pass {option}=True (--force) to replace it")
+        raise FileExistsError(f"{path} exists; pass overwrite=True (--force) to replace it")
 
 
-def check_writable(paths: Sequence[Path], force: bool) -> None:
+def check_writable(paths: Sequence[Path], overwrite: bool) -> None:
     """Raise, before hours of work, what :func:`write_files` would raise after them; nothing is made yet."""
     if len({path.resolve() for path in paths}) < len(paths):
         raise ValueError(f"two results would go to the same file: {paths[0]}")
     for path in paths:
         if str(path) == "-":  # which enhance takes for standard output
             raise ValueError("results cannot go to - as standard output; name a file")
-        check_free(path, overwrite=force, option="force")
+        check_free(path, overwrite=overwrite)
         there = next(folder for folder in path.resolve().parents if folder.exists())
         try:
             tempfile.TemporaryFile(dir=there).close()
@@ -105,14 +104,14 @@ def check_writable(paths: Sequence[Path], force: bool) -> None:
             raise type(error)(error.errno, f"cannot write: {error.strerror}", str(path)) from error
 
 
-def write_files(contents: Mapping[Path, str], force: bool) -> None:
+def write_files(contents: Mapping[Path, str], overwrite: bool) -> None:
     """Write text files, each whole or not at all, and none if one cannot be written; their folders are made.
 
     Raises:
         OSError: see :func:`check_free`, or a folder cannot be made or written to.
         ValueError: two of them are the same file.
     """
-    check_writable(list(contents), force)
+    check_writable(list(contents), overwrite)
     with ExitStack() as drafts:
         for path, text in contents.items():
             part = drafts.enter_context(draft(make_parent(path)))

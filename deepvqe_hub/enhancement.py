@@ -178,7 +178,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         if push_to_hub:
             repo_id = repo_id or Path(save_directory).name
             card = {"repo_id": repo_id, **card}
-        folder = save_folder(self, save_directory, card, half=half, force=True, keep_card=True)
+        folder = save_folder(self, save_directory, card, half=half, overwrite=True, keep_card=True)
         return upload(folder, repo_id, **push_to_hub_kwargs) if push_to_hub else None
 
     def push_to_hub(

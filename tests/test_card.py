@@ -27,7 +27,7 @@ def test_model_card(folder):
     assert "# mine\n" in text and text.count('"./mine"') == 4 and "deepvqe-s" not in text
     assert usage_of(text, "someone/mine").count('"someone/mine"') == 4
     with pytest.raises(ValueError, match="licence"):
-        deepvqe_hub.hub.save_folder(EnhancementModel.from_config(TINY), folder, {"licence": "mit"}, force=True)
+        deepvqe_hub.hub.save_folder(EnhancementModel.from_config(TINY), folder, {"licence": "mit"}, overwrite=True)
 
 
 @pytest.mark.parametrize("name", ["deepvqe-s", "deepvqe-aec-s", "tf-gridnet"])

@@ -148,7 +148,7 @@ def test_names_that_are_no_text(folder):
     assert os.listdir(os.fsdecode(b"r\xe9sultats")) == [name]
     scores = deepvqe_hub.metrics.evaluate_file(folder / "in" / name, folder / "in" / name, metrics="si_sdr")
     assert scores["si_sdr"] > 60
-    write_files({folder / "scores.csv": to_csv([scores])}, force=False)
+    write_files({folder / "scores.csv": to_csv([scores])}, overwrite=False)
     assert "caf\\udce9.wav" in (folder / "scores.csv").read_text()
 
 

@@ -135,7 +135,7 @@ def test_pipes_and_links_stay_what_they_are(corpus):
         run(corpus / "noisy", "--metrics", "dnsmos", "-o", corpus / "clean", "--force")
     (corpus / "elsewhere").mkdir()
     (corpus / "link.csv").symlink_to(corpus / "elsewhere" / "scores.csv")
-    write_files({corpus / "link.csv": "text"}, force=False)
+    write_files({corpus / "link.csv": "text"}, overwrite=False)
     assert (corpus / "link.csv").is_symlink() and (corpus / "elsewhere" / "scores.csv").read_text() == "text"
     assert [path.name for path in (corpus / "elsewhere").iterdir()] == ["scores.csv"]
 

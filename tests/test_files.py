@@ -447,8 +447,8 @@ def test_a_pipe_where_a_file_should_be(tmp_path):
 def test_results_do_not_go_to_a_file_called_like_standard_output(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="standard output; name a file"):
-        check_writable([Path("a.csv"), Path("-")], force=True)
-    check_writable([tmp_path / "-"], force=True)
+        check_writable([Path("a.csv"), Path("-")], overwrite=True)
+    check_writable([tmp_path / "-"], overwrite=True)
 
 
 def test_reading_needs_no_torch(tmp_path):

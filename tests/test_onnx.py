@@ -248,7 +248,7 @@ def test_written_whole_or_not_at_all(tmp_path, monkeypatch):
         export(model, path)
     monkeypatch.setattr(exporting, "TOLERANCE", 0.0)
     with pytest.raises(RuntimeError, match="differs"):
-        export(model, path, force=True)
+        export(model, path, overwrite=True)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
@@ -259,11 +259,11 @@ def test_where_a_graph_goes(tmp_path):
         export(model, tmp_path / "new" / "er" / "m.onnx" / "n.onnx")
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(IsADirectoryError, match="name a file"):
-        export(model, tmp_path / "folder.onnx", force=True)
+        export(model, tmp_path / "folder.onnx", overwrite=True)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.onnx")
         with pytest.raises(FileExistsError, match="not a regular file"):
-            export(model, tmp_path / "pipe.onnx", force=True)
+            export(model, tmp_path / "pipe.onnx", overwrite=True)
         assert (tmp_path / "pipe.onnx").is_fifo()
 
 

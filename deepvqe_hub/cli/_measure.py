@@ -60,7 +60,8 @@ def prepare(trial: Trial, path: str) -> str | None:
     from deepvqe_hub.onnx import export
 
     try:
-        export(open_model(trial.model), path, frames=trial.frames, quantize=trial.backend == "onnx-8bit", force=True)
+        quantize = trial.backend == "onnx-8bit"
+        export(open_model(trial.model), path, frames=trial.frames, quantize=quantize, overwrite=True)
     except (ValueError, ImportError, RuntimeError) as error:
         return str(error)
     return None

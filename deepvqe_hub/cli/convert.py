@@ -52,7 +52,7 @@ def run(args) -> int:
         if write is not None and getattr(args, name):
             raise CommandError(f"--{name} is for a checkpoint folder, and {output} is a file")
     if write is not None:
-        check_free(output, overwrite=args.force, option="force")
+        check_free(output, overwrite=args.force)
     if Path(args.input).is_file():
         checkpoint = read_file(args.input, **options)
         model = build(checkpoint, args.input)
@@ -62,7 +62,7 @@ def run(args) -> int:
         print(f"{args.input}: {_size(model)}")
     if write is None:
         card = {"name": args.name or output.name} | ({"license": args.license} if args.license else {})
-        save_folder(model, output, card, half=args.half, force=args.force)
+        save_folder(model, output, card, half=args.half, overwrite=args.force)
         if not args.license and model.licence == UNKNOWN_LICENCE:
             print("  licence of the weights: unknown; state it with --license")
     else:

@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     from deepvqe_hub.onnx import export
 
     model = deepvqe_hub.load(args.model, revision=args.revision)
-    options = {name: getattr(args, name) for name in ("frames", "quantize", "waveform", "batch_size", "force")}
+    options = {name: getattr(args, name) for name in ("frames", "quantize", "waveform", "batch_size")}
     try:
-        path = export(model, args.output, **options)
+        path = export(model, args.output, overwrite=args.force, **options)
     except RuntimeError as error:
         raise CommandError(str(error)) from error
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, gives the model's output")

@@ -102,7 +102,7 @@ def save_folder(
     card: Mapping | None = None,
     *,
     half: bool = False,
-    force: bool = False,
+    overwrite: bool = False,
     keep_card: bool = False,
 ) -> Path:
     """Write a checkpoint folder that ``deepvqe_hub.load``, the Hugging Face Hub and SpeechBrain understand.
@@ -115,21 +115,22 @@ def save_folder(
         card: what the model card says, all of it optional; see :func:`deepvqe_hub.hub.card.model_card`.
         half: store matrices and kernels as float16, half the size; they are float32 again when loaded. Vectors (biases,
             statistics of norms) keep their precision.
-        force: replace checkpoint files that are there already; other files in the folder are left alone.
-        keep_card: with ``force``, keep a model card that is there: people edit them.
+        overwrite: replace checkpoint files that are there already; other files in the folder are left alone.
+        keep_card: with ``overwrite``, keep a model card that is there: people edit them.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: without ``force``, for a folder that holds any of the files; for a file of that name.
+        FileExistsError: without ``overwrite``, for a folder that holds any of the files; for a file of that name.
         ValueError: the weights are not finite, or not within float16 for ``half``, or not those of the config, as in a
             folded or pruned network, or one compiled without its model.
     """
     model, folder = uncompiled(model), expanded(folder)
     present = [name for name in FILES if (folder / name).exists()]
-    if present and not force:
-        raise FileExistsError(f"{folder} already has {', '.join(present)}; pass force=True (--force) to replace them")
+    if present and not overwrite:
+        names = ", ".join(present)
+        raise FileExistsError(f"{folder} already has {names}; pass overwrite=True (--force) to replace them")
     if os.path.lexists(folder) and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file, or a link to nothing; a checkpoint is a folder")
     config = check_config(json.loads(json.dumps(model.config)), str(folder))

@@ -93,7 +93,7 @@ def write_onnx(model: EnhancementModel, path: str | Path) -> list[str]:
     """Write a streaming graph, see :func:`deepvqe_hub.onnx.export`."""
     from deepvqe_hub.onnx import export
 
-    export(model, make_parent(path), force=True)
+    export(model, make_parent(path), overwrite=True)
     return []
 
 

@@ -28,7 +28,7 @@ def export(
     quantize: bool = False,
     waveform: bool = False,
     batch_size: int = 1,
-    force: bool = False,
+    overwrite: bool = False,
 ) -> Path:
     """Write one streaming step of ``model`` as an ONNX file, and check it against PyTorch.
 
@@ -45,13 +45,13 @@ def export(
         waveform: put the spectral front end into the graph. ``noisy`` and ``enhanced`` are then (batch, T * hop_length)
             samples, the output ``win_length - hop_length`` samples late; otherwise spectra (batch, bins, T, 2).
         batch_size: streams side by side.
-        force: replace an existing file.
+        overwrite: replace an existing file.
 
     Returns:
         ``path``.
 
     Raises:
-        FileExistsError: if the file exists, without ``force``; for a device or a pipe.
+        FileExistsError: if the file exists, without ``overwrite``; for a device or a pipe.
         ValueError: for a network that cannot stream, numbers out of range, 8 bits for a network that is traced, or a
             name that does not end in ".onnx".
         RuntimeError: if the graph does not give the model's numbers.
@@ -70,13 +70,13 @@ def export(
             raise ValueError(f"{name} must be a whole number from 1 to {most}, not {value!r}")
     if path.suffix.lower() != ".onnx":  # by which others, and we, know a graph
         raise ValueError(f"the name of a graph ends in .onnx, and {path.name} does not")
-    check_free(path, overwrite=force, option="force")
+    check_free(path, overwrite=overwrite)
 
     if next(model.parameters()).dtype != torch.float32:
         model = copy.deepcopy(model).float()  # the graph computes in float32, whatever the weights are kept in
     with torch.autocast(next(model.parameters()).device.type, enabled=False):  # whatever the caller computes in
         graph = build(model, frames=frames, quantize=quantize, waveform=waveform, batch_size=batch_size)
-        with whole_or_nothing(path, overwrite=force, option="force") as part:
+        with whole_or_nothing(path, overwrite=overwrite) as part:
             part.write_bytes(graph.SerializeToString())
             check(model, part, TOLERANCE_8BIT if quantize else TOLERANCE)
     return path

@@ -33,7 +33,7 @@ def publish(brain, folder: str | Path, card: dict | None = None) -> Path:
     if brain.test_stats:
         card["results"]["Test mixtures of the run"] = labelled(brain.test_stats)
     card["license"] = card.get("license") or brain.model.licence
-    return save_folder(brain.average.module.eval(), folder, card=card, force=True)
+    return save_folder(brain.average.module.eval(), folder, card=card, overwrite=True)
 
 
 def run_facts(brain, best: Checkpoint) -> str:
