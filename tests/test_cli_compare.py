@@ -130,6 +130,7 @@ def test_a_number_of_processes_that_makes_no_sense(command, capsys):
         (["deepvqe-s", "--reference", "clean"], "--noisy"),
         (["deepvqe-s", "--plot", "plot.png"], "--noisy"),
         (["deepvqe-s", "--talk-column", "kind"], "--talk-column needs recordings: --noisy"),
+        (["deepvqe-s", "--jobs", "2"], "--jobs needs recordings: --noisy"),
         (["deepvqe-s", "--plot-quality", "pesq_wb"], "--plot PNG"),
         (["deepvqe-s", "--plot-cost", "peak_mb"], "--plot PNG"),
         (["deepvqe-s", "--seconds", "0"], "--seconds"),

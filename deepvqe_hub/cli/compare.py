@@ -141,7 +141,7 @@ def _labelled(models: list[str]) -> dict[str, str]:
 def _recordings(args: argparse.Namespace) -> tuple[list, list[str]]:
     """The cases to score and the measures."""
     if args.noisy is None:
-        for option in ("reference", "farend", "metrics", "metadata", "talk", "talk_column", "plot"):
+        for option in ("reference", "farend", "metrics", "metadata", "talk", "talk_column", "jobs", "plot"):
             if getattr(args, option):
                 raise CommandError(f"--{option.replace('_', '-')} needs recordings: --noisy DIR")
         return [], []

@@ -11,6 +11,7 @@ from deepvqe_hub.data import EchoRecordings, mix_echo
 from deepvqe_hub.data.recordings import splits_of
 from deepvqe_hub.training.brain import EnhancementBrain
 from deepvqe_hub.training.distributed import world
+from deepvqe_hub.training.recipe import preload
 
 
 class EchoBrain(EnhancementBrain):
@@ -136,7 +137,5 @@ def with_recordings(hparams: dict, data: Dataset) -> Dataset:
         sample_rate=hparams["sample_rate"],
         cache=hparams["cache"],
     )
-    if hparams["cache"] and hparams["num_workers"]:  # once, before the loaders fork, and not in each of them
-        for pool in recordings.pools.values():
-            pool.preload()
+    preload(hparams, recordings.pools.values())
     return WithRecordings(data, recordings, hparams["batch_size"] * world()[1], hparams["recordings_portion"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from deepvqe_hub.data import NoisySpeech
 from deepvqe_hub.data.manifests import read_pools
+from deepvqe_hub.data.pools import Pool
 from deepvqe_hub.data.recordings import splits_of
 from deepvqe_hub.data.settings import check_settings
 from deepvqe_hub.enhancement import EnhancementModel
@@ -228,10 +229,15 @@ def make_data(hparams: dict, folder: Path, split: str, kind: type[NoisySpeech], 
         cache=hparams["cache"],
         balance=hparams["speaker_balance"],
     )
-    if hparams["cache"] and hparams["num_workers"]:  # once, before the loaders fork, and not in each of them
-        for pool in filter(None, pools):
-            pool.preload()
+    preload(hparams, filter(None, pools))
     return kind(*pools, **hparams["mixing"], **options)
+
+
+def preload(hparams: dict, pools: Iterable[Pool]) -> None:
+    """Decode the clips, if they are to be cached, once before the loaders fork and not in each of them."""
+    if hparams["cache"] and hparams["num_workers"]:
+        for pool in pools:
+            pool.preload()
 
 
 def make_test_data(hparams: dict, folder: Path, kind: type[NoisySpeech]) -> NoisySpeech | None:
