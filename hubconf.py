@@ -41,11 +41,11 @@ def deepvqe_s(pretrained=True, checkpoint=None, device=None, **options):
         pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
         device (str): where to put the model, by default the CPU.
-        **options: of ``deepvqe_hub.load``, such as ``revision`` for a Hub repository.
+        **options: of `deepvqe_hub.load`, such as `revision` for a Hub repository.
 
     Returns:
         deepvqe_hub.EnhancementModel, a torch.nn.Module: (..., time) to (..., time), float within ±1 at
-        ``model.sample_rate``; ``model.stream()`` for live audio.
+        `model.sample_rate`; `model.stream()` for live audio.
 
     Example:
         >>> model = torch.hub.load("OWNER/deepvqe-hub", "deepvqe_s", trust_repo=True)
@@ -63,13 +63,13 @@ def deepvqe(pretrained=True, checkpoint=None, device=None, **options):
         pretrained (bool): trained weights, in evaluation mode and with the paper's order of sub-pixel channels; False
             gives random ones, ready to train, with that of the reference implementation.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file, such as
-            ``deepvqe_trained_on_DNS3.tar`` of github.com/Xiaobin-Rong/deepvqe.
+            `deepvqe_trained_on_DNS3.tar` of github.com/Xiaobin-Rong/deepvqe.
         device (str): where to put the model, by default the CPU.
-        **options: of ``deepvqe_hub.load``, such as ``revision`` for a Hub repository or ``window`` for a ``.tar``.
+        **options: of `deepvqe_hub.load`, such as `revision` for a Hub repository or `window` for a `.tar`.
 
     Returns:
         deepvqe_hub.EnhancementModel, a torch.nn.Module: (..., time) to (..., time), float within ±1 at
-        ``model.sample_rate``; ``model.stream()`` for live audio.
+        `model.sample_rate`; `model.stream()` for live audio.
 
     Example:
         >>> model = torch.hub.load("OWNER/deepvqe-hub", "deepvqe", trust_repo=True)
@@ -87,7 +87,7 @@ def deepvqe_aec_s(pretrained=True, checkpoint=None, device=None, **options):
         pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
         device (str): where to put the model, by default the CPU.
-        **options: of ``deepvqe_hub.load``, such as ``revision`` for a Hub repository.
+        **options: of `deepvqe_hub.load`, such as `revision` for a Hub repository.
 
     Returns:
         deepvqe_hub.EnhancementModel, a torch.nn.Module: microphone and loudspeaker signal of one shape (..., time) to
@@ -108,9 +108,9 @@ def deepvqe_aec(pretrained=True, checkpoint=None, device=None, **options):
     Args:
         pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file, such as
-            ``deepvqe.gguf`` of github.com/richiejp/deepvqe-ggml ("richiejp/deepvqe-aec-gguf" on the Hub).
+            `deepvqe.gguf` of github.com/richiejp/deepvqe-ggml ("richiejp/deepvqe-aec-gguf" on the Hub).
         device (str): where to put the model, by default the CPU.
-        **options: of ``deepvqe_hub.load``, such as ``revision`` for the Hub or ``temperature`` for a ``.gguf``.
+        **options: of `deepvqe_hub.load`, such as `revision` for the Hub or `temperature` for a `.gguf`.
 
     Returns:
         deepvqe_hub.EnhancementModel, a torch.nn.Module: microphone and loudspeaker signal of one shape (..., time) to
@@ -130,14 +130,14 @@ def dpcrn(pretrained=True, checkpoint=None, device=None, **options):
 
     Args:
         pretrained (bool): no weights ship with this release, so give False, for random ones ready to train, or
-            ``checkpoint``.
+            `checkpoint`.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
         device (str): where to put the model, by default the CPU.
-        **options: of ``deepvqe_hub.load``, such as ``revision`` for a Hub repository.
+        **options: of `deepvqe_hub.load`, such as `revision` for a Hub repository.
 
     Returns:
         deepvqe_hub.EnhancementModel, a torch.nn.Module: (..., time) to (..., time), float within ±1 at
-        ``model.sample_rate``.
+        `model.sample_rate`.
 
     Example:
         >>> model = torch.hub.load("OWNER/deepvqe-hub", "dpcrn", pretrained=False, trust_repo=True)
@@ -152,14 +152,14 @@ def tf_gridnet(pretrained=True, checkpoint=None, device=None, **options):
 
     Args:
         pretrained (bool): no weights ship with this release, so give False, for random ones ready to train, or
-            ``checkpoint``.
+            `checkpoint`.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
         device (str): where to put the model, by default the CPU.
-        **options: of ``deepvqe_hub.load``, such as ``revision`` for a Hub repository.
+        **options: of `deepvqe_hub.load`, such as `revision` for a Hub repository.
 
     Returns:
         deepvqe_hub.EnhancementModel, a torch.nn.Module: (..., time) to (..., time), float within ±1 at
-        ``model.sample_rate``.
+        `model.sample_rate`.
 
     Example:
         >>> model = torch.hub.load("OWNER/deepvqe-hub", "tf_gridnet", pretrained=False, trust_repo=True)
@@ -170,15 +170,15 @@ def tf_gridnet(pretrained=True, checkpoint=None, device=None, **options):
 
 
 def enhancer(checkpoint="deepvqe-s", device=None, **options):
-    """Any of these models as a SpeechBrain ``Pretrained``; needs speechbrain, the others do not.
+    """Any of these models as a SpeechBrain `Pretrained`; needs speechbrain, the others do not.
 
     Args:
         checkpoint (str): a model's name, a checkpoint folder, a Hugging Face Hub repository "owner/name", or a file.
         device (str): where to put the model, by default where SpeechBrain would.
-        **options: of ``deepvqe_hub.Enhancer.from_pretrained``, such as ``run_opts`` or ``revision``.
+        **options: of `deepvqe_hub.Enhancer.from_pretrained`, such as `run_opts` or `revision`.
 
     Returns:
-        deepvqe_hub.Enhancer, with ``enhance_file``, ``enhance_batch`` and ``enhance_stream``.
+        deepvqe_hub.Enhancer, with `enhance_file`, `enhance_batch` and `enhance_stream`.
 
     Example:
         >>> enhancer = torch.hub.load("OWNER/deepvqe-hub", "enhancer", trust_repo=True)

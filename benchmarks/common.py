@@ -30,7 +30,7 @@ def random_model(name: str) -> EnhancementModel:
 
 
 def find(folder: Path, limit: int | None = None) -> list[Path]:
-    """Names, relative to ``folder``, of the sound files at any depth in it, sorted, at most ``limit`` of them."""
+    """Names, relative to `folder`, of the sound files at any depth in it, sorted, at most `limit` of them."""
     names = sorted(path.relative_to(folder) for path in audio_files(folder))[:limit]
     if not names:
         raise SystemExit(f"there are no sound files in {folder}")
@@ -38,7 +38,7 @@ def find(folder: Path, limit: int | None = None) -> list[Path]:
 
 
 def read_mono(path: Path, rate: int) -> np.ndarray:
-    """A sound file of one channel at ``rate`` Hz, float32 (time,)."""
+    """A sound file of one channel at `rate` Hz, float32 (time,)."""
     wave, found = soundfile.read(path, dtype="float32", always_2d=True)
     if found != rate or wave.shape[1] != 1:
         raise SystemExit(f"{path} has {wave.shape[1]} channel(s) at {found} Hz; one channel at {rate} Hz is needed")
@@ -46,7 +46,7 @@ def read_mono(path: Path, rate: int) -> np.ndarray:
 
 
 def in_turn(calls: dict[str, Callable[[], None]], rounds: int = 60, block: int = 5) -> dict[str, np.ndarray]:
-    """Milliseconds of each call; competitors take turns of ``block`` calls, so that what disturbs one disturbs all.
+    """Milliseconds of each call; competitors take turns of `block` calls, so that what disturbs one disturbs all.
 
     The processor time of the calling thread is counted, which leaves out other programs on a busy machine; so there
     must be one thread.
@@ -62,7 +62,7 @@ def in_turn(calls: dict[str, Callable[[], None]], rounds: int = 60, block: int =
 
 
 def table(times: dict[str, np.ndarray], per: dict[str, int] | None = None) -> list[dict]:
-    """Print p10, p50 and p99 of each, and the ratio to the first; ``per`` divides by frames a call."""
+    """Print p10, p50 and p99 of each, and the ratio to the first; `per` divides by frames a call."""
     rows, first = [], None
     print(f"| {'':24s} | p10 ms | p50 ms | p99 ms | ratio p10 | p50 |\n|---|---|---|---|---|---|")
     for name, values in times.items():

@@ -136,7 +136,7 @@ PEERS: dict[str, Callable] = {
 
 
 def align(wave: np.ndarray, noisy: np.ndarray, most: int = 1000) -> np.ndarray:
-    """Without the constant delay of an implementation, up to ``most`` samples, and as long as ``noisy``."""
+    """Without the constant delay of an implementation, up to `most` samples, and as long as `noisy`."""
     size = len(wave) + len(noisy)
     correlation = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(noisy, size).conj())[:most]
     wave = wave[int(np.argmax(np.abs(correlation))) :][: len(noisy)]

@@ -37,7 +37,7 @@ class PlainGraph:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     def cached(self, x: str, shape: tuple[int, ...], key: str) -> str:
-        """``x`` behind its past frames; its last frames become the next state. Frames are axis 2."""
+        """`x` behind its past frames; its last frames become the next state. Frames are axis 2."""
         name, new = f"{key}.in", f"{key}.out"
         self.inputs.append(self.info(name, shape))
         x = self.op("Concat", name, x, axis=2)

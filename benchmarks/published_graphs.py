@@ -49,13 +49,13 @@ def dtln_aec(folder: Path, units: int, noisy: np.ndarray, farend: np.ndarray) ->
 
 
 def frames(wave: np.ndarray, step: int) -> Iterator[np.ndarray]:
-    """Frames of ``WINDOW`` samples every ``step``, with silence around them, so that all samples are in as many."""
+    """Frames of `WINDOW` samples every `step`, with silence around them, so that all samples are in as many."""
     padded = np.pad(wave.astype(np.float32), (WINDOW - step, WINDOW))
     yield from np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::step]
 
 
 def overlapped(blocks: list[np.ndarray], step: int, length: int) -> np.ndarray:
-    """The sum of blocks ``step`` apart, aligned with what :func:`frames` took apart."""
+    """The sum of blocks `step` apart, aligned with what `frames` took apart."""
     wave = np.zeros(step * len(blocks) + WINDOW, np.float32)
     for i, block in enumerate(blocks):
         wave[i * step : i * step + WINDOW] += block

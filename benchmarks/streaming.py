@@ -33,7 +33,7 @@ VARIANTS = {
 
 
 class PlainStep:
-    """The plain graph with its states bound once, like :class:`deepvqe_hub.onnx.runtime.Step`."""
+    """The plain graph with its states bound once, like `deepvqe_hub.onnx.runtime.Step`."""
 
     def __init__(self, model):
         graph, pairs = PlainGraph(model).build()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 
 
 def lazy(package: str, exports: Mapping[str, str], submodules: Collection[str] = ()) -> Callable[[str], object]:
-    """The ``__getattr__`` of a package (PEP 562): ``exports`` says which module has a name."""
+    """The `__getattr__` of a package (PEP 562): `exports` says which module has a name."""
 
     def __getattr__(name: str):
         if name in exports:

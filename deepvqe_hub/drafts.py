@@ -13,12 +13,12 @@ from pathlib import Path
 
 @contextmanager
 def draft(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name when the block ends well and is removed when it does not.
+    """A temporary path beside `path` that takes its name when the block ends well and is removed when it does not.
 
     A link stays, and what it leads to is written; a file that is replaced hands on its permissions.
 
     Raises:
-        IsADirectoryError, FileExistsError: for what is no file, see :func:`check_free`.
+        IsADirectoryError, FileExistsError: for what is no file, see `check_free`.
         OSError: its folder is missing or may not be written to.
     """
     path = Path(path)
@@ -42,7 +42,7 @@ def draft(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def make_parent(path: str | os.PathLike) -> Path:
-    """``path``, the folder made that it lies in, or that a link there leads to.
+    """`path`, the folder made that it lies in, or that a link there leads to.
 
     Raises:
         NotADirectoryError: a file is in the way.
@@ -63,7 +63,7 @@ def _behind_link(path: Path) -> Path:
 
 @contextmanager
 def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
-    """A :func:`draft` of ``path``, whose folder is made; arguments and errors as for :func:`check_free`."""
+    """A `draft` of `path`, whose folder is made; arguments and errors as for `check_free`."""
     path = Path(path)
     check_free(path, overwrite=overwrite)
     with draft(make_parent(path)) as part:
@@ -90,7 +90,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 
 def check_writable(paths: Sequence[Path], overwrite: bool) -> None:
-    """Raise, before hours of work, what :func:`write_files` would raise after them; nothing is made yet."""
+    """Raise, before hours of work, what `write_files` would raise after them; nothing is made yet."""
     if len({path.resolve() for path in paths}) < len(paths):
         raise ValueError(f"two results would go to the same file: {paths[0]}")
     for path in paths:
@@ -108,7 +108,7 @@ def write_files(contents: Mapping[Path, str], overwrite: bool) -> None:
     """Write text files, each whole or not at all, and none if one cannot be written; their folders are made.
 
     Raises:
-        OSError: see :func:`check_free`, or a folder cannot be made or written to.
+        OSError: see `check_free`, or a folder cannot be made or written to.
         ValueError: two of them are the same file.
     """
     check_writable(list(contents), overwrite)

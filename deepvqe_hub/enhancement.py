@@ -1,4 +1,4 @@
-"""Waveform in, waveform out: :class:`EnhancementModel`."""
+"""Waveform in, waveform out: `EnhancementModel`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ MAX_PARAMETERS = 1 << 28
 class EnhancementModel(nn.Module, PyTorchModelHubMixin):
     """Speech enhancement from waveform to waveform: a spectral front end around one network.
 
-    Built by :func:`deepvqe_hub.load` with trained weights, or by :meth:`from_config` with random ones.
+    Built by `deepvqe_hub.load` with trained weights, or by `from_config` with random ones.
 
     Args:
-        network: class name of the network in :mod:`deepvqe_hub.models`.
+        network: class name of the network in `deepvqe_hub.models`.
         options: keyword arguments of the network.
-        stft: keyword arguments of :class:`deepvqe_hub.stft.STFT`.
+        stft: keyword arguments of `deepvqe_hub.stft.STFT`.
         sample_rate: of input and output, in Hz.
         format_version: of the config, to tell checkpoints of a later release.
 
@@ -90,7 +90,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
     @classmethod
     def from_config(cls, config: str | Path | Mapping) -> EnhancementModel:
-        """A model with fresh random weights, from the name of a preset, a ``config.json`` or its contents as a dict.
+        """A model with fresh random weights, from the name of a preset, a `config.json` or its contents as a dict.
 
         Raises:
             ValueError: neither a preset nor a file, no JSON, or a config that describes no model.
@@ -122,18 +122,18 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         strict: bool = True,
         **hub_options,
     ) -> EnhancementModel:
-        """A model with trained weights, strictly, in evaluation mode: :func:`deepvqe_hub.load` for this class.
+        """A model with trained weights, strictly, in evaluation mode: `deepvqe_hub.load` for this class.
 
         Args:
             pretrained_model_name_or_path: a folder, a Hub repository "owner/name", the name of a model that ships, or
-                whatever else :func:`deepvqe_hub.load` takes.
+                whatever else `deepvqe_hub.load` takes.
             revision: branch, tag or commit of a Hub repository.
             map_location: device for the model.
             strict: True, as there is no other way.
-            **hub_options: ``token``, ``cache_dir``, ``local_files_only``, ``force_download``.
+            **hub_options: `token`, `cache_dir`, `local_files_only`, `force_download`.
 
         Raises:
-            FileNotFoundError, ValueError: as :func:`deepvqe_hub.load`.
+            FileNotFoundError, ValueError: as `deepvqe_hub.load`.
         """
         if not strict:
             raise ValueError("weights are loaded strictly or not at all; leave strict out")
@@ -157,9 +157,9 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
         Args:
             save_directory: the folder.
-            model_card_kwargs: what the card says, see :func:`deepvqe_hub.hub.card.model_card`.
+            model_card_kwargs: what the card says, see `deepvqe_hub.hub.card.model_card`.
             push_to_hub: also upload the folder as it then is.
-            repo_id: where to, by default the folder's name; with push_to_hub_kwargs, see :meth:`push_to_hub`.
+            repo_id: where to, by default the folder's name; with push_to_hub_kwargs, see `push_to_hub`.
             half: store matrices in half precision.
             config: taken for the mixin's sake; the config is always the model's own.
 
@@ -188,16 +188,16 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
         Args:
             repo_id: the repository.
-            model_card_kwargs: what the card says, see :func:`deepvqe_hub.hub.card.model_card`.
+            model_card_kwargs: what the card says, see `deepvqe_hub.hub.card.model_card`.
             half: store matrices in half precision.
-            **kwargs: ``commit_message``, ``private``, ``token``, ``branch``, ``create_pr``, as in ``huggingface_hub``.
+            **kwargs: `commit_message`, `private`, `token`, `branch`, `create_pr`, as in `huggingface_hub`.
         """
         with tempfile.TemporaryDirectory() as folder:
             options = {"model_card_kwargs": model_card_kwargs, "half": half, **kwargs}
             return self.save_pretrained(Path(folder) / "model", push_to_hub=True, repo_id=repo_id, **options)
 
     def generate_model_card(self, **card) -> ModelCard:
-        """The card that :meth:`save_pretrained` writes; ``card`` as for :func:`deepvqe_hub.hub.card.model_card`."""
+        """The card that `save_pretrained` writes; `card` as for `deepvqe_hub.hub.card.model_card`."""
         from deepvqe_hub.hub.card import model_card
 
         return ModelCard(model_card(self, card))
@@ -219,7 +219,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
     @property
     def finds_delay(self) -> bool:
-        """Whether the model aligns the far end, so that :meth:`delay` can tell where the echo is."""
+        """Whether the model aligns the far end, so that `delay` can tell where the echo is."""
         return getattr(self.network, "finds_delay", False)  # a network of one's own need not say
 
     def forward(
@@ -228,21 +228,21 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         """Enhance whole signals.
 
         Args:
-            noisy: microphone signal, (..., time), floating point, nominally within ±1, at ``sample_rate``.
+            noisy: microphone signal, (..., time), floating point, nominally within ±1, at `sample_rate`.
             farend: loudspeaker signal of the same shape for echo-cancelling models; None is silence.
             lengths: for a padded batch (batch, time), relative lengths in 0..1, as in SpeechBrain; what lies beyond is
                 ignored and comes out as zeros.
 
         Returns:
-            The enhanced signal in the shape and type of ``noisy``, aligned with it sample by sample.
+            The enhanced signal in the shape and type of `noisy`, aligned with it sample by sample.
 
-        Without gradients (``torch.inference_mode()``) a long signal goes in blocks through a network that streams, in
+        Without gradients (`torch.inference_mode()`) a long signal goes in blocks through a network that streams, in
         constant memory beside the signals themselves; with them, and in training mode, whose batch norms want it whole,
-        everything is kept (``deepvqe-s``: 18 MB a second). A model given to ``torch.compile`` takes it whole, too.
+        everything is kept (`deepvqe-s`: 18 MB a second). A model given to `torch.compile` takes it whole, too.
 
         Raises:
             ValueError: for integers, NaN, Inf or numbers beyond 1e30 (100 for a model in float16), or shapes that do
-                not fit (of the numbers nothing is checked in a program of ``torch.export``).
+                not fit (of the numbers nothing is checked in a program of `torch.export`).
         """
         if lengths is not None:
             return self._padded(noisy, farend, lengths)
@@ -296,10 +296,10 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         return enhanced
 
     def stream(self, batch_size: int = 1) -> Stream:
-        """A live stream, or ``batch_size`` of them side by side, with the weights as they are now.
+        """A live stream, or `batch_size` of them side by side, with the weights as they are now.
 
         Raises:
-            ValueError: for a network that needs the whole signal, or a ``batch_size`` below one.
+            ValueError: for a network that needs the whole signal, or a `batch_size` below one.
         """
         if not hasattr(batch_size, "__index__") or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number, 1 or more, not {batch_size!r}")
@@ -316,13 +316,13 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
         The most probable delay of the alignment's distribution, averaged over the frames so far: the delay stays where
         it was while no echo is heard, and a jump is followed in about half a second. How many frames there are says
-        :meth:`delay_distribution`.
+        `delay_distribution`.
 
         Args:
             memory: time constant of the average in seconds; 0 takes each frame by itself.
 
         Raises:
-            ValueError: for a ``memory`` below 0, and as :meth:`delay_distribution`.
+            ValueError: for a `memory` below 0, and as `delay_distribution`.
         """
         if not memory >= 0:
             raise ValueError(f"memory is {memory} s; it must be 0 or more")
@@ -339,12 +339,12 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         """Probability of each echo delay: two of (..., time) -> (..., frames, dmax).
 
         Entry d is a delay of d * hop_length samples. There is a frame for each hop_length samples begun, and
-        win_length / hop_length - 1 more at the end (with ``padding="none"`` no more): one for the default front end.
+        win_length / hop_length - 1 more at the end (with `padding="none"` no more): one for the default front end.
         The signals go through in blocks, without gradients, and by the statistics of evaluation whatever the mode.
 
         Raises:
-            ValueError: for a model that does not find delays (:attr:`finds_delay`), signals that are empty or differ in
-                shape, and numbers that :meth:`forward` refuses.
+            ValueError: for a model that does not find delays (`finds_delay`), signals that are empty or differ in
+                shape, and numbers that `forward` refuses.
         """
         if not self.finds_delay:
             why = "was built without alignment" if self.farend else "has no far end"
@@ -372,7 +372,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         return precision(self.network)
 
     def _checked(self, wave: torch.Tensor, name: str) -> torch.Tensor:
-        """``wave`` as (batch, time) in the precision of the front end, or an error that names it."""
+        """`wave` as (batch, time) in the precision of the front end, or an error that names it."""
         _check_type(wave, name)
         # Fourier transforms want single precision at least; what soundfile reads is double unless told otherwise.
         wave = wave.to(torch.float64 if self._dtype == torch.float64 else torch.float32)
@@ -398,7 +398,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
 
 def uncompiled(model: object) -> object:
-    """What is inside a model that was given to ``torch.compile``, or ``model`` itself."""
+    """What is inside a model that was given to `torch.compile`, or `model` itself."""
     return getattr(model, "_orig_mod", model)
 
 

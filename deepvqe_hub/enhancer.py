@@ -1,4 +1,4 @@
-"""The SpeechBrain interface: :class:`Enhancer`, and what a checkpoint folder's ``hyperparams.yaml`` builds.
+"""The SpeechBrain interface: `Enhancer`, and what a checkpoint folder's `hyperparams.yaml` builds.
 
 Imports speechbrain, which imports torchaudio; everything else in this package does without either.
 """
@@ -42,14 +42,14 @@ __all__ = ["Enhancer", "FolderPretrainer", "SpeechBrainModel", "load_weights"]
 
 
 class Enhancer(Pretrained):
-    """Speech enhancement and echo cancellation as a SpeechBrain ``Pretrained``.
+    """Speech enhancement and echo cancellation as a SpeechBrain `Pretrained`.
 
-    :meth:`from_hparams` takes what every SpeechBrain interface takes (``savedir``, ``run_opts``, ``freeze_params``,
-    ``fetch_config``, ...) and, like them, **evaluates the repository's** ``hyperparams.yaml``, **which can run code**:
-    use it on sources you trust. :meth:`from_pretrained` gives the same object from data alone.
+    `from_hparams` takes what every SpeechBrain interface takes (`savedir`, `run_opts`, `freeze_params`,
+    `fetch_config`, ...) and, like them, **evaluates the repository's** `hyperparams.yaml`, **which can run code**:
+    use it on sources you trust. `from_pretrained` gives the same object from data alone.
 
-    Unless ``freeze_params=False`` the parameters are frozen, and the modules stay in evaluation mode even where
-    something around them, such as a ``Brain``, is trained. Otherwise :meth:`train` and gradients reach them. The input
+    Unless `freeze_params=False` the parameters are frozen, and the modules stay in evaluation mode even where
+    something around them, such as a `Brain`, is trained. Otherwise `train` and gradients reach them. The input
     gets gradients in either case.
 
     Example:
@@ -63,20 +63,20 @@ class Enhancer(Pretrained):
 
     @classmethod
     def from_hparams(cls, source: str | os.PathLike, *args, **kwargs) -> Enhancer:
-        """What every ``Pretrained`` has; ``source`` may also be the name of a model that ships with this package.
+        """What every `Pretrained` has; `source` may also be the name of a model that ships with this package.
 
         Args:
-            source: folder, Hub repository, URL (then ``savedir`` is needed), or a name such as "deepvqe-s". For
-                ``"owner/name@v1"`` the ``fetch_config`` gets the revision "v1".
-            *args, **kwargs: ``savedir``, ``run_opts``, ``freeze_params``, ``fetch_config``, ``overrides``, ... of
-                :meth:`speechbrain.inference.interfaces.Pretrained.from_hparams`. Give each model a ``savedir`` of its
-                own: what lies there is used, whatever ``source`` says.
+            source: folder, Hub repository, URL (then `savedir` is needed), or a name such as "deepvqe-s". For
+                `"owner/name@v1"` the `fetch_config` gets the revision "v1".
+            *args, **kwargs: `savedir`, `run_opts`, `freeze_params`, `fetch_config`, `overrides`, ... of
+                `speechbrain.inference.interfaces.Pretrained.from_hparams`. Give each model a `savedir` of its
+                own: what lies there is used, whatever `source` says.
 
         Raises:
             FileNotFoundError: for a path where nothing is.
             WeightsMissingError: (a FileNotFoundError) for a known name without weights, such as "dpcrn".
             ValueError: for a name that is neither known nor a folder, or that stands for another project's format; for
-                the revision of what is no repository, or one that ``fetch_config`` contradicts.
+                the revision of what is no repository, or one that `fetch_config` contradicts.
         """
         if not isinstance(source, FetchSource):
             source = _located(source, kwargs)
@@ -95,11 +95,11 @@ class Enhancer(Pretrained):
         """An enhancer without reading any YAML.
 
         Args:
-            source: anything that :func:`deepvqe_hub.load` takes, or a model.
-            device: where to put the model, by default where SpeechBrain would; short for ``run_opts={"device": ...}``.
-            run_opts: of SpeechBrain, such as ``{"device": "cuda", "precision": "bf16"}``.
+            source: anything that `deepvqe_hub.load` takes, or a model.
+            device: where to put the model, by default where SpeechBrain would; short for `run_opts={"device": ...}`.
+            run_opts: of SpeechBrain, such as `{"device": "cuda", "precision": "bf16"}`.
             freeze_params: False to train the parameters and batch norms.
-            **options: of :func:`deepvqe_hub.load`, such as ``revision``.
+            **options: of `deepvqe_hub.load`, such as `revision`.
         """
         if isinstance(uncompiled(source), EnhancementModel):
             model = source
@@ -140,7 +140,7 @@ class Enhancer(Pretrained):
 
     @property
     def sample_rate(self) -> int:
-        """Of what goes in and comes out, in Hz; :meth:`load_audio` and :meth:`enhance_file` resample to it."""
+        """Of what goes in and comes out, in Hz; `load_audio` and `enhance_file` resample to it."""
         return self.model.sample_rate
 
     def enhance_batch(
@@ -149,12 +149,12 @@ class Enhancer(Pretrained):
         """Enhance a batch.
 
         Args:
-            noisy: microphone signals, (batch, time), within ±1 at :attr:`sample_rate`.
+            noisy: microphone signals, (batch, time), within ±1 at `sample_rate`.
             lengths: relative lengths (batch,), 0 to 1, of padded signals; the rest is ignored and becomes zeros.
-            farend: loudspeaker signals in the shape of ``noisy``, for echo-cancelling models.
+            farend: loudspeaker signals in the shape of `noisy`, for echo-cancelling models.
 
         Returns:
-            Enhanced signals in the shape of ``noisy``, on the model's device.
+            Enhanced signals in the shape of `noisy`, on the model's device.
         """
         # Asked of the parameters, because `.to()` moves them but leaves Pretrained's own note of the device.
         device = next(self.mods.parameters()).device
@@ -173,19 +173,19 @@ class Enhancer(Pretrained):
         Read, enhanced and written block by block: of a long file only the returned signal is in memory.
 
         Args:
-            filename: path, URL or file in a Hub repository, as in :meth:`load_audio`.
+            filename: path, URL or file in a Hub repository, as in `load_audio`.
             output_filename: where to write the result as 16-bit audio; the ending of the name says the format: .wav,
                 .flac, .ogg, .opus, .mp3 or another of libsndfile's. It is replaced if it exists, as in SpeechBrain's
                 interfaces, appears when it is complete, and its folder is made if need be.
             farend: loudspeaker signal that was played meanwhile; cut or zero-padded to the length of the first, with a
                 warning.
-            **kwargs: of :meth:`load_audio`.
+            **kwargs: of `load_audio`.
 
         Returns:
             The enhanced signal, (time,), on the model's device.
 
         Raises:
-            FileNotFoundError, AudioFileError, ValueError: as :func:`deepvqe_hub.enhance_file`.
+            FileNotFoundError, AudioFileError, ValueError: as `deepvqe_hub.enhance_file`.
         """
         source, far = (None if path is None else _fetched(str(path), **kwargs) for path in (filename, farend))
         with self.inference_ctx:
@@ -198,7 +198,7 @@ class Enhancer(Pretrained):
         """Enhance live audio.
 
         Args:
-            chunks: of any length, (time,) or (batch, time), at :attr:`sample_rate`.
+            chunks: of any length, (time,) or (batch, time), at `sample_rate`.
             farend: as many chunks of the loudspeaker signal, of the same shapes.
 
         Yields:
@@ -222,16 +222,16 @@ class Enhancer(Pretrained):
     def forward(
         self, noisy: torch.Tensor, lengths: torch.Tensor | None = None, farend: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The same as :meth:`enhance_batch`."""
+        """The same as `enhance_batch`."""
         return self.enhance_batch(noisy, lengths, farend)
 
 
 class SpeechBrainModel(nn.Module):
-    """An :class:`EnhancementModel` with the call that SpeechBrain's ``WaveformEnhancement`` expects: it returns a pair.
+    """An `EnhancementModel` with the call that SpeechBrain's `WaveformEnhancement` expects: it returns a pair.
 
     Args:
         model: a model; or
-        config: its config, for random weights that a ``Pretrainer`` then fills.
+        config: its config, for random weights that a `Pretrainer` then fills.
     """
 
     def __init__(self, model: EnhancementModel | None = None, config: dict | None = None):
@@ -244,10 +244,10 @@ class SpeechBrainModel(nn.Module):
 
 
 class FolderPretrainer(Pretrainer):
-    """A ``Pretrainer`` that takes ``model.safetensors`` from where ``hyperparams.yaml`` came from.
+    """A `Pretrainer` that takes `model.safetensors` from where `hyperparams.yaml` came from.
 
     SpeechBrain's own needs the place spelled out in the YAML, so a copied folder would load the original's weights.
-    From the ``savedir`` of an earlier call it takes ``model.ckpt``, as SpeechBrain calls the same file there.
+    From the `savedir` of an earlier call it takes `model.ckpt`, as SpeechBrain calls the same file there.
 
     Args:
         folder: another place, a folder or a Hub repository.
@@ -271,12 +271,12 @@ class FolderPretrainer(Pretrainer):
 
 
 def load_weights(module: SpeechBrainModel | EnhancementModel, path: str | os.PathLike) -> None:
-    """A ``custom_hooks`` function for ``Pretrainer``: loads a safetensors file strictly, whatever its name."""
+    """A `custom_hooks` function for `Pretrainer`: loads a safetensors file strictly, whatever its name."""
     _load_weights(getattr(module, "model", module), path)
 
 
 def _located(source: str | os.PathLike, options: dict) -> str:
-    """What SpeechBrain finds ``source`` by; a revision in its name moves to the ``fetch_config`` among ``options``."""
+    """What SpeechBrain finds `source` by; a revision in its name moves to the `fetch_config` among `options`."""
     check_kind(source)
     name, revision, entry = os.fspath(source), None, None
     if isinstance(source, str):
@@ -306,12 +306,12 @@ def _located(source: str | os.PathLike, options: dict) -> str:
 
 
 def _to(wave, device: torch.device):
-    """A tensor on ``device``; anything else as it is, for the model to name."""
+    """A tensor on `device`; anything else as it is, for the model to name."""
     return wave.to(device) if isinstance(wave, torch.Tensor) else wave
 
 
 def _fetched(path: str, savedir: str | os.PathLike | None = None) -> str:
-    """Where the file is, downloaded if need be, as :meth:`Enhancer.load_audio` does."""
+    """Where the file is, downloaded if need be, as `Enhancer.load_audio` does."""
     path = os.path.expanduser(path)
     if os.path.exists(path):
         return path

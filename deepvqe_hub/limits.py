@@ -20,7 +20,7 @@ MOST_CHANNELS = 64  # of a recording; more side by side with fewer samples are t
 
 
 def check_loudness(wave: np.ndarray, name: str) -> None:
-    """Raise a ValueError that calls the array ``name`` for samples, floating point, that are no sound."""
+    """Raise a ValueError that calls the array `name` for samples, floating point, that are no sound."""
     import numpy as np
 
     with np.errstate(over="ignore"):  # of LOUDEST as float16, infinity

@@ -7,7 +7,7 @@ not suppressed with the noise (S. E. Eskimez et al., "Personalized speech enhanc
 evaluation", 2022). The waveform part is the scale-invariant SDR (J. Le Roux et al., "SDR - half-baked or well done?",
 2019); where the target is silent it is not defined, and the level of what is left can take its place (after S. Wisdom
 et al., "What's all the fuss about free universal sound separation data?", 2021). The perceptual parts, PESQ, STOI and
-DNSMOS, stand in :mod:`deepvqe_hub.perceptual`.
+DNSMOS, stand in `deepvqe_hub.perceptual`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class SpeechLoss(nn.Module):
         magnitude_weight: weight of the mean squared error of compressed magnitudes.
         sisdr_weight: weight of a dB of SI-SDR. Items whose target is silent have no such term.
         asymmetric_weight: weight of the mean square of compressed magnitude that the estimate lacks.
-        silence_weight: weight of a dB of residual, above ``residual_floor_db``, of items whose target is silent:
+        silence_weight: weight of a dB of residual, above `residual_floor_db`, of items whose target is silent:
             far-end single talk, and noise alone. The compressed spectra hardly tell -50 from -70 dB; this term does.
         pesq_weight: weight of the disturbance of PESQ, from 0 to about 6; needs the package torch-pesq. Items whose
             target is silent have neither this nor the next two terms.
@@ -124,8 +124,8 @@ class SpeechLoss(nn.Module):
 def si_sdr(estimate: torch.Tensor, target: torch.Tensor, eps: float = 1e-8) -> torch.Tensor:
     """Scale-invariant signal-to-distortion ratio in dB, with gradients: (…, samples) -> (…).
 
-    Not :func:`deepvqe_hub.metrics.si_sdr` to the last digit: that one subtracts the means first, holds what it gives
-    within ±100 dB and refuses silence. Here means stay, so that an offset costs, and silence has a value; ``eps``
+    Not `deepvqe_hub.metrics.si_sdr` to the last digit: that one subtracts the means first, holds what it gives
+    within ±100 dB and refuses silence. Here means stay, so that an offset costs, and silence has a value; `eps`
     bounds it, at ±80 dB for an estimate as loud as the target, and each dB louder widens the bounds by one dB.
     """
     energy = target.square().sum(-1, keepdim=True)

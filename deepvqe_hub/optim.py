@@ -27,7 +27,7 @@ class Muon(torch.optim.Optimizer):
         betas, eps: of AdamW.
 
     Raises:
-        ValueError: for an ``lr``, ``weight_decay`` or ``eps`` below 0, or ``momentum`` or ``betas`` outside 0..1, 1 not
+        ValueError: for an `lr`, `weight_decay` or `eps` below 0, or `momentum` or `betas` outside 0..1, 1 not
             included.
     """
 
@@ -42,7 +42,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One step; returns what ``closure`` returns, if there is one."""
+        """One step; returns what `closure` returns, if there is one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

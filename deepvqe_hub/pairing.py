@@ -40,8 +40,8 @@ def find_audio(where: str | Path) -> dict[str, Path]:
 def keys(name: str) -> list[str]:
     """What a file may be called elsewhere, surest first.
 
-    The relative path without suffix; the stem; the stem without a final ``_mic``, ``_lpb``, ``_clean``, ... (AEC
-    challenge) or only its ``fileid_N`` (DNS challenge).
+    The relative path without suffix; the stem; the stem without a final `_mic`, `_lpb`, `_clean`, ... (AEC
+    challenge) or only its `fileid_N` (DNS challenge).
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if path.suffix.lower() in AUDIO_SUFFIXES:
@@ -89,20 +89,20 @@ class Counterparts:
 
 
 def called(path: Path, what: str) -> bool:
-    """Whether the name of a file says that it is the "noisy", "farend", ... signal of a recording (``x_lpb``)."""
+    """Whether the name of a file says that it is the "noisy", "farend", ... signal of a recording (`x_lpb`)."""
     return re.search(rf"[-_. ]({_ENDINGS[what]})$", path.stem, re.I) is not None
 
 
 def find_pairs(names: Iterable[str], where: str | Path, what: str) -> dict[str, Path | None]:
     """For each name the audio file in `where` that belongs to it, see `Counterparts`, or None.
 
-    Several may have one in common, such as ``x/a.wav`` and ``y/a.wav``, but not one with the very path of one of them.
+    Several may have one in common, such as `x/a.wav` and `y/a.wav`, but not one with the very path of one of them.
 
     Args:
         names: relative paths.
         where: folder, or a file for a single name.
-        what: what the files are: "noisy", "farend" or "reference". Where some are called so (``x_lpb``), as in a folder
-            that holds all signals of a recording, what is called otherwise (``x_mic``) is none of them.
+        what: what the files are: "noisy", "farend" or "reference". Where some are called so (`x_lpb`), as in a folder
+            that holds all signals of a recording, what is called otherwise (`x_mic`) is none of them.
 
     Raises:
         FileNotFoundError: `where` does not exist, or holds no audio file.

@@ -24,7 +24,7 @@ _RATE = 16000  # Hz, unless told otherwise
 
 @contextlib.contextmanager
 def _explained(what: str, package: str) -> Iterator[None]:
-    """Around an import of ``package``, or of what it needs torchaudio for."""
+    """Around an import of `package`, or of what it needs torchaudio for."""
     try:
         yield
     except IMPORT_ERRORS as error:
@@ -119,7 +119,7 @@ def joined(frames: torch.Tensor, hop: int) -> torch.Tensor:
 
 
 class Power(nn.Module):
-    """|X|² of a ``torchaudio.transforms.Spectrogram``; by way of |X|, subnormal numbers would have no gradient."""
+    """|X|² of a `torchaudio.transforms.Spectrogram`; by way of |X|, subnormal numbers would have no gradient."""
 
     def __init__(self, spectrogram: nn.Module):
         super().__init__()
@@ -177,7 +177,7 @@ class GlobalMax(nn.Module):
 
 
 def onnx_layers(name: str) -> nn.Sequential:
-    """A chain of convolutions, maxima and products from a file of ``speechmos``, without gradients of their own."""
+    """A chain of convolutions, maxima and products from a file of `speechmos`, without gradients of their own."""
     try:
         import onnx
     except ImportError as error:

@@ -4,7 +4,7 @@
 >>> model = DEEPVQE_S.get_model()  # doctest: +SKIP
 >>> clean = model(noisy)  # (..., time) at DEEPVQE_S.sample_rate  # doctest: +SKIP
 
-:class:`Enhance` stands between the transforms of torchaudio:
+`Enhance` stands between the transforms of torchaudio:
 
 >>> features = torch.nn.Sequential(Enhance(model), torchaudio.transforms.MelSpectrogram(16000))  # doctest: +SKIP
 """
@@ -38,12 +38,12 @@ __all__ = [
 
 
 class EnhancementBundle:
-    """A known model with its weights and what one needs to know to use it, after ``torchaudio.pipelines``.
+    """A known model with its weights and what one needs to know to use it, after `torchaudio.pipelines`.
 
-    The bundles of this module are made ready; ``help`` text of one, with its training data, is ``BUNDLE.__doc__``.
+    The bundles of this module are made ready; `help` text of one, with its training data, is `BUNDLE.__doc__`.
 
     Args:
-        name: of the model, as in :func:`deepvqe_hub.list_models`.
+        name: of the model, as in `deepvqe_hub.list_models`.
 
     Example:
         >>> from deepvqe_hub.pipelines import DEEPVQE_S
@@ -68,7 +68,7 @@ class EnhancementBundle:
 
     @property
     def name(self) -> str:
-        """What :func:`deepvqe_hub.load` takes."""
+        """What `deepvqe_hub.load` takes."""
         return self._entry.name
 
     @property
@@ -92,7 +92,7 @@ class EnhancementBundle:
 
     @property
     def info(self) -> ModelInfo:
-        """The model's row of :func:`deepvqe_hub.list_models`: size, cost, licence, ..."""
+        """The model's row of `deepvqe_hub.list_models`: size, cost, licence, ..."""
         return self._entry.info()
 
     def get_model(self, *, device: str | torch.device | None = None, **options) -> EnhancementModel:
@@ -100,10 +100,10 @@ class EnhancementBundle:
 
         Args:
             device: where to put it, by default the CPU.
-            **options: of :func:`deepvqe_hub.load`, such as ``revision`` for weights from the Hub.
+            **options: of `deepvqe_hub.load`, such as `revision` for weights from the Hub.
 
         Returns:
-            A ``torch.nn.Module``: (..., time) to (..., time), floating point within ±1, at :attr:`sample_rate`.
+            A `torch.nn.Module`: (..., time) to (..., time), floating point within ±1, at `sample_rate`.
 
         Raises:
             WeightsMissingError: (a FileNotFoundError) if no weights ship with this release.
@@ -111,27 +111,27 @@ class EnhancementBundle:
         return load(self.name, device=device, **options)
 
     def get_transform(self, sample_rate: int | None = None, **options) -> Enhance:
-        """The model as a transform for waveforms at ``sample_rate``; ``options`` as for :meth:`get_model`."""
+        """The model as a transform for waveforms at `sample_rate`; `options` as for `get_model`."""
         return Enhance(self.get_model(**options), sample_rate)
 
 
 class Enhance(nn.Module):
     """Speech enhancement as a transform: waveform in, waveform of the same length out.
 
-    Can be exported by ``torch.export`` for a fixed input shape, alone or inside a ``Sequential``, if its network can
-    (DeepVQE and TF-GridNet can); it is not scriptable by ``torch.jit``. Gradients flow; inside
-    ``torch.inference_mode()`` long signals take constant memory where the network streams. The model is put into
-    evaluation mode; call ``train()`` to fine-tune it.
+    Can be exported by `torch.export` for a fixed input shape, alone or inside a `Sequential`, if its network can
+    (DeepVQE and TF-GridNet can); it is not scriptable by `torch.jit`. Gradients flow; inside
+    `torch.inference_mode()` long signals take constant memory where the network streams. The model is put into
+    evaluation mode; call `train()` to fine-tune it.
 
     Args:
-        model: a model, or what :func:`deepvqe_hub.load` takes, such as a name.
+        model: a model, or what `deepvqe_hub.load` takes, such as a name.
         sample_rate: of the waveforms, in Hz, by default the model's. Others are resampled to the model's rate and back
             with torchaudio, which removes what lies above half the model's rate.
 
     Shapes:
         waveform: (..., time), floating point, nominally within ±1.
         farend: loudspeaker signal of the same shape and rate, for echo-cancelling models; None is silence.
-        output: the shape of ``waveform``, aligned with it.
+        output: the shape of `waveform`, aligned with it.
 
     Raises:
         ValueError: for integers, NaN, Inf or numbers beyond 1e30, or shapes that do not fit (not checked in an

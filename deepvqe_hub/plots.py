@@ -26,7 +26,7 @@ RANGE_DB = 80
 
 
 def check_format(path: str | os.PathLike) -> None:
-    """Raise ValueError where the ending of ``path``, if it has one, names no format that can be drawn."""
+    """Raise ValueError where the ending of `path`, if it has one, names no format that can be drawn."""
     endings, ending = Figure().canvas.get_supported_filetypes(), os.path.splitext(path)[1].lower()[1:]
     if ending and ending not in endings:
         raise ValueError(f"{os.fspath(path)}: the name of a picture ends in one of .{', .'.join(sorted(endings))}")
@@ -87,7 +87,7 @@ def plot_enhancement(
 
 
 class Point(NamedTuple):
-    """A model in :func:`plot_comparison`: its cost, and the ``mean``, ``low`` and ``high`` of its quality."""
+    """A model in `plot_comparison`: its cost, and the `mean`, `low` and `high` of its quality."""
 
     label: str
     cost: float
@@ -141,7 +141,7 @@ def spectrogram(wave: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def delay_distribution(model: EnhancementModel, noisy: Source, farend: Source, seconds: float) -> np.ndarray:
-    """Probability of each echo delay over the first ``seconds`` of two sound files, (frames, dmax)."""
+    """Probability of each echo delay over the first `seconds` of two sound files, (frames, dmax)."""
     rate = model.sample_rate
     with Recording(noisy) as recording, Recording(farend) as loudspeaker:
         blocks = (block[:, :1] for block in recording.blocks(seconds))
@@ -160,10 +160,10 @@ def _read(file: Source, seconds: float) -> tuple[np.ndarray, int]:
 
 
 def save(figure: Figure, path: str | os.PathLike, overwrite: bool) -> None:
-    """Write a picture, whole or not at all; the extension of ``path`` gives the format, PNG without one.
+    """Write a picture, whole or not at all; the extension of `path` gives the format, PNG without one.
 
     Raises:
-        FileExistsError: it is there and ``overwrite`` is not set.
+        FileExistsError: it is there and `overwrite` is not set.
         ValueError: for another extension.
     """
     with whole_or_nothing(path, overwrite=overwrite) as part:

@@ -1,4 +1,4 @@
-"""The named configurations: what ``EnhancementModel.from_config("deepvqe-s")`` builds."""
+"""The named configurations: what `EnhancementModel.from_config("deepvqe-s")` builds."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 @contextlib.contextmanager
 def worker_pool(processes: int, initializer: Callable | None = None, initargs: tuple = ()) -> Iterator:
-    """A pool of processes that start anew ("spawn"); gives its ``submit``.
+    """A pool of processes that start anew ("spawn"); gives its `submit`.
 
     Whatever ends the block early, such as Ctrl-C, ends the processes at once, with what they are doing.
     """

@@ -2,7 +2,7 @@
 
 Frame k covers the samples up to (k + 1) * hop_length, so the spectrum is causal; a signal is preceded by
 win_length - hop_length samples of padding, so that its first sample lies in as many frames as every other. This is the
-frame grid of ``torch.stft(center=True)`` for 50 % overlap.
+frame grid of `torch.stft(center=True)` for 50 % overlap.
 
 Shapes: waveforms are (batch, samples), spectra real (batch, bins, frames, 2).
 """
@@ -28,14 +28,14 @@ class STFT:
     """Settings of a short-time Fourier transform; part of a model's config.
 
     Args:
-        win_length: window and DFT length in samples, a multiple of ``hop_length``, at least two of them.
+        win_length: window and DFT length in samples, a multiple of `hop_length`, at least two of them.
         hop_length: step in samples.
         window: "sqrt_hann" (periodic), "hann" or "sine", used for analysis and synthesis.
-        padding: what precedes and follows a signal: "zeros"; "reflect", as ``torch.stft`` does by default; or "none",
-            as in ``torch.stft(center=False)``: the first frame begins with the signal, whose edge then fades in.
+        padding: what precedes and follows a signal: "zeros"; "reflect", as `torch.stft` does by default; or "none",
+            as in `torch.stft(center=False)`: the first frame begins with the signal, whose edge then fades in.
         scale: factor on the spectrum, undone by the synthesis.
 
-    Synthesis divides by the overlapping squared windows, as ``torch.istft`` does: every window reconstructs perfectly.
+    Synthesis divides by the overlapping squared windows, as `torch.istft` does: every window reconstructs perfectly.
     """
 
     win_length: int = 512
@@ -69,7 +69,7 @@ class STFT:
         return self.win_length - self.hop_length
 
     def windows(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Analysis and synthesis window, with the scale, on the device and in the precision of ``like``."""
+        """Analysis and synthesis window, with the scale, on the device and in the precision of `like`."""
         # Nothing can be copied to a GPU while a CUDA graph is recorded; other accelerators lack double precision.
         window = _WINDOWS[self.window](self.win_length, device=like.device if like.is_cuda else "cpu")
         power = window.square().view(-1, self.hop_length).sum(0).repeat(self.win_length // self.hop_length)
@@ -95,7 +95,7 @@ class Analysis:
         self.started = stft.padding == "none"
 
     def __call__(self, wave: torch.Tensor, last: bool = False) -> torch.Tensor:
-        """(batch, samples) -> (batch, bins, frames, 2); ``last`` pads so that every sample can be reconstructed."""
+        """(batch, samples) -> (batch, bins, frames, 2); `last` pads so that every sample can be reconstructed."""
         stft = self.stft
         if self.window is None:
             self.window, _ = stft.windows(wave)
@@ -118,7 +118,7 @@ class Analysis:
         return torch.view_as_real(torch.fft.rfft(frames * self.window)).transpose(1, 2)
 
     def _edge(self, wave: torch.Tensor) -> torch.Tensor:
-        """What stands before ``wave``: its mirror image about the first sample, or zeros."""
+        """What stands before `wave`: its mirror image about the first sample, or zeros."""
         overlap = self.stft.overlap
         if self.stft.padding == "reflect" and wave.shape[1] > overlap:
             return wave[:, 1 : overlap + 1].flip(1)

@@ -1,4 +1,4 @@
-"""Waveform in, waveform out, chunk by chunk: :class:`Stream`."""
+"""Waveform in, waveform out, chunk by chunk: `Stream`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Stream:
     """Live enhancement: chunks of any size in, the samples that are ready out.
 
-    Outputs joined are exactly as long as the inputs and aligned with them. Made by :meth:`EnhancementModel.stream`.
+    Outputs joined are exactly as long as the inputs and aligned with them. Made by `EnhancementModel.stream`.
 
     Shapes: chunks are (time,) for one stream, or (batch_size, time), and so is what comes out. Far-end and microphone
     chunks are equally long.
@@ -63,7 +63,7 @@ class Stream:
         return enhanced[0] if self._flat else enhanced
 
     def flush(self) -> torch.Tensor:
-        """End the signal: the samples still due, in the shape and type of the chunks. Then :meth:`reset`."""
+        """End the signal: the samples still due, in the shape and type of the chunks. Then `reset`."""
         weight = next(self.network.parameters(), torch.empty(0))
         wave = self.model._checked(weight.new_zeros(self.batch_size, 0), "chunk")
         wave = self._step(wave, None, last=True).to(self._dtype)
@@ -71,7 +71,7 @@ class Stream:
         return wave[0] if self._flat else wave
 
     def _step(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
-        """:meth:`step` without gradients. A copy, because others may not write to what inference mode has made."""
+        """`step` without gradients. A copy, because others may not write to what inference mode has made."""
         with torch.inference_mode():
             enhanced = self.step(wave, far, last)
         return enhanced.clone()
@@ -100,7 +100,7 @@ class Stream:
 
 
 def precision(network: nn.Module) -> torch.dtype:
-    """The type of a network's weights. A replica of ``nn.DataParallel`` has them, too, though not as parameters."""
+    """The type of a network's weights. A replica of `nn.DataParallel` has them, too, though not as parameters."""
     weights = (getattr(module, "weight", None) for module in network.modules())
     # One after the other, as a stream asks for every chunk and the first will do.
     found = (value.dtype for value in chain(network.parameters(), weights) if isinstance(value, torch.Tensor))

@@ -30,7 +30,7 @@ def parity():
 
 @pytest.fixture(scope="session")
 def seed_weights():
-    """The weights behind ``deepvqe_seed.npz``: drawn from one generator in the order of the sorted keys."""
+    """The weights behind `deepvqe_seed.npz`: drawn from one generator in the order of the sorted keys."""
     generator, weights = torch.Generator().manual_seed(20261122), {}
     for name, tensor in sorted(DeepVQE(upsampling="concat", mask_activation=True).state_dict().items()):
         if name.endswith("num_batches_tracked"):
@@ -84,5 +84,5 @@ def model():
 
 @pytest.fixture
 def folder(model, tmp_path):
-    """A checkpoint folder of ``model``."""
+    """A checkpoint folder of `model`."""
     return save_folder(model, tmp_path / "checkpoint", {"name": "tiny", "results": {"DNS3": {"PESQ-WB": 2.5}}})

@@ -53,7 +53,7 @@ class Fault:
     """What goes wrong with requests for a file.
 
     Args:
-        kind: "status" answers ``value``; "cut" closes the connection in the middle; "stall" falls silent there;
+        kind: "status" answers `value`; "cut" closes the connection in the middle; "stall" falls silent there;
             "short" sends half and says it is all; "corrupt" changes a byte.
         file: name of the file.
         method: "GET" or "HEAD".
@@ -69,7 +69,7 @@ class Fault:
 
 
 class HubServer(ThreadingHTTPServer):
-    """Use as a context manager; ``url`` is what ``HF_ENDPOINT`` takes."""
+    """Use as a context manager; `url` is what `HF_ENDPOINT` takes."""
 
     daemon_threads = True
 

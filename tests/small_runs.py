@@ -1,4 +1,4 @@
-"""Runs of :class:`EnhancementBrain` and of what is derived from it, in a second, without files of audio."""
+"""Runs of `EnhancementBrain` and of what is derived from it, in a second, without files of audio."""
 
 import torch
 from speechbrain.utils.epoch_loop import EpochCounter

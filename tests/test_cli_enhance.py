@@ -1,4 +1,4 @@
-"""``deepvqe enhance`` and ``deepvqe models`` as typed, with tiny random models in place of trained ones."""
+"""`deepvqe enhance` and `deepvqe models` as typed, with tiny random models in place of trained ones."""
 
 import io
 import json

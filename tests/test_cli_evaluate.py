@@ -1,4 +1,4 @@
-"""``deepvqe evaluate``: pairing, conditions, comparison with the input, files written whole or not at all."""
+"""`deepvqe evaluate`: pairing, conditions, comparison with the input, files written whole or not at all."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_comparison_with_the_noisy_input(corpus, capsys, monkeypatch):
 
 
 class BlockByBlock:
-    """The stream of a model, which calls ``function(noisy, farend)``, each (batch_size, time)."""
+    """The stream of a model, which calls `function(noisy, farend)`, each (batch_size, time)."""
 
     def __init__(self, function, batch_size):
         self.function, self.batch_size = function, batch_size

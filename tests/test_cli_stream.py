@@ -124,7 +124,7 @@ def test_samples_out_of_range_are_clipped_and_nan_is_silence():
 
 
 class Device:
-    """Plays ``wave`` to the program and records what it plays."""
+    """Plays `wave` to the program and records what it plays."""
 
     def __init__(self, wave, overflow_at=()):
         self.wave, self.at, self.played, self.overflow_at = wave, 0, [], overflow_at

@@ -1,7 +1,7 @@
 """Every code block of the documentation runs.
 
-Python blocks of a page share one namespace; ``sh`` blocks go through the command line's entry. A block is left out only
-if a comment before it says why: ``<!-- not run: reason -->``. Recordings and a small corpus lie in the folder where a
+Python blocks of a page share one namespace; `sh` blocks go through the command line's entry. A block is left out only
+if a comment before it says why: `<!-- not run: reason -->`. Recordings and a small corpus lie in the folder where a
 page runs; weights that are not in the package are stood in for by random ones.
 """
 

@@ -25,7 +25,7 @@ FAREND = {"farend_channels": [4, 6], "align_hidden": 4, "dmax": 5}
 
 @pytest.fixture
 def build(lively):
-    """A small model with lively weights; ``farend=True`` for one that cancels echo."""
+    """A small model with lively weights; `farend=True` for one that cancels echo."""
 
     def make(farend=False, **config):
         return lively(EnhancementModel(options={**TINY, **(FAREND if farend else {})}, **config))
@@ -437,7 +437,7 @@ def test_a_stream_keeps_its_weights_when_the_model_changes(build):
 
 
 def test_replicas_of_data_parallel(build):
-    """They have tensors in the place of parameters; made here as ``torch.nn.parallel.replicate`` does."""
+    """They have tensors in the place of parameters; made here as `torch.nn.parallel.replicate` does."""
     model = build()
     wave = noise(1, 3000)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""``cuda_graphs`` in training, without a GPU: what would be recorded is called. tests/test_cuda.py records."""
+"""`cuda_graphs` in training, without a GPU: what would be recorded is called. tests/test_cuda.py records."""
 
 import pytest
 import torch

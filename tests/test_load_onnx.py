@@ -1,4 +1,4 @@
-"""``load(..., backend="onnx")``: the same call and the same numbers as with PyTorch."""
+"""`load(..., backend="onnx")`: the same call and the same numbers as with PyTorch."""
 
 import copy
 import gc

@@ -57,7 +57,7 @@ def pieces(network, spec, far, sizes):
 
 
 def split(frames, size):
-    """``frames`` in pieces of ``size``, or of random sizes."""
+    """`frames` in pieces of `size`, or of random sizes."""
     if size == "random":
         cuts = torch.randint(1, frames, (20,)).unique().tolist()
         return [b - a for a, b in zip([0, *cuts], [*cuts, frames])]

@@ -75,7 +75,7 @@ def corpus(tmp_path_factory):
 
 
 def command(recipe, *arguments, processes=1):
-    """Command line and environment of ``train.py``; settings that make it quick come last."""
+    """Command line and environment of `train.py`; settings that make it quick come last."""
     launch = [sys.executable]
     if processes > 1:
         launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]

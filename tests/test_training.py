@@ -1,4 +1,4 @@
-"""The parts of training, without audio files and without ``train.py``."""
+"""The parts of training, without audio files and without `train.py`."""
 
 import copy
 from types import SimpleNamespace
@@ -168,7 +168,7 @@ def fit(
     licence="apache-2.0",
     **options,
 ):
-    """Losses of a run on tones, and its brain; ``stop`` raises an error after so many batches."""
+    """Losses of a run on tones, and its brain; `stop` raises an error after so many batches."""
     folder.mkdir(exist_ok=True)
     model, counter = tiny(3), EpochCounter(epochs)
     model.licence = licence

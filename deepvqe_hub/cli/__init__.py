@@ -1,7 +1,7 @@
-"""The command line program ``deepvqe``: one module in this folder for each sub-command.
+"""The command line program `deepvqe`: one module in this folder for each sub-command.
 
-A sub-command module has a docstring (its first line is the help), ``configure(parser)`` for its arguments
-and ``run(args) -> int`` for the work; heavy imports belong inside ``run``, so that ``--help`` is instant.
+A sub-command module has a docstring (its first line is the help), `configure(parser)` for its arguments
+and `run(args) -> int` for the work; heavy imports belong inside `run`, so that `--help` is instant.
 """
 
 from __future__ import annotations

@@ -10,12 +10,12 @@ from deepvqe_hub.cli import CommandError
 
 
 def collect(folder: Path, args: argparse.Namespace, **roles: Path | None):
-    """The cases in ``folder``, and the metadata of ``args``, if given.
+    """The cases in `folder`, and the metadata of `args`, if given.
 
     Args:
         folder: of the files to score, or of the noisy ones that a model is to enhance.
-        args: has ``metadata``, ``talk`` and ``talk_column``.
-        **roles: where the other files of a case are: ``reference``, ``noisy``, ``farend``.
+        args: has `metadata`, `talk` and `talk_column`.
+        **roles: where the other files of a case are: `reference`, `noisy`, `farend`.
     """
     from deepvqe_hub.metrics.evaluation import Case
     from deepvqe_hub.metrics.metadata import Metadata
@@ -54,7 +54,7 @@ def collect(folder: Path, args: argparse.Namespace, **roles: Path | None):
 
 
 def add_talk_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that :func:`collect` reads."""
+    """Declare the arguments that `collect` reads."""
     add = parser.add_argument
     add("--metadata", metavar="CSV", type=Path, help="conditions of the files, such as their talk types")
     add("--talk", choices=("st", "nst", "dt"), help="talk type of all files: far-end, near-end single, double talk")
@@ -62,7 +62,7 @@ def add_talk_options(parser: argparse.ArgumentParser) -> None:
 
 
 def choose_metrics(names: str | None, **roles: Path | str | None) -> list[str]:
-    """The measures named, or all that the given signals (as in :func:`collect`) and the installed packages allow."""
+    """The measures named, or all that the given signals (as in `collect`) and the installed packages allow."""
     from deepvqe_hub.metrics.table import MissingSignalError, chosen_metrics
 
     if roles["farend"] and not roles["noisy"]:

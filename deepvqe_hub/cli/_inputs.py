@@ -1,4 +1,4 @@
-"""What ``deepvqe enhance`` is asked to do, as a list of :class:`Job`: settled, and checked, before any work starts."""
+"""What `deepvqe enhance` is asked to do, as a list of `Job`: settled, and checked, before any work starts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Job:
     """One file to enhance.
 
     Attributes:
-        source, output: paths, or :data:`STANDARD`.
+        source, output: paths, or `STANDARD`.
         farend: path of the loudspeaker signal.
         plot: path of the picture to draw.
         found: whether the source was found in a folder or by a pattern, and not named by the user.
@@ -60,7 +60,7 @@ def plan(
     force: bool = False,
     resume: bool = False,
 ) -> tuple[list[Job], int]:
-    """The jobs to do, and how many ``resume`` leaves out because their outputs are there.
+    """The jobs to do, and how many `resume` leaves out because their outputs are there.
 
     Raises:
         CommandError, FileNotFoundError, FileExistsError: where the request cannot be met without harm.
@@ -186,7 +186,7 @@ class _Pairing:
             )
 
     def is_microphone(self, path: Path, found: bool) -> bool:
-        """Whether the pattern takes ``path`` for a microphone file; files that the user named must fit.
+        """Whether the pattern takes `path` for a microphone file; files that the user named must fit.
 
         Without a pattern, what was found beside the microphones and is called a far end is none.
         """

@@ -1,4 +1,4 @@
-"""The loops behind ``deepvqe stream``; devices and files are handed in, so that tests can hand in others."""
+"""The loops behind `deepvqe stream`; devices and files are handed in, so that tests can hand in others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
 
 def open_stream(model: str, threads: int = 1, device: str | None = None):
-    """A stream on numpy arrays: an exported graph for a path ending in .onnx, PyTorch for all that ``load`` knows."""
+    """A stream on numpy arrays: an exported graph for a path ending in .onnx, PyTorch for all that `load` knows."""
     if is_graph(model):
         from deepvqe_hub.onnx import OnnxStream
 
@@ -44,7 +44,7 @@ class Converter:
     """Blocks at any rate in, enhanced samples at that rate out, aligned with the input and in the end as many.
 
     Args:
-        stream: of :func:`open_stream`.
+        stream: of `open_stream`.
         rate: of input and output, in Hz.
         channels: of the input: 1, or 2 where the second is the far end.
     """
@@ -68,7 +68,7 @@ class Converter:
             self._resample = Resampler(self.rate, rate, self.channels), Resampler(rate, self.rate)
 
     def held(self, block: int) -> int:
-        """The most samples that blocks of this size leave waiting: the :attr:`latency` they lead to in the long run.
+        """The most samples that blocks of this size leave waiting: the `latency` they lead to in the long run.
 
         Counted block by block, without computing anything, until blocks and frames stand to each other as at first.
         """
@@ -133,7 +133,7 @@ class Converter:
 def pipe(
     converter: Converter, read: Callable[[int], bytes], write: Callable[[bytes], None], fmt: str, channels: int
 ) -> list[str]:
-    """Raw PCM from ``read`` (at most so many bytes, none at the end) to ``write``, which gets what is ready at once.
+    """Raw PCM from `read` (at most so many bytes, none at the end) to `write`, which gets what is ready at once.
 
     Returns:
         What was strange about the input, a sentence each.
@@ -172,7 +172,7 @@ def credible(block: np.ndarray) -> np.ndarray:
 
 
 def plausible(block: np.ndarray) -> np.ndarray:
-    """Floating-point samples as float32, with silence in place of those that are not :func:`credible`."""
+    """Floating-point samples as float32, with silence in place of those that are not `credible`."""
     return np.where(credible(block), block, 0).astype(np.float32)
 
 
@@ -183,8 +183,8 @@ def encode(wave: np.ndarray, dtype: np.dtype) -> bytes:
 class Live:
     """From a capturing to a playing device, block by block, with constant latency.
 
-    A device has ``read(n) -> ((n, channels) array, overflowed)`` and ``write((n, 1) array) -> underflowed``, both of
-    which wait until it is time; ``sounddevice.Stream`` is one.
+    A device has `read(n) -> ((n, channels) array, overflowed)` and `write((n, 1) array) -> underflowed`, both of
+    which wait until it is time; `sounddevice.Stream` is one.
     """
 
     def __init__(self, converter: Converter, device, block: int, clock: Callable[[], float] = time.perf_counter):

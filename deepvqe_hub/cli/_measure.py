@@ -1,4 +1,4 @@
-"""The measurements behind ``benchmark`` and ``compare``, each in a process of its own for its memory's sake."""
+"""The measurements behind `benchmark` and `compare`, each in a process of its own for its memory's sake."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_SECONDS = 3600  # of audio: it is kept in memory
 
 @dataclass(frozen=True)
 class Trial:
-    """What to measure: a name, with random weights whose speed is that of trained ones, or what ``load`` takes."""
+    """What to measure: a name, with random weights whose speed is that of trained ones, or what `load` takes."""
 
     model: str
     backend: str
@@ -27,7 +27,7 @@ class Trial:
 
 
 def apart(function, *arguments):
-    """``function(*arguments)`` in a new process."""
+    """`function(*arguments)` in a new process."""
     with worker_pool(1) as submit:
         try:
             return submit(function, *arguments).result()
@@ -56,7 +56,7 @@ def describe(name: str) -> dict:
 
 
 def prepare(trial: Trial, path: str) -> str | None:
-    """Write the exported graph that the trial needs to ``path``; returns why there is none, if so."""
+    """Write the exported graph that the trial needs to `path`; returns why there is none, if so."""
     from deepvqe_hub.onnx import export
 
     try:
@@ -68,11 +68,11 @@ def prepare(trial: Trial, path: str) -> str | None:
 
 
 def measure(trial: Trial, path: str | None) -> dict:
-    """Speed of streaming and of a whole file. Torch is not imported for an exported graph, which is at ``path``.
+    """Speed of streaming and of a whole file. Torch is not imported for an exported graph, which is at `path`.
 
-    Returns the fields of the trial, with the ``frames`` of a graph, and ``step_ms_p50``, ``step_ms_p99``: one call of
-    ``frames`` frames, front end included; ``stream_rtf``, ``offline_rtf``: computing time over audio time;
-    ``peak_mb``: most memory of the process.
+    Returns the fields of the trial, with the `frames` of a graph, and `step_ms_p50`, `step_ms_p99`: one call of
+    `frames` frames, front end included; `stream_rtf`, `offline_rtf`: computing time over audio time;
+    `peak_mb`: most memory of the process.
     """
     import numpy as np
 
@@ -112,9 +112,9 @@ def measure(trial: Trial, path: str | None) -> dict:
 
 
 def measure_cost(model: str, seconds: float, live: str) -> dict:
-    """Speed and memory of a model with PyTorch, and of its live frames with the backend ``live``; one thread.
+    """Speed and memory of a model with PyTorch, and of its live frames with the backend `live`; one thread.
 
-    An exported graph, by its path, is measured on its own. Here ``step_ms_p50`` and ``step_ms_p99`` are of one frame,
+    An exported graph, by its path, is measured on its own. Here `step_ms_p50` and `step_ms_p99` are of one frame,
     whatever the frames of a call.
     """
     from deepvqe_hub.onnx import is_graph

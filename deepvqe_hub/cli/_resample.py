@@ -36,7 +36,7 @@ class Resampler:
         self.phase = 0  # time of the next output after the first sample that it may need, in 1 / up samples
 
     def __call__(self, block: np.ndarray, last: bool = False) -> np.ndarray:
-        """(time, channels) -> (time', channels); ``last`` gives the rest, to the input's length within a sample."""
+        """(time, channels) -> (time', channels); `last` gives the rest, to the input's length within a sample."""
         after = [np.zeros((self.half, block.shape[1]), np.float32)] if last else []
         wave = np.concatenate([self.waiting, block, *after])
         ready = len(wave) - 2 * self.half + 1  # input samples with all their neighbours

@@ -1,4 +1,4 @@
-"""The work of ``deepvqe enhance``: jobs one after the other, or in several processes."""
+"""The work of `deepvqe enhance`: jobs one after the other, or in several processes."""
 
 from __future__ import annotations
 

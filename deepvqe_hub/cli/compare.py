@@ -187,7 +187,7 @@ def _score(
 
 
 def _leave_common(results: dict[str, list[dict]], metrics: list[str]) -> dict[str, int]:
-    """Leave scores of files that have one in all ``results``, so that means are of the same files; the hardest ones are
+    """Leave scores of files that have one in all `results`, so that means are of the same files; the hardest ones are
     those that a model may silence. Returns how many are left, for each measure that has lost some.
     """
     left = {}

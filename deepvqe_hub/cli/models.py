@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(rows: list) -> str:
-    """The rows as text, a column for each of :data:`COLUMNS`."""
+    """The rows as text, a column for each of `COLUMNS`."""
     lines = [[heading for heading, _, _ in COLUMNS], *([text(row) for _, _, text in COLUMNS] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines)]
     sides = [side for _, side, _ in COLUMNS]

@@ -84,7 +84,7 @@ def run_pipe(args: argparse.Namespace, converter) -> int:
 
 
 def report(args: argparse.Namespace, done: str, converter, held: int) -> None:
-    """``held``: the most samples that were, or will be, taken in and not yet given out."""
+    """`held`: the most samples that were, or will be, taken in and not yet given out."""
     if not args.quiet:
         model, most = converter.stream.latency * 1e3, held / converter.rate * 1e3
         print(
@@ -129,7 +129,7 @@ def run_live(args: argparse.Namespace, converter, sounddevice) -> int:
 
 
 def sound_devices():
-    """The module ``sounddevice``, or an error with the remedy."""
+    """The module `sounddevice`, or an error with the remedy."""
     try:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: the PortAudio library is missing

@@ -124,7 +124,7 @@ def read_manifest(path: str | Path) -> dict[str, Clip]:
 
 
 def noted(entry: dict, speaker: str) -> tuple[float, str]:
-    """Seconds and speaker that a manifest or shard notes of a clip; 0 and ``speaker`` where it notes none."""
+    """Seconds and speaker that a manifest or shard notes of a clip; 0 and `speaker` where it notes none."""
     duration = entry.get("duration")
     duration = float(duration) if isinstance(duration, (int, float)) else 0.0
     return duration, str(entry.get("speaker", entry.get("spk_id", speaker)))

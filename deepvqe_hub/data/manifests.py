@@ -37,23 +37,23 @@ def write_manifests(
     test_share: float = 0.03,
     shards: bool = False,
 ) -> Path:
-    """List the clips of each split in ``save_folder`` as ``{train,valid,test}_{speech,noise,rooms}.json``.
+    """List the clips of each split in `save_folder` as `{train,valid,test}_{speech,noise,rooms}.json`.
 
-    Where ``clean/``, ``noise/`` and ``impulse_responses/`` hold folders ``train``, ``valid`` and ``test`` the splits
+    Where `clean/`, `noise/` and `impulse_responses/` hold folders `train`, `valid` and `test` the splits
     are taken as they are; otherwise whole speakers, recordings and rooms are assigned by a hash of their name, so that
     none is ever in two splits and, but for very small corpora, the assignment does not depend on what else is there.
 
     Args:
-        data_folder: folder with ``clean``, ``noise`` and, for reverberation, ``impulse_responses``; or a folder that
+        data_folder: folder with `clean`, `noise` and, for reverberation, `impulse_responses`; or a folder that
             this function has written, which is taken as it is.
         save_folder: where the manifests go. They are left as they are if they are complete and list the same files, of
-            the same sizes, of the same ``data_folder``, and made anew otherwise.
+            the same sizes, of the same `data_folder`, and made anew otherwise.
         valid_share, test_share: share of speakers and recordings, where the folder has no splits of its own.
-        shards: pack the clips into tar shards, ``save_folder/train_speech/shard-000000.tar`` and so on, in place of
+        shards: pack the clips into tar shards, `save_folder/train_speech/shard-000000.tar` and so on, in place of
             the manifests; such a folder can be moved.
 
     Returns:
-        The folder for :func:`read_pools`. Files that cannot be opened are left out and listed in its ``broken.txt``.
+        The folder for `read_pools`. Files that cannot be opened are left out and listed in its `broken.txt`.
 
     Raises:
         FileNotFoundError: a folder is missing; the message says which and where to get it.
@@ -109,25 +109,25 @@ def write_manifests(
 
 
 def prepare(data_folder, save_folder, skip_prep: bool = False, shards: bool = False) -> Path | str:
-    """What the recipes do before they train: :func:`write_manifests`; nothing with ``skip_prep``.
+    """What the recipes do before they train: `write_manifests`; nothing with `skip_prep`.
 
     Returns:
-        The folder for :func:`read_pools`, which with ``skip_prep`` is ``save_folder``, prepared before.
+        The folder for `read_pools`, which with `skip_prep` is `save_folder`, prepared before.
     """
     return save_folder if skip_prep else write_manifests(data_folder, save_folder, shards=shards)
 
 
 def read_pools(folder: str | Path, split: str, *, balance: float = 1.0, **options):
-    """Pools of one split of a folder by :func:`write_manifests`, from manifests or shards.
+    """Pools of one split of a folder by `write_manifests`, from manifests or shards.
 
     Args:
         folder: the folder.
         split: "train", "valid" or "test".
-        balance: of speakers, see :class:`AudioPool`.
-        options: ``sample_rate`` and ``cache`` of all pools.
+        balance: of speakers, see `AudioPool`.
+        options: `sample_rate` and `cache` of all pools.
 
     Returns:
-        ``(speech, noise, rooms)``: two :class:`AudioPool` and a :class:`RoomPool`, or None without room responses.
+        `(speech, noise, rooms)`: two `AudioPool` and a `RoomPool`, or None without room responses.
 
     Raises:
         FileNotFoundError: the folder has neither manifest nor shards of speech or noise.
@@ -249,7 +249,7 @@ def _write(path: Path, content: dict) -> None:
 
 
 def command_line(prepare: Callable, description: str) -> None:
-    """Run a recipe's ``prepare(data_folder, save_folder, shards=...)`` as a script."""
+    """Run a recipe's `prepare(data_folder, save_folder, shards=...)` as a script."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_folder")
     parser.add_argument("save_folder")

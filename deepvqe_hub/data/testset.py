@@ -1,4 +1,4 @@
-"""Fixed mixtures of the split ``test`` as files: what the recipes' ``testset_prepare.py`` have in common."""
+"""Fixed mixtures of the split `test` as files: what the recipes' `testset_prepare.py` have in common."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Scenes = Iterator[tuple[dict[str, Tensor], dict[str, str]]]
 
 
 def command_line(scenes: Callable[..., Scenes], description: str, items: int, snr_db: tuple[float, float]) -> None:
-    """Run a recipe's ``scenes(speech, noise, rooms, segment_seconds=, size=, seed=, snr_db=)`` as a script."""
+    """Run a recipe's `scenes(speech, noise, rooms, segment_seconds=, size=, seed=, snr_db=)` as a script."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("material", type=Path, help="folder of a *_prepare.py, or one with clean/test and noise/test")
     parser.add_argument("output", type=Path, help="new folder")
@@ -61,7 +61,7 @@ def _pools(folder: Path) -> tuple:
 
 
 def _write(scenes: Scenes, folder: Path) -> None:
-    """A folder of FLAC files for each signal, with equal names, and ``meta.csv``."""
+    """A folder of FLAC files for each signal, with equal names, and `meta.csv`."""
     with open(folder / "meta.csv", "w", newline="", encoding="utf-8") as file:
         table = None
         for index, (signals, conditions) in enumerate(scenes):

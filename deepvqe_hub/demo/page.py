@@ -31,14 +31,14 @@ Recordings are processed where this page comes from and deleted within two hours
 
 
 def build(studio: Studio | None = None, examples: Sequence[str | os.PathLike] = ()) -> gr.Blocks:
-    """The demo as a Gradio app; ``build().launch(**LAUNCH)`` shows it.
+    """The demo as a Gradio app; `build().launch(**LAUNCH)` shows it.
 
     Args:
         studio: models and limits, by default all models with weights.
         examples: sound files to click on.
 
     Returns:
-        ``gradio.Blocks``, with one function for programs, ``/enhance``.
+        `gradio.Blocks`, with one function for programs, `/enhance`.
     """
     studio = studio or Studio()
 

@@ -47,7 +47,7 @@ class Studio:
     """Models, loaded when first used, and what is done with them.
 
     Args:
-        models: names, folders, files or Hub repositories as :func:`deepvqe_hub.load` takes them, the default first; by
+        models: names, folders, files or Hub repositories as `deepvqe_hub.load` takes them, the default first; by
             default all known models whose weights ship with the package or stand on the Hub, in a format that can be
             read here.
         device: where models run, by default the CPU.
@@ -78,7 +78,7 @@ class Studio:
         self._loaded: dict[str, EnhancementModel] = {}
 
     def model(self, name: str) -> EnhancementModel:
-        """The model of that name, one of :attr:`models`."""
+        """The model of that name, one of `models`."""
         if name not in self.models:  # what the page offers, and nothing else that a request may name
             raise ValueError(f"unknown model {name!r}; this demo has {', '.join(self.models)}")
         if name not in self._loaded:
@@ -96,9 +96,9 @@ class Studio:
         """Enhance one sound file.
 
         Args:
-            noisy: the microphone's recording, at most :attr:`max_seconds` long.
+            noisy: the microphone's recording, at most `max_seconds` long.
             farend: what the loudspeaker played meanwhile, for echo-cancelling models.
-            model: one of :attr:`models`, by default the first.
+            model: one of `models`, by default the first.
             mix: 1 gives the enhanced signal, 0 the recording, values between a blend.
             attenuation_limit_db: take away at most this much; 60 or more is no limit.
 

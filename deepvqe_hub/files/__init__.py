@@ -1,4 +1,4 @@
-"""Audio of any rate, layout and format through a model: arrays with :func:`enhance`, files with :func:`enhance_file`.
+"""Audio of any rate, layout and format through a model: arrays with `enhance`, files with `enhance_file`.
 
 Both go through the model's stream block by block, so an hour of audio takes no more memory than a minute, and both give
 back exactly as many samples as they took, aligned with them.

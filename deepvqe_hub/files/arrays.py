@@ -1,4 +1,4 @@
-"""Enhancement of audio in memory: :func:`enhance`."""
+"""Enhancement of audio in memory: `enhance`."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def enhance(
 ) -> np.ndarray | torch.Tensor:
     """Enhance audio in memory, whatever its rate and type.
 
-    The model hears the audio at its own rate: content above ``model.sample_rate / 2`` is removed.
+    The model hears the audio at its own rate: content above `model.sample_rate / 2` is removed.
 
     Args:
-        model: from :func:`deepvqe_hub.load`.
+        model: from `deepvqe_hub.load`.
         audio: a numpy array as soundfile gives it, (time,) or (time, channels), or a tensor, (..., time). Integers span
             their whole range (uint8 is centred on 128, as in WAV files), floating point nominally ±1. Channels are
             enhanced one by one.
-        sample_rate: of ``audio`` and ``farend``, in Hz.
-        farend: loudspeaker signal for echo-cancelling models, in the layout of ``audio``; with another number of
-            channels it is averaged. Padded with silence or cut to the length of ``audio``, with a warning.
+        sample_rate: of `audio` and `farend`, in Hz.
+        farend: loudspeaker signal for echo-cancelling models, in the layout of `audio`; with another number of
+            channels it is averaged. Padded with silence or cut to the length of `audio`, with a warning.
         mix: 1 gives the enhanced signal, 0 the input, values between a blend.
         attenuation_limit_db: remove at most this many dB, 0 or more; None is no limit.
 
     Returns:
-        The enhanced audio: type, shape, rate, and device of ``audio``, aligned with it. Integers are clipped.
+        The enhanced audio: type, shape, rate, and device of `audio`, aligned with it. Integers are clipped.
 
     Raises:
         ValueError: for NaN, Inf or numbers beyond 1e30, types and shapes that are no audio, settings out of range, or
@@ -81,7 +81,7 @@ def enhance(
 
 
 def _samples(audio: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
-    """``audio`` as numpy, (time, channels), in its own type; or an error that names it."""
+    """`audio` as numpy, (time, channels), in its own type; or an error that names it."""
     if isinstance(audio, torch.Tensor):
         check_layout(audio, name)
         samples = as_numpy(audio)

@@ -175,7 +175,7 @@ class Recording:
         return self.frames / self.sample_rate
 
     def blocks(self, seconds: float | None = None) -> Iterator[np.ndarray]:
-        """The audio, or its first ``seconds``, as float32 blocks (time, channels) of a few seconds each."""
+        """The audio, or its first `seconds`, as float32 blocks (time, channels) of a few seconds each."""
         wanted = self.frames if seconds is None else min(self.frames, round(seconds * self.sample_rate))
         done = 0
         for block in self._read(wanted):
@@ -193,7 +193,7 @@ class Recording:
             raise self._truncated(f"{done:,} of {self.frames:,} samples")
 
     def _read(self, wanted: int) -> Iterator[np.ndarray]:
-        """At most ``wanted`` samples, as far as there are."""
+        """At most `wanted` samples, as far as there are."""
         step, done = block_frames(self.sample_rate, self.channels), 0
         while done < wanted:
             try:

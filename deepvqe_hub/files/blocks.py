@@ -21,7 +21,7 @@ Blocks = Iterable[np.ndarray]
 
 
 def warn_of_length(farend: str, longer: float, audio: str, stacklevel: int) -> None:
-    """Say that a far end, which is ``longer`` seconds longer than the audio or so much shorter, is made to fit."""
+    """Say that a far end, which is `longer` seconds longer than the audio or so much shorter, is made to fit."""
     change = "longer: cut" if longer > 0 else "shorter: padded with silence"
     warnings.warn(f"{farend} is {abs(longer):.3f} s {change} to fit {audio}", stacklevel=stacklevel + 1)
 
@@ -39,7 +39,7 @@ def check_model(model: EnhancementModel, farend: object) -> EnhancementModel:
 
 
 def dry_share(mix: float, attenuation_limit_db: float | None) -> float:
-    """The part of the input that stays in the output: ``out = enhanced + share * (input - enhanced)``.
+    """The part of the input that stays in the output: `out = enhanced + share * (input - enhanced)`.
 
     Args:
         mix: 1 is the enhanced signal, 0 the input.
@@ -65,9 +65,9 @@ def enhanced_blocks(
 
     Args:
         blocks: the signal; any block lengths, each finite and nominally within ±1.
-        sample_rate: of ``blocks``, in Hz; any.
+        sample_rate: of `blocks`, in Hz; any.
         farend: what the loudspeaker played, for echo-cancelling models.
-        dry: share of the input in the output, see :func:`dry_share`.
+        dry: share of the input in the output, see `dry_share`.
     """
     taken, ready = Fifo(channels), Fifo(channels)
 
@@ -115,7 +115,7 @@ def _live(model: EnhancementModel, blocks: Blocks, channels: int, farend: FarEnd
 
 
 class ArrayStream:
-    """A stream that takes tensors, called with arrays, (channels, time) or (time,), as an ``OnnxStream`` is."""
+    """A stream that takes tensors, called with arrays, (channels, time) or (time,), as an `OnnxStream` is."""
 
     def __init__(self, model: EnhancementModel, stream: Stream | _WholeSignal):
         self.device, self.stream = next((p.device for p in model.parameters()), "cpu"), stream
@@ -166,7 +166,7 @@ class _WholeSignal:
 class FarEnd:
     """The loudspeaker signal at the model's rate, handed out in the pieces the microphone asks for.
 
-    It is :func:`fitted` to the microphone's: after its end comes silence.
+    It is `fitted` to the microphone's: after its end comes silence.
     """
 
     def __init__(self, blocks: Blocks, sample_rate: int, channels: int, *, target_rate: int, target_channels: int):
@@ -175,7 +175,7 @@ class FarEnd:
         self._waiting = Fifo(channels)
 
     def get(self, count: int) -> np.ndarray:
-        """The next ``count`` samples, (count, target_channels)."""
+        """The next `count` samples, (count, target_channels)."""
         while len(self._waiting) < count:
             block = next(self._blocks, None)
             if block is None:
@@ -200,7 +200,7 @@ class Fifo:
         self._length += len(block)
 
     def get(self, count: int) -> np.ndarray:
-        """The ``count`` oldest samples; there must be that many."""
+        """The `count` oldest samples; there must be that many."""
         self._length -= count
         parts = [self._empty]
         while count:

@@ -1,4 +1,4 @@
-"""Enhancement of sound files: :func:`enhance_file`."""
+"""Enhancement of sound files: `enhance_file`."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def enhance_file(
 
     The output has the length, sample rate, channels, sample format (such as 24-bit) and tags of the source and is
     aligned with it; its container follows from its extension. It appears under its name when it is complete, or not at
-    all. The model hears the audio at its own rate: content above ``model.sample_rate / 2`` is removed.
+    all. The model hears the audio at its own rate: content above `model.sample_rate / 2` is removed.
 
     Args:
-        model: from :func:`deepvqe_hub.load`.
+        model: from `deepvqe_hub.load`.
         source: what to enhance: path, bytes of a file, or a binary file object, in any format that libsndfile reads.
             Channels are enhanced one by one.
         output: path; its folder is made if need be. The extension is one that libsndfile writes, such as .wav, .flac,
             .ogg, .opus or .mp3; without one the source's format is kept.
-        farend: loudspeaker signal for echo-cancelling models, like ``source``, at any rate; with another number of
-            channels it is averaged. Padded with silence or cut to the length of ``source``, with a warning.
+        farend: loudspeaker signal for echo-cancelling models, like `source`, at any rate; with another number of
+            channels it is averaged. Padded with silence or cut to the length of `source`, with a warning.
         mix: 1 gives the enhanced signal, 0 the input, values between a blend.
         attenuation_limit_db: remove at most this many dB, 0 or more; None is no limit.
         overwrite: replace an existing output.
@@ -82,15 +82,15 @@ def enhance_to_mono(
     """Enhance a sound file mixed down to mono, at the model's rate.
 
     Args:
-        model, source: as for :func:`enhance_file`.
-        output: path for the result as 16-bit audio, written as by :func:`enhance_file`, replaced if it is there.
+        model, source: as for `enhance_file`.
+        output: path for the result as 16-bit audio, written as by `enhance_file`, replaced if it is there.
         farend: loudspeaker signal, averaged to mono.
 
     Returns:
         The enhanced signal, (time,), float32.
 
     Raises:
-        FileNotFoundError, AudioFileError, ValueError: as :func:`enhance_file`.
+        FileNotFoundError, AudioFileError, ValueError: as `enhance_file`.
     """
     model = check_model(model, farend)
     rate, parts = model.sample_rate, []

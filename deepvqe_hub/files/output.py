@@ -29,7 +29,7 @@ _WRITE_FRAMES = 1 << 14  # at a time: libsndfile's Vorbis encoder overflows its 
 
 
 def named_format(path: str | os.PathLike) -> tuple[str | None, str | None]:
-    """Container and sample format as far as the extension of ``path`` says them, or None.
+    """Container and sample format as far as the extension of `path` says them, or None.
 
     Raises:
         AudioFileError: for an extension of no format that can be written.
@@ -44,7 +44,7 @@ def named_format(path: str | os.PathLike) -> tuple[str | None, str | None]:
 
 
 def output_format(path: str | os.PathLike, like: Layout) -> tuple[str, str]:
-    """Container and sample format for ``path``: by its extension, otherwise as close to ``like`` as the container can.
+    """Container and sample format for `path`: by its extension, otherwise as close to `like` as the container can.
 
     Returns:
         libsndfile's names, such as ("WAV", "PCM_24").
@@ -67,7 +67,7 @@ def output_format(path: str | os.PathLike, like: Layout) -> tuple[str, str]:
 
 @contextmanager
 def written(path: Path, like: Layout, *, overwrite: bool) -> Iterator[Callable[[np.ndarray], None]]:
-    """Write a sound file laid out and tagged as ``like``; gives a function that appends blocks, float (time, channels).
+    """Write a sound file laid out and tagged as `like`; gives a function that appends blocks, float (time, channels).
 
     Integer formats are rounded and clipped to ±1.
     """

@@ -23,7 +23,7 @@ def to_float(samples: np.ndarray) -> np.ndarray:
 
 
 def from_float(wave: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The reverse of :func:`to_float`."""
+    """The reverse of `to_float`."""
     if dtype.kind == "f":
         return wave.astype(dtype)
     bits = 8 * dtype.itemsize
@@ -43,6 +43,6 @@ def fitted(farend: np.ndarray, length: int, channels: int) -> np.ndarray:
 
 
 def levels(wave: np.ndarray, bits: int) -> np.ndarray:
-    """Signed integers of ``bits`` bits, as float64: rounded, and clipped where they would wrap."""
+    """Signed integers of `bits` bits, as float64: rounded, and clipped where they would wrap."""
     half = 1 << (bits - 1)
     return np.clip(np.rint(wave.astype(np.float64) * half), -half, half - 1)

@@ -48,7 +48,7 @@ class Endless:
 
 
 def joined(file: BinaryIO, container: str) -> bool:
-    """Whether a second recording follows the one that libsndfile reads, as ``cat a.mp3 b.mp3`` makes it."""
+    """Whether a second recording follows the one that libsndfile reads, as `cat a.mp3 b.mp3` makes it."""
     if container == "MP3":
         start = _first_frame(file)
         tag = _COUNTED.search(_at(file, start, 64))

@@ -102,7 +102,7 @@ pretrainer: !new:deepvqe_hub.enhancer.FolderPretrainer
 
 
 def hyperparams(config: Mapping) -> str:
-    """The text of ``hyperparams.yaml`` for a config (JSON is YAML, so the config stands in it as it is)."""
+    """The text of `hyperparams.yaml` for a config (JSON is YAML, so the config stands in it as it is)."""
     return _YAML.substitute(rate=config["sample_rate"], config=json.dumps(config))
 
 
@@ -113,14 +113,14 @@ def model_card(model: EnhancementModel, card: Mapping | None = None, source: str
         model: what the card is of.
         card: any of
 
-            * ``name``: title, such as "deepvqe-s";
-            * ``repo_id``: where it will stand on the Hub, for the usage examples;
-            * ``license``: of the weights, an identifier of the Hub, by default ``model.licence``;
-            * ``description``: a paragraph;
-            * ``training``: a paragraph on data, losses and hardware;
-            * ``datasets``, ``language``, ``base_model``, ``tags``: as on the Hub;
-            * ``results``: ``{data set: {metric: value}}``, such as ``{"DNS3 no-reverb": {"PESQ-WB": 2.9}}``;
-            * ``limits``: a paragraph on what the model is not for.
+            * `name`: title, such as "deepvqe-s";
+            * `repo_id`: where it will stand on the Hub, for the usage examples;
+            * `license`: of the weights, an identifier of the Hub, by default `model.licence`;
+            * `description`: a paragraph;
+            * `training`: a paragraph on data, losses and hardware;
+            * `datasets`, `language`, `base_model`, `tags`: as on the Hub;
+            * `results`: `{data set: {metric: value}}`, such as `{"DNS3 no-reverb": {"PESQ-WB": 2.9}}`;
+            * `limits`: a paragraph on what the model is not for.
 
     Raises:
         ValueError: for a key that is none of these.

@@ -30,7 +30,7 @@ class Checkpoint:
     """Config and weights in this package's naming, and how they were called where they came from.
 
     Args:
-        config: keyword arguments of :class:`EnhancementModel`.
+        config: keyword arguments of `EnhancementModel`.
         tensors: state dict of the model.
         format: what kind of file they came from, for messages.
         names: our name -> the name in that file, for the report of a conversion.
@@ -53,7 +53,7 @@ def build(checkpoint: Checkpoint, where: str, cls: type[EnhancementModel] = Enha
     Args:
         checkpoint: what a reader returned.
         where: path or repository, for messages.
-        cls: subclass of :class:`EnhancementModel` to build.
+        cls: subclass of `EnhancementModel` to build.
 
     Raises:
         CheckpointError: naming the offending entries.
@@ -71,7 +71,7 @@ def build_blank(config: Any, where: str, cls: type[EnhancementModel] = Enhanceme
     """The model that a config describes, checked, without weights and memory (on the meta device).
 
     Raises:
-        CheckpointError: as :func:`check_config`, or no model can be built so.
+        CheckpointError: as `check_config`, or no model can be built so.
     """
     config = check_config(config, where)
     try:
@@ -87,7 +87,7 @@ def build_blank(config: Any, where: str, cls: type[EnhancementModel] = Enhanceme
 
 
 def parse_config(text: str, where: str) -> dict[str, Any]:
-    """The contents of a ``config.json``, checked; see :func:`check_config`."""
+    """The contents of a `config.json`, checked; see `check_config`."""
 
     def refuse(constant: str):
         raise ValueError(f"{constant} is not a number")
@@ -100,7 +100,7 @@ def parse_config(text: str, where: str) -> dict[str, Any]:
 
 
 def check_config(config: Any, where: str) -> dict[str, Any]:
-    """``config`` itself if it has our keys with sane values.
+    """`config` itself if it has our keys with sane values.
 
     Raises:
         FormatVersionError: it was written by a later release.

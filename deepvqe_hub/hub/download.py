@@ -52,7 +52,7 @@ class Repository:
         """The folder in the cache with these files, all of one commit, after fetching those that are not there.
 
         Raises:
-            HubError: and its kinds, see :mod:`deepvqe_hub.hub.errors`.
+            HubError: and its kinds, see `deepvqe_hub.hub.errors`.
             CheckpointError: the repository lacks one of the files.
         """
         paths = [self.file(name) for name in names]
@@ -63,7 +63,7 @@ class Repository:
         return paths[0].parent
 
     def file(self, name: str) -> Path:
-        """Path in the cache of one file; see :meth:`folder`. Its content is compared with the server's checksum."""
+        """Path in the cache of one file; see `folder`. Its content is compared with the server's checksum."""
         path = self._file(name, self.force_download)
         if not _intact(path):
             if self.local_files_only or constants.HF_HUB_OFFLINE:

@@ -24,11 +24,11 @@ _LAYERS = 5
 
 
 def read(path: Path) -> Checkpoint:
-    """Read an ``.h5`` of the DPCRN authors.
+    """Read an `.h5` of the DPCRN authors.
 
     Raises:
         CheckpointError: the file is something else or damaged.
-        ImportError: the package ``h5py`` is missing.
+        ImportError: the package `h5py` is missing.
     """
     arrays = read_arrays(path)
     try:
@@ -71,10 +71,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def keras_state_dict(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    """The state dict of ``DPCRN(bins=201, layout="keras")`` from the arrays of the authors' file.
+    """The state dict of `DPCRN(bins=201, layout="keras")` from the arrays of the authors' file.
 
     Args:
-        arrays: by their path in the file, such as ``"model0_conv_1/model0_conv_1/kernel:0"``.
+        arrays: by their path in the file, such as `"model0_conv_1/model0_conv_1/kernel:0"`.
 
     Raises:
         KeyError: an array is missing.

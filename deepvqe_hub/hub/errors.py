@@ -1,6 +1,6 @@
 """What can go wrong on the way to a model, told apart.
 
-Every class is a ``ValueError`` (the checkpoint is at fault) or a ``FileNotFoundError`` (it could not be had), so
+Every class is a `ValueError` (the checkpoint is at fault) or a `FileNotFoundError` (it could not be had), so
 callers that do not care for the difference need not import any of them.
 """
 
@@ -44,7 +44,7 @@ class DownloadError(HubError):
 
 
 def first_line(error: Exception, *words: str) -> str:
-    """Of a long message the first line, or the first one with one of ``words``."""
+    """Of a long message the first line, or the first one with one of `words`."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     wanted = [line for line in lines if any(word in line for word in words)]
     return (wanted or lines or [type(error).__name__])[0]

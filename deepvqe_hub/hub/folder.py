@@ -1,7 +1,7 @@
 """Checkpoint folders, the package's own format.
 
-``config.json`` and ``model.safetensors`` make the model, and nothing else; ``hyperparams.yaml`` is for SpeechBrain and
-``README.md`` for people.
+`config.json` and `model.safetensors` make the model, and nothing else; `hyperparams.yaml` is for SpeechBrain and
+`README.md` for people.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _MAX_CARD = 1 << 16  # characters of a model card that are searched for the lice
 def read_folder(
     folder: str | Path, where: str | None = None, cls: type[EnhancementModel] = EnhancementModel
 ) -> EnhancementModel:
-    """The model in a checkpoint folder, in evaluation mode; see :func:`deepvqe_hub.hub.checkpoint.build`.
+    """The model in a checkpoint folder, in evaluation mode; see `deepvqe_hub.hub.checkpoint.build`.
 
     Args:
-        folder: holds ``config.json`` and ``model.safetensors``; of a ``README.md`` the licence is noted.
+        folder: holds `config.json` and `model.safetensors`; of a `README.md` the licence is noted.
         where: what messages call it, by default the path.
-        cls: subclass of :class:`EnhancementModel` to build.
+        cls: subclass of `EnhancementModel` to build.
     """
     where = where or str(folder)
     folder = Path(folder)
@@ -86,7 +86,7 @@ def read_weights(path: str | Path, where: str | None = None) -> dict[str, torch.
 
 
 def load_weights(model: EnhancementModel, path: str | Path) -> None:
-    """Put the tensors of a safetensors file into ``model``, strictly: same names, same shapes, all finite.
+    """Put the tensors of a safetensors file into `model`, strictly: same names, same shapes, all finite.
 
     Their licence is that of the model card beside the file, or unknown.
     """
@@ -105,25 +105,25 @@ def save_folder(
     overwrite: bool = False,
     keep_card: bool = False,
 ) -> Path:
-    """Write a checkpoint folder that ``deepvqe_hub.load``, the Hugging Face Hub and SpeechBrain understand.
+    """Write a checkpoint folder that `deepvqe_hub.load`, the Hugging Face Hub and SpeechBrain understand.
 
     The files are written on the disk of their destination first and moved there when all of them are complete.
 
     Args:
-        model: any :class:`EnhancementModel`, on any device.
+        model: any `EnhancementModel`, on any device.
         folder: destination, "~" is the home folder; its parents are made.
-        card: what the model card says, all of it optional; see :func:`deepvqe_hub.hub.card.model_card`.
+        card: what the model card says, all of it optional; see `deepvqe_hub.hub.card.model_card`.
         half: store matrices and kernels as float16, half the size; they are float32 again when loaded. Vectors (biases,
             statistics of norms) keep their precision.
         overwrite: replace checkpoint files that are there already; other files in the folder are left alone.
-        keep_card: with ``overwrite``, keep a model card that is there: people edit them.
+        keep_card: with `overwrite`, keep a model card that is there: people edit them.
 
     Returns:
         The folder.
 
     Raises:
-        FileExistsError: without ``overwrite``, for a folder that holds any of the files; for a file of that name.
-        ValueError: the weights are not finite, or not within float16 for ``half``, or not those of the config, as in a
+        FileExistsError: without `overwrite`, for a folder that holds any of the files; for a file of that name.
+        ValueError: the weights are not finite, or not within float16 for `half`, or not those of the config, as in a
             folded or pruned network, or one compiled without its model.
     """
     model, folder = uncompiled(model), expanded(folder)
@@ -157,7 +157,7 @@ def save_folder(
 
 
 def expanded(path: str | os.PathLike) -> Path:
-    """``path`` with the home folder for "~"; a ValueError for that of a user who is not there."""
+    """`path` with the home folder for "~"; a ValueError for that of a user who is not there."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

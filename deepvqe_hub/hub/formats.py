@@ -20,7 +20,7 @@ class Format:
         title: for messages.
         magic: its first bytes.
         suffixes: usual endings of its name.
-        module: module with ``read(path, **options) -> Checkpoint``, imported when needed; None if we refuse it.
+        module: module with `read(path, **options) -> Checkpoint`, imported when needed; None if we refuse it.
         remedy: for a refused format, what to do instead.
     """
 
@@ -54,8 +54,8 @@ def read_file(path: str | Path, **options) -> Checkpoint:
 
     Args:
         path: the file; its first bytes, not its name, say what it is.
-        options: of that format; see ``read`` in :mod:`deepvqe_hub.hub.reference_tar` and
-            :mod:`deepvqe_hub.hub.gguf_file`.
+        options: of that format; see `read` in `deepvqe_hub.hub.reference_tar` and
+            `deepvqe_hub.hub.gguf_file`.
 
     Raises:
         FileNotFoundError: no such file.

@@ -29,7 +29,7 @@ _EPS = 1e-5  # of nn.BatchNorm2d; with variance 1 - eps a norm neither scales no
 
 
 def read(path: Path, *, temperature: float = 1.0) -> Checkpoint:
-    """Read a ``.gguf`` of deepvqe-ggml.
+    """Read a `.gguf` of deepvqe-ggml.
 
     Args:
         path: the file.
@@ -38,7 +38,7 @@ def read(path: Path, *, temperature: float = 1.0) -> Checkpoint:
 
     Raises:
         CheckpointError: the file is something else, damaged, or was exported without folded norms.
-        ImportError: the package ``gguf`` is missing.
+        ImportError: the package `gguf` is missing.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")

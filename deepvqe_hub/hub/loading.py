@@ -1,4 +1,4 @@
-"""``load``: every way to get a model with trained weights."""
+"""`load`: every way to get a model with trained weights."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ def load(
     Args:
         name_or_path: one of
 
-            * a name of :func:`list_models`, such as ``"deepvqe-s"``;
-            * a checkpoint folder (``"./deepvqe-s"`` if it is called like a model);
-            * a repository of the Hugging Face Hub, ``"owner/name"`` (a folder of that name goes first), or
-              ``"owner/name@revision"``, which is the way to say it on the command line;
-            * a ``.tar`` of the reference implementation, github.com/Xiaobin-Rong/deepvqe;
-            * a ``.gguf`` of github.com/richiejp/deepvqe-ggml (needs the extra ``gguf``);
-            * an ``.h5`` of github.com/Le-Xiaohuai-speech/DPCRN_DNS3 (needs h5py);
-            * a ``.onnx`` written by :func:`deepvqe_hub.onnx.export`.
+            * a name of `list_models`, such as `"deepvqe-s"`;
+            * a checkpoint folder (`"./deepvqe-s"` if it is called like a model);
+            * a repository of the Hugging Face Hub, `"owner/name"` (a folder of that name goes first), or
+              `"owner/name@revision"`, which is the way to say it on the command line;
+            * a `.tar` of the reference implementation, github.com/Xiaobin-Rong/deepvqe;
+            * a `.gguf` of github.com/richiejp/deepvqe-ggml (needs the extra `gguf`);
+            * an `.h5` of github.com/Le-Xiaohuai-speech/DPCRN_DNS3 (needs h5py);
+            * a `.onnx` written by `deepvqe_hub.onnx.export`.
         revision: branch, tag or commit of a Hub repository; pin one where results must not change.
         device: where to put the model, by default the CPU.
-        backend: "torch", or "onnx" for a :class:`deepvqe_hub.onnx.OnnxModel`: the same call on onnxruntime, with
-            the options ``threads`` and ``quantize``. By default that of the file.
-        **options: for the Hub ``token``, ``cache_dir``, ``local_files_only``, ``force_download``, and ``file``
-            to choose one of several in another format; for a ``.tar`` ``window`` and ``padding``, see
-            :func:`deepvqe_hub.hub.reference_tar.read`; for a ``.gguf`` ``temperature``, see
-            :func:`deepvqe_hub.hub.gguf_file.read`.
+        backend: "torch", or "onnx" for a `deepvqe_hub.onnx.OnnxModel`: the same call on onnxruntime, with
+            the options `threads` and `quantize`. By default that of the file.
+        **options: for the Hub `token`, `cache_dir`, `local_files_only`, `force_download`, and `file`
+            to choose one of several in another format; for a `.tar` `window` and `padding`, see
+            `deepvqe_hub.hub.reference_tar.read`; for a `.gguf` `temperature`, see
+            `deepvqe_hub.hub.gguf_file.read`.
 
     Returns:
-        The model, float32, ``model.sample_rate`` Hz; with onnxruntime an :class:`deepvqe_hub.onnx.OnnxModel`.
+        The model, float32, `model.sample_rate` Hz; with onnxruntime an `deepvqe_hub.onnx.OnnxModel`.
 
     Raises:
-        FileNotFoundError: no such file, or one of the kinds of :class:`deepvqe_hub.hub.HubError` and
-            :class:`deepvqe_hub.hub.WeightsMissingError`.
-        ValueError: an unknown name, option or device; :class:`deepvqe_hub.hub.CheckpointError` for a damaged or foreign
+        FileNotFoundError: no such file, or one of the kinds of `deepvqe_hub.hub.HubError` and
+            `deepvqe_hub.hub.WeightsMissingError`.
+        ValueError: an unknown name, option or device; `deepvqe_hub.hub.CheckpointError` for a damaged or foreign
             file.
         ImportError: what reads the format is not installed.
 
@@ -79,7 +79,7 @@ def load(
 
 
 def on_device(model: EnhancementModel, device: str | torch.device | None, name: str | os.PathLike) -> EnhancementModel:
-    """``model`` on ``device``, where it is for None; a ValueError that calls it ``name`` for one that is not there."""
+    """`model` on `device`, where it is for None; a ValueError that calls it `name` for one that is not there."""
     try:
         return model if device is None else model.to(device)
     except (AssertionError, RuntimeError) as error:
@@ -89,7 +89,7 @@ def on_device(model: EnhancementModel, device: str | torch.device | None, name: 
 def load_as(
     cls: type[EnhancementModel], source: str | os.PathLike, revision: str | None, options: dict
 ) -> EnhancementModel:
-    """:func:`load` for a subclass: what :meth:`EnhancementModel.from_pretrained` does."""
+    """`load` for a subclass: what `EnhancementModel.from_pretrained` does."""
     check_kind(source)
     if isinstance(source, str):
         source, revision = at_revision(source, revision)
@@ -156,7 +156,7 @@ def _from_hub(entry: registry.Entry | None, name: str, revision: str | None, opt
 
 
 def _foreign_file(repository: Repository, error: Exception) -> str:
-    """The GGUF file in a repository, of several the one that is not quantised; if there is none, ``error``."""
+    """The GGUF file in a repository, of several the one that is not quantised; if there is none, `error`."""
     try:
         names = [name for name in repository.names() if name.endswith(".gguf")]
     except (FileNotFoundError, ValueError):
@@ -171,7 +171,7 @@ def _foreign_file(repository: Repository, error: Exception) -> str:
 
 
 def at_revision(source: str, revision: str | None) -> tuple[str, str | None]:
-    """``"owner/name@v1"``, or a known name so, as two; a path is left as it is, whatever stands in it."""
+    """`"owner/name@v1"`, or a known name so, as two; a path is left as it is, whatever stands in it."""
     name, at, tail = source.partition("@")
     known = registry.find(name) is not None or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
     if not (at and tail and known) or Path(source).exists() or Path(tail).suffix.lower() in formats.SUFFIXES:

@@ -1,7 +1,7 @@
 """Reads the checkpoints of the reference implementation, github.com/Xiaobin-Rong/deepvqe.
 
-A file written by ``torch.save``: ``{"model": state_dict}``, 156 tensors of the noise suppressor (preset ``deepvqe``).
-Their names are ours, except in its streaming copy, whose convolutions are called ``<name>.Conv2d``.
+A file written by `torch.save`: `{"model": state_dict}`, 156 tensors of the noise suppressor (preset `deepvqe`).
+Their names are ours, except in its streaming copy, whose convolutions are called `<name>.Conv2d`.
 
 Nothing is unpickled beyond tensors, and the archive is measured before it is opened.
 """
@@ -21,7 +21,7 @@ from deepvqe_hub.presets import PRESETS
 
 
 def read(path: Path, *, window: str = "sqrt_hann", padding: str | None = None) -> Checkpoint:
-    """Read a ``.tar`` of the reference implementation.
+    """Read a `.tar` of the reference implementation.
 
     Args:
         path: the file.
@@ -68,7 +68,7 @@ def read(path: Path, *, window: str = "sqrt_hann", padding: str | None = None) -
 
 
 def load_tensors(path: Path) -> dict:
-    """The dict in a file by ``torch.save``, tensors and plain values only, with bounds on its size."""
+    """The dict in a file by `torch.save`, tensors and plain values only, with bounds on its size."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()

@@ -19,8 +19,8 @@ class Entry:
     """A known model.
 
     Args:
-        name: what :func:`deepvqe_hub.load` takes.
-        preset: configuration, for :meth:`EnhancementModel.from_config`.
+        name: what `deepvqe_hub.load` takes.
+        preset: configuration, for `EnhancementModel.from_config`.
         description: one line.
         licence: of the weights.
         repo_id: repository on the Hugging Face Hub, for weights that do not ship inside the package.
@@ -82,7 +82,7 @@ class Entry:
         return "none yet"
 
     def config(self) -> dict:
-        """The preset's configuration with :attr:`overrides`, for :meth:`EnhancementModel.from_config`."""
+        """The preset's configuration with `overrides`, for `EnhancementModel.from_config`."""
         preset = PRESETS[self.preset]
         return preset | {"options": preset.get("options", {}) | dict(self.overrides)}
 
@@ -124,17 +124,17 @@ def find(name: str) -> Entry | None:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A row of :func:`list_models`.
+    """A row of `list_models`.
 
     Args:
-        name: what :func:`deepvqe_hub.load` takes.
+        name: what `deepvqe_hub.load` takes.
         parameters: trainable numbers.
         macs_per_second: multiply-adds for a second of audio.
         sample_rate: in Hz.
         farend: whether it takes a loudspeaker signal.
         streams: whether it runs live.
         weights: where they come from: "in the package", "Hugging Face Hub: …", "none yet".
-        available: whether :func:`deepvqe_hub.load` finds weights (for the Hub, given a network).
+        available: whether `deepvqe_hub.load` finds weights (for the Hub, given a network).
         licence: of the weights.
         source: whose weights.
         description: one line.

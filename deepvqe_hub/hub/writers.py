@@ -1,4 +1,4 @@
-"""Writes models in other projects' formats; the counterpart of :mod:`reference_tar` and :mod:`gguf_file`.
+"""Writes models in other projects' formats; the counterpart of `reference_tar` and `gguf_file`.
 
 A writer refuses a model that the other project could not run, and writes its file whole or not at all. It returns what
 the file does not say but a reader must know, in sentences, if there is anything.
@@ -19,10 +19,10 @@ from deepvqe_hub.presets import PRESETS
 
 
 def write_tar(model: EnhancementModel, path: str | Path) -> list[str]:
-    """Write ``{"model": state_dict}`` as the reference implementation saves it, without a word on the front end.
+    """Write `{"model": state_dict}` as the reference implementation saves it, without a word on the front end.
 
     Raises:
-        ValueError: the model's shape is not that of preset ``deepvqe``, or its front end none of that project's.
+        ValueError: the model's shape is not that of preset `deepvqe`, or its front end none of that project's.
     """
     stft = {key: getattr(model.stft, key) for key in ("window", "padding")}
     known = stft["window"] in ("sqrt_hann", "hann") and stft["padding"] in ("zeros", "reflect")
@@ -40,7 +40,7 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
 
     Raises:
         ValueError: the model computes something that project does not: another front end, an interleaving decoder.
-        ImportError: the package ``gguf`` is missing.
+        ImportError: the package `gguf` is missing.
     """
     preset = PRESETS["deepvqe-aec"]
     given = _options(model)
@@ -90,7 +90,7 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
 
 
 def write_onnx(model: EnhancementModel, path: str | Path) -> list[str]:
-    """Write a streaming graph, see :func:`deepvqe_hub.onnx.export`."""
+    """Write a streaming graph, see `deepvqe_hub.onnx.export`."""
     from deepvqe_hub.onnx import export
 
     export(model, make_parent(path), overwrite=True)
@@ -106,7 +106,7 @@ WRITERS: dict[str, Callable[[EnhancementModel, str | Path], list[str]]] = {
 
 
 def _same_function(model: EnhancementModel, config: dict, path: str | Path) -> None:
-    """Refuse a model that differs from ``config`` in its network's options, its front end or its sample rate."""
+    """Refuse a model that differs from `config` in its network's options, its front end or its sample rate."""
     with torch.device("meta"):
         twin = EnhancementModel.from_config(config)
     mine, other = _options(model), _options(twin)

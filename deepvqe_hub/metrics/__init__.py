@@ -1,6 +1,6 @@
-"""Measures of speech quality, for training validation and for ``deepvqe evaluate``.
+"""Measures of speech quality, for training validation and for `deepvqe evaluate`.
 
-One signal at a time (``(time,)``, tensors or arrays; they raise `UnscorableError` where they are not defined):
+One signal at a time (`(time,)`, tensors or arrays; they raise `UnscorableError` where they are not defined):
 
 >>> from deepvqe_hub import metrics
 >>> metrics.si_sdr(enhanced, clean), metrics.pesq_wb(enhanced, clean)  # doctest: +SKIP
@@ -13,7 +13,7 @@ Batches and files (NaN where a measure is not defined):
 
 `METRICS` says of each measure what it needs and where it comes from. Everything is computed at 16 kHz; other rates
 are resampled, and every channel is scored on its own and the scores averaged. PESQ, STOI, DNSMOS and AECMOS need
-``pip install "deepvqe-hub[metrics]"``.
+`pip install "deepvqe-hub[metrics]"`.
 """
 
 from __future__ import annotations

@@ -64,14 +64,14 @@ def signal(wav, sample_rate: int, name: str, *, sound: bool = True, seconds: flo
     """One checked signal at 16 kHz.
 
     Args:
-        wav: ``(time,)``, tensor or array.
+        wav: `(time,)`, tensor or array.
         sample_rate: its rate in Hz.
         name: what to call it in an error.
         sound: whether silence (peak below -100 dBFS) makes it unscorable.
         seconds: the shortest length that can be scored.
 
     Returns:
-        float64 ``(time,)``.
+        float64 `(time,)`.
 
     Raises:
         ValueError: `wav` has more or less than one dimension.
@@ -101,7 +101,7 @@ def pair(estimate, target, sample_rate: int, *, seconds: float = 0.0) -> tuple[n
 
 
 def decibels(numerator: float, denominator: float) -> float:
-    """``10 log10`` of a ratio of energies, held within plus/minus 100 dB.
+    """`10 log10` of a ratio of energies, held within plus/minus 100 dB.
 
     Without the limit a single perfect (or perfectly silent) file makes the mean of a whole test set infinite.
     """

@@ -39,7 +39,7 @@ class Case:
 
 
 def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
-    """Read a sound file: float64 ``(channels, time)``, full scale 1, and the rate in Hz; errors name the file."""
+    """Read a sound file: float64 `(channels, time)`, full scale 1, and the rate in Hz; errors name the file."""
     from deepvqe_hub.files.audio import Recording  # needs soundfile, which scores alone do not
 
     with Recording(path) as recording:
@@ -64,7 +64,7 @@ def _load(name: str, files: tuple):
 
 
 def run_model(model, noisy: np.ndarray, rate: int, farend: np.ndarray | None, farend_rate: int) -> np.ndarray:
-    """Enhance ``(channels, time)`` at `rate`; returns as many channels at 16 kHz.
+    """Enhance `(channels, time)` at `rate`; returns as many channels at 16 kHz.
 
     The far end is fitted to the microphone signal. A model that takes no far end is run without.
     """
@@ -101,8 +101,8 @@ def evaluate_file(
         score_noisy: also score the noisy input, where there is one (always, with `model`).
 
     Returns:
-        ``"file"``, ``"seconds"`` (length of the enhanced signal), every measure by name, ``"noisy_<name>"`` for the
-        input, and ``"notes"``: what went wrong, by name of the measure or the file (``"failed"``: nothing was
+        `"file"`, `"seconds"` (length of the enhanced signal), every measure by name, `"noisy_<name>"` for the
+        input, and `"notes"`: what went wrong, by name of the measure or the file (`"failed"`: nothing was
         scored at all). Scores that are not defined are NaN.
 
     Raises:
@@ -180,7 +180,7 @@ def evaluate_files(
 
     Args:
         jobs: processes. With more than one, a script that calls this must be guarded by
-            ``if __name__ == "__main__":``, as the processes are started anew (spawned).
+            `if __name__ == "__main__":`, as the processes are started anew (spawned).
         progress: show a bar on standard error, if that is a terminal.
 
     A file that kills its process (audio libraries in C can) is noted as failed and the others are scored.

@@ -1,7 +1,7 @@
 """Measures that compare with a second signal: SI-SDR, PESQ, STOI, ESTOI (the clean reference) and ERLE (the input).
 
 No measure here aligns its signals: an enhanced signal that is late is scored as it stands (PESQ alone
-estimates delays by itself). Signals are ``(time,)`` tensors or arrays.
+estimates delays by itself). Signals are `(time,)` tensors or arrays.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def si_sdr(estimate, target, *, zero_mean: bool = True) -> float:
     """Scale-invariant signal-to-distortion ratio in dB, higher is better, within -100 and 100.
 
     Args:
-        estimate: enhanced signal ``(time,)``.
-        target: clean reference ``(time,)``, sample-aligned.
+        estimate: enhanced signal `(time,)`.
+        target: clean reference `(time,)`, sample-aligned.
         zero_mean: subtract the mean of both first, so that a constant offset costs nothing (the paper's
-            definition assumes zero-mean signals; ``torchmetrics`` leaves the means in unless asked).
+            definition assumes zero-mean signals; `torchmetrics` leaves the means in unless asked).
 
     Raises:
         UnscorableError: a signal is silent (also: constant, with `zero_mean`), empty or not finite.
@@ -44,17 +44,17 @@ def pesq_wb(estimate, target, sample_rate: int = SAMPLE_RATE) -> float:
     """PESQ, wide band: a MOS-LQO between 1.04 and 4.64, higher is better.
 
     Clips over 20 s are cut into equal pieces of at most 20 s and the scores of those with speech are
-    averaged: the ITU code that the ``pesq`` package wraps has room for 50 utterances and crashes the whole
+    averaged: the ITU code that the `pesq` package wraps has room for 50 utterances and crashes the whole
     process beyond them.
 
     Args:
-        estimate: enhanced signal ``(time,)``.
-        target: clean reference ``(time,)``.
+        estimate: enhanced signal `(time,)`.
+        target: clean reference `(time,)`.
         sample_rate: of both, in Hz; other rates are resampled to 16 kHz.
 
     Raises:
         UnscorableError: silent, not finite, shorter than 0.25 s, or no utterance found.
-        ImportError: ``pesq`` is not installed.
+        ImportError: `pesq` is not installed.
 
     Source: ITU-T P.862 and P.862.2 (2007).
     """
@@ -80,14 +80,14 @@ def stoi(estimate, target, sample_rate: int = SAMPLE_RATE, *, extended: bool = F
     """Short-time objective intelligibility: about 0 to 1, higher is better.
 
     Args:
-        estimate: enhanced signal ``(time,)``.
-        target: clean reference ``(time,)``; frames where it is 40 dB below its loudest are left out.
+        estimate: enhanced signal `(time,)`.
+        target: clean reference `(time,)`; frames where it is 40 dB below its loudest are left out.
         sample_rate: of both, in Hz (the measure itself works at 10 kHz).
         extended: ESTOI, which also follows modulated noise.
 
     Raises:
         UnscorableError: silent, not finite, or less than 0.4 s of speech.
-        ImportError: ``pystoi`` is not installed.
+        ImportError: `pystoi` is not installed.
 
     Source: Taal et al., IEEE TASLP 19(7), 2011; extended: Jensen and Taal, IEEE TASLP 24(11), 2016.
     """
@@ -103,7 +103,7 @@ def stoi(estimate, target, sample_rate: int = SAMPLE_RATE, *, extended: bool = F
 
 
 def estoi(estimate, target, sample_rate: int = SAMPLE_RATE) -> float:
-    """Extended STOI: `stoi` with ``extended=True``."""
+    """Extended STOI: `stoi` with `extended=True`."""
     return stoi(estimate, target, sample_rate, extended=True)
 
 
@@ -114,8 +114,8 @@ def erle(estimate, mic) -> float:
     echo only where nobody talks at the near end (far-end single talk), and counts removed noise as echo.
 
     Args:
-        estimate: enhanced signal ``(time,)``; silence gives 100 dB.
-        mic: microphone signal ``(time,)`` that went in.
+        estimate: enhanced signal `(time,)`; silence gives 100 dB.
+        mic: microphone signal `(time,)` that went in.
 
     Raises:
         UnscorableError: the microphone is silent, or a signal is empty or not finite.

@@ -27,7 +27,7 @@ _TALK_BY_WORD = {word: talk for talk, words in _TALK.items() for word in words}
 class Metadata:
     """The rows of a CSV file that belong to given files.
 
-    The file has a head line and one line a file. The column ``file``, ``filename`` or ``id``, the first of them that
+    The file has a head line and one line a file. The column `file`, `filename` or `id`, the first of them that
     names any of the files, else the first column names the audio file: relative path or stem, with or without suffix.
     Columns without a name, such as the index that pandas writes, are left out. Comma, semicolon or tab separate; with
     semicolons numbers may have a decimal comma.
@@ -37,7 +37,7 @@ class Metadata:
         names: relative paths of the audio files.
 
     Attributes:
-        rows: for each name the other columns, ``{}`` where the file has no line.
+        rows: for each name the other columns, `{}` where the file has no line.
         unmatched: names of files without a line.
         columns: names of the other columns.
 
@@ -89,7 +89,7 @@ class Metadata:
         """The talk type ("st", "nst", "dt") of each file, None where it is not told.
 
         Args:
-            column: default: the first of ``talk``, ``talk_type``, ``scenario``, ``kind`` whose words are talk types.
+            column: default: the first of `talk`, `talk_type`, `scenario`, `kind` whose words are talk types.
 
         Raises:
             ValueError: the `column` asked for is not there or holds another word.
@@ -118,7 +118,7 @@ class Metadata:
             bins: ranges for numbers.
 
         Returns:
-            ``{column: {group: [name, ...]}}``, and for each column left out the reason.
+            `{column: {group: [name, ...]}}`, and for each column left out the reason.
         """
         groups, left_out = {}, {}
         for column in self.columns if columns is None else columns:

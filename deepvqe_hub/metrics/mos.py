@@ -1,9 +1,9 @@
 """Opinion scores predicted by Microsoft's networks: DNSMOS P.835 and P.808, and AECMOS.
 
-The networks are the ONNX files inside the package ``speechmos``. Only the files are used: importing that package
+The networks are the ONNX files inside the package `speechmos`. Only the files are used: importing that package
 needs librosa and numba, which it does not declare, and runs the networks on as many threads as there are cores.
 The protocol (windows, repetition, log mel spectrum, calibration) is the published one, and the scores agree
-with those of ``speechmos`` to 1e-5.
+with those of `speechmos` to 1e-5.
 
 Samples beyond -1 and 1 are clipped, as a sound card or a 16-bit file would.
 """
@@ -31,13 +31,13 @@ _CALIBRATION = {
 
 
 def network_file(name: str) -> Path:
-    """One of the files of ``speechmos``; ImportError without that package."""
+    """One of the files of `speechmos`; ImportError without that package."""
     return Path(locate("speechmos", "DNSMOS and AECMOS").submodule_search_locations[0]) / name
 
 
 @functools.cache
 def _network(name: str):
-    """The ONNX session for one file of ``speechmos``: one a process, one thread."""
+    """The ONNX session for one file of `speechmos`: one a process, one thread."""
     onnxruntime = need("onnxruntime", "DNSMOS and AECMOS")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -46,7 +46,7 @@ def _network(name: str):
 
 @functools.cache
 def mel_filters(n_fft: int, n_mels: int) -> np.ndarray:
-    """Triangular filters of equal area on Slaney's mel scale, 0 to 8 kHz: ``(n_mels, n_fft // 2 + 1)``."""
+    """Triangular filters of equal area on Slaney's mel scale, 0 to 8 kHz: `(n_mels, n_fft // 2 + 1)`."""
     # Slaney's scale: 3 mel for 200 Hz below 1 kHz, 27 mel for each factor of 6.4 above
     top = 15 + 27 * np.log(SAMPLE_RATE / 2 / 1000) / np.log(6.4)
     mel = np.linspace(0, top, n_mels + 2)
@@ -58,7 +58,7 @@ def mel_filters(n_fft: int, n_mels: int) -> np.ndarray:
 
 
 def _log_mel(wav: np.ndarray, n_fft: int, hop: int, n_mels: int) -> np.ndarray:
-    """Log mel power spectrum as the networks want it: ``(time,)`` to float32 ``(frames, n_mels)``.
+    """Log mel power spectrum as the networks want it: `(time,)` to float32 `(frames, n_mels)`.
 
     0 dB is the loudest cell of the clip, the floor is 80 dB below, and -40 dB is mapped to 0, 0 dB to 1.
     """
@@ -90,15 +90,15 @@ def dnsmos_p835(wav, sample_rate: int = SAMPLE_RATE) -> dict[str, float]:
     of the clip matters: nothing is normalised.
 
     Args:
-        wav: ``(time,)``, full scale is 1; at least 0.25 s.
+        wav: `(time,)`, full scale is 1; at least 0.25 s.
         sample_rate: in Hz; other rates are resampled to 16 kHz.
 
     Returns:
-        ``{"sig": ..., "bak": ..., "ovrl": ...}``
+        `{"sig": ..., "bak": ..., "ovrl": ...}`
 
     Raises:
         UnscorableError: silent, not finite or shorter than 0.25 s.
-        ImportError: ``speechmos`` or ``onnxruntime`` is not installed.
+        ImportError: `speechmos` or `onnxruntime` is not installed.
 
     Source: Reddy et al., "DNSMOS P.835", ICASSP 2022.
     """
@@ -121,7 +121,7 @@ def dnsmos_p808(wav, sample_rate: int = SAMPLE_RATE) -> float:
 
 
 def dnsmos(wav, sample_rate: int = SAMPLE_RATE) -> dict[str, float]:
-    """`dnsmos_p835` and `dnsmos_p808` together: ``{"sig": ..., "bak": ..., "ovrl": ..., "p808": ...}``."""
+    """`dnsmos_p835` and `dnsmos_p808` together: `{"sig": ..., "bak": ..., "ovrl": ..., "p808": ...}`."""
     return dnsmos_p835(wav, sample_rate) | {"p808": dnsmos_p808(wav, sample_rate)}
 
 
@@ -132,20 +132,20 @@ def aecmos(estimate, mic, farend, sample_rate: int = SAMPLE_RATE, *, talk: str |
     enhanced signal of far-end single talk is silent at best.
 
     Args:
-        estimate: enhanced signal ``(time,)``.
-        mic: microphone signal ``(time,)`` that went in.
-        farend: loudspeaker signal ``(time,)``.
+        estimate: enhanced signal `(time,)`.
+        mic: microphone signal `(time,)` that went in.
+        farend: loudspeaker signal `(time,)`.
         sample_rate: of all three, in Hz; other rates are resampled to 16 kHz.
-        talk: ``"st"`` far-end single talk, ``"nst"`` near-end single talk, ``"dt"`` double talk; None takes the
+        talk: `"st"` far-end single talk, `"nst"` near-end single talk, `"dt"` double talk; None takes the
             network that was trained without the scenario.
 
     Returns:
-        ``{"echo": ..., "deg": ...}``. The AEC challenge reads only ``echo`` in "st" and only ``deg`` in "nst".
+        `{"echo": ..., "deg": ...}`. The AEC challenge reads only `echo` in "st" and only `deg` in "nst".
 
     Raises:
         UnscorableError: not finite or shorter than 0.25 s.
         ValueError: unknown `talk`.
-        ImportError: ``speechmos`` or ``onnxruntime`` is not installed.
+        ImportError: `speechmos` or `onnxruntime` is not installed.
 
     Source: Purin et al., "AECMOS", ICASSP 2022.
     """

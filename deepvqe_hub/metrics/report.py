@@ -22,7 +22,7 @@ def summarise(results: Sequence[Mapping], metrics: Sequence[str]) -> dict[str, d
     """Mean, 95 % bootstrap interval of it and median of every measure over files; of input and change where scored.
 
     Returns:
-        ``{metric: {"n", "mean", "low", "high", "median", "unit", "noisy": {...}, "change": {...}}}``; the change is
+        `{metric: {"n", "mean", "low", "high", "median", "unit", "noisy": {...}, "change": {...}}}`; the change is
         taken file by file, which makes its interval narrower than those of the two means.
     """
     summary = {}
@@ -80,7 +80,7 @@ def group_table(column: str, groups: Mapping[str, Mapping], markdown: bool) -> s
 
     Args:
         column: what the groups are, for the head.
-        groups: name of the group to ``{"files": how many, "summary": as from summarise}``.
+        groups: name of the group to `{"files": how many, "summary": as from summarise}`.
     """
     metrics = list(next(iter(groups.values()))["summary"])
     rows = [[column, "files", *(METRICS[metric].label for metric in metrics)]]

@@ -33,8 +33,8 @@ def score_channels(
     """Score one recording at 16 kHz; every channel is scored and the scores are averaged.
 
     Args:
-        enhanced: ``(channels, time)``.
-        others: "reference", "noisy", "farend" as far as needed: ``(channels, time)``, of one channel (compared with
+        enhanced: `(channels, time)`.
+        others: "reference", "noisy", "farend" as far as needed: `(channels, time)`, of one channel (compared with
             every enhanced one) or as many; those of a far end are averaged where they are not as many. Far end and
             noisy input are padded with silence or cut to the length of `enhanced`; with a reference, what both share
             in time is scored.
@@ -99,16 +99,16 @@ def evaluate_tensors(
     """Score signals in memory, for example the batches of a validation set.
 
     Args:
-        enhanced: ``(time,)`` or ``(batch, time)``, tensor or array, full scale 1.
+        enhanced: `(time,)` or `(batch, time)`, tensor or array, full scale 1.
         reference, noisy, farend: of the same shape, as far as `metrics` need them.
         sample_rate: of all, in Hz; other rates than 16 kHz are resampled.
         metrics: names from `METRICS` or groups of them; default: all that the signals allow.
-        lengths: ``(batch,)``, how much of each row counts: a number of samples if of integer type, a share of the
+        lengths: `(batch,)`, how much of each row counts: a number of samples if of integer type, a share of the
             longest (0 to 1, as in SpeechBrain) if of floating-point type.
         talk: talk type, one for all or one for each row.
 
     Returns:
-        For each measure the scores ``(batch,)``, NaN where one is not defined (take ``numpy.nanmean``).
+        For each measure the scores `(batch,)`, NaN where one is not defined (take `numpy.nanmean`).
 
     Raises:
         ValueError: unknown metric, or shapes or lengths that do not fit.

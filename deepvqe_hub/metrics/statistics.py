@@ -14,7 +14,7 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
     """Percentile bootstrap interval of the mean.
 
     Args:
-        values: one number a file, ``(files,)``; NaN are left out.
+        values: one number a file, `(files,)`; NaN are left out.
         level: probability that the interval is to hold, between 0 and 1.
         seed: of the resampling; the same seed gives the same interval.
 
@@ -41,7 +41,7 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95, seed: int =
 
 
 def mean_interval(values: Sequence[float]) -> dict[str, float]:
-    """``{"n", "mean", "low", "high", "median"}`` of the finite values, with the 95 % bootstrap interval of the mean."""
+    """`{"n", "mean", "low", "high", "median"}` of the finite values, with the 95 % bootstrap interval of the mean."""
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
     low, high = bootstrap_interval(values)
@@ -53,7 +53,7 @@ def quantile_ranges(values: Sequence[float], bins: int = 4) -> tuple[list[str], 
     """Cut numbers into ranges that hold about equally many. A range holds its lower end, the last one both.
 
     Returns:
-        The names of the ranges in their order, such as ``"-5 to 1.36"``; and for each value the name of its range,
+        The names of the ranges in their order, such as `"-5 to 1.36"`; and for each value the name of its range,
         None for NaN.
     """
     values = np.asarray(values, dtype=np.float64)

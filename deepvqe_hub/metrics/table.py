@@ -13,7 +13,7 @@ class MissingSignalError(ValueError):
 
     Attributes:
         label: of the measure.
-        signals: their names, as in :attr:`Metric.needs`.
+        signals: their names, as in `Metric.needs`.
     """
 
     def __init__(self, label: str, signals: list[str]):
@@ -116,7 +116,7 @@ def chosen_metrics(
 
     Args:
         metrics: names from `METRICS` or groups of them; None: all.
-        given: names of signals, as in :attr:`Metric.needs`.
+        given: names of signals, as in `Metric.needs`.
         left_out: takes, of all that are possible, those whose package is missing, by name, with the reason.
 
     Raises:

@@ -14,11 +14,11 @@ from deepvqe_hub.models.tf_gridnet import TFGridNet
 __all__ = ["DPCRN", "NETWORKS", "DeepVQE", "TFGridNet", "all_options"]
 
 NETWORKS = {network.__name__: network for network in (DeepVQE, DPCRN, TFGridNet)}
-"""What the ``network`` of a config may be; one of your own joins by ``NETWORKS["Name"] = Name``."""
+"""What the `network` of a config may be; one of your own joins by `NETWORKS["Name"] = Name`."""
 
 
 def all_options(network: nn.Module, given: Mapping) -> dict:
-    """The ``given`` options of a network, as in a config, and the defaults of all others; sequences are lists."""
+    """The `given` options of a network, as in a config, and the defaults of all others; sequences are lists."""
     parameters = inspect.signature(type(network)).parameters.items()
     defaults = {name: value.default for name, value in parameters if value.default is not value.empty}
     options = {**defaults, **given}

@@ -77,6 +77,6 @@ def band(matrix: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def unband(weights: torch.Tensor) -> torch.Tensor:
-    """The inverse of :func:`band`: (…, T, width) -> (…, T, T + width - 1), zero off the band."""
+    """The inverse of `band`: (…, T, width) -> (…, T, T + width - 1), zero off the band."""
     rows, width = weights.shape[-2:]
     return F.pad(weights, (0, rows)).flatten(-2)[..., :-rows].unflatten(-1, (rows, rows + width - 1))

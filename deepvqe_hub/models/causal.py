@@ -1,7 +1,7 @@
 """The few causal layers that the streaming networks are made of.
 
 A causal layer sees the present and the past, never the future. What it must remember of the past is data, not
-a hidden attribute: a *state* is a flat ``dict`` from names such as ``"enblock1.conv.past"`` to tensors. A state
+a hidden attribute: a *state* is a flat `dict` from names such as `"enblock1.conv.past"` to tensors. A state
 of zeros is silence before the first frame. Running a whole recording, a chunk, or a single frame is therefore
 the same code with the same weights; only the state handed in and the number of frames differ.
 
@@ -27,7 +27,7 @@ _REWRITERS = (prune.BasePruningMethod, SpectralNorm, WeightNorm)  # hooks that s
 
 
 class Stateful(nn.Module):
-    """A layer with memory. ``key`` is its name inside the network, set by :meth:`CausalNetwork.name_states`."""
+    """A layer with memory. `key` is its name inside the network, set by `CausalNetwork.name_states`."""
 
     key = ""
 
@@ -36,7 +36,7 @@ class Stateful(nn.Module):
         raise NotImplementedError
 
     def with_past(self, x: torch.Tensor, state: State, name: str = "past") -> torch.Tensor:
-        """``x`` with the remembered frames put in front (dim 2); remembers its last frames for the next call."""
+        """`x` with the remembered frames put in front (dim 2); remembers its last frames for the next call."""
         name = f"{self.key}.{name}"
         past = state[name]
         # In the layout of x, or the two together would be in neither.
@@ -49,7 +49,7 @@ class Stateful(nn.Module):
 class CausalConv2d(nn.Conv2d, Stateful):
     """Convolution over (frames, bins): causal along frames, zero-padded by half a kernel along bins.
 
-    Many frames at once, as in recordings, take the shorter way of :mod:`deepvqe_hub.models.winograd`.
+    Many frames at once, as in recordings, take the shorter way of `deepvqe_hub.models.winograd`.
 
     Args:
         in_channels, out_channels: channels.
@@ -95,7 +95,7 @@ class CausalConv2d(nn.Conv2d, Stateful):
 class CausalConvTranspose2d(nn.ConvTranspose2d, Stateful):
     """Transposed convolution over (frames, bins): causal along frames, cropped along bins.
 
-    A frame of input adds to its own frame of output and to the next ``kernel_size[0] - 1``. What has been added so far
+    A frame of input adds to its own frame of output and to the next `kernel_size[0] - 1`. What has been added so far
     to frames still to come is the state, so every product is computed once.
 
     Args:
@@ -137,9 +137,9 @@ class CausalConvTranspose2d(nn.ConvTranspose2d, Stateful):
 class SubpixelConv2d(nn.Module):
     """Causal convolution to twice the channels, which then become twice the bins (paper, section 2.3).
 
-    The convolution's channels are two groups of ``out_channels``. ``order`` says where they go:
-    ``"interleave"``: even and odd bins, the sub-pixel convolution as published;
-    ``"concat"``: lower and upper half of the axis, as the reference implementation was trained.
+    The convolution's channels are two groups of `out_channels`. `order` says where they go:
+    `"interleave"`: even and odd bins, the sub-pixel convolution as published;
+    `"concat"`: lower and upper half of the axis, as the reference implementation was trained.
 
     Shapes: (batch, in_channels, frames, bins) -> (batch, out_channels, frames, out_bins), out_bins <= 2 * bins.
     """
@@ -181,13 +181,13 @@ class CausalGRU(nn.GRU, Stateful):
 
 
 def layout(x: torch.Tensor) -> torch.memory_format:
-    """``torch.channels_last`` for maps that lie in memory so and not otherwise, else ``torch.contiguous_format``."""
+    """`torch.channels_last` for maps that lie in memory so and not otherwise, else `torch.contiguous_format`."""
     last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
 
 
 def divided(norm: nn.BatchNorm2d | None) -> tuple[nn.BatchNorm2d | None, Callable[[torch.Tensor], torch.Tensor]]:
-    """A norm as what :func:`fold_norm` takes into the weights before it, and what is left to do after them.
+    """A norm as what `fold_norm` takes into the weights before it, and what is left to do after them.
 
     In evaluation mode all of it is folded, which makes one pass of two; in training mode the batch decides, so none is.
     """
@@ -199,9 +199,9 @@ def _unchanged(x: torch.Tensor) -> torch.Tensor:
 
 
 def fold_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of ``conv`` followed by ``norm`` in evaluation mode; its own where there is no norm.
+    """Weight and bias of `conv` followed by `norm` in evaluation mode; its own where there is no norm.
 
-    Where the norm comes after a rearrangement of channels into bins (:class:`SubpixelConv2d`) it has fewer channels
+    Where the norm comes after a rearrangement of channels into bins (`SubpixelConv2d`) it has fewer channels
     than the convolution; each of its channels then scales every group of the convolution's.
     """
     if norm is None:
@@ -215,16 +215,16 @@ def fold_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d | None)
 
 
 def merge_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
-    """Fold ``norm`` into the weights of ``conv`` for good."""
+    """Fold `norm` into the weights of `conv` for good."""
     weight, bias = fold_norm(conv, norm)
     conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
 
 
 def uncopied(network: nn.Module) -> dict[int, object]:
-    """A memo for :func:`copy.deepcopy`: hooks stay what they are, and computed tensors lose their graph.
+    """A memo for `copy.deepcopy`: hooks stay what they are, and computed tensors lose their graph.
 
     A hook may keep what cannot be copied, and its owner reads the original; weights are computed, for example, in a
-    GRU that is parametrized, and under ``torch.func.functional_call``.
+    GRU that is parametrized, and under `torch.func.functional_call`.
     """
     memo = {}
     for module in network.modules():
@@ -242,7 +242,7 @@ def uncopied(network: nn.Module) -> dict[int, object]:
 def settle(module: nn.Module) -> None:
     """Replace pruning and parametrizations, such as weight norm, by the values that they give.
 
-    ``torch.nn.utils.parametrize`` removes them from the class, which a copy shares with what it was copied from.
+    `torch.nn.utils.parametrize` removes them from the class, which a copy shares with what it was copied from.
     """
     for key, hook in list(module._forward_pre_hooks.items()):
         if isinstance(hook, _REWRITERS):
@@ -267,15 +267,15 @@ def complex_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 class CausalNetwork(nn.Module):
     """Base class of networks that stream: complex spectra in and out, with explicit state.
 
-    A subclass implements ``enhance(spec, farend, state)``, in which each layer replaces its own entries of ``state``,
-    and calls :meth:`name_states` at the end of its constructor.
+    A subclass implements `enhance(spec, farend, state)`, in which each layer replaces its own entries of `state`,
+    and calls `name_states` at the end of its constructor.
     """
 
     streams = True
     farend = False
     """Whether the network takes a far-end (loudspeaker) signal."""
     finds_delay = False
-    """Whether it has a method ``delay`` that tells where the echo is, as :class:`DeepVQE` has."""
+    """Whether it has a method `delay` that tells where the echo is, as `DeepVQE` has."""
 
     def name_states(self) -> None:
         for name, module in self.named_modules():
@@ -304,7 +304,7 @@ class CausalNetwork(nn.Module):
             state: what the previous call returned, or None at the start.
 
         Returns:
-            The enhanced spectrum in the shape of ``spec``, and the state to go on with. ``state`` itself is left as it
+            The enhanced spectrum in the shape of `spec`, and the state to go on with. `state` itself is left as it
             was.
         """
         if farend is not None and not self.farend:
@@ -332,7 +332,7 @@ class CausalNetwork(nn.Module):
         return network
 
     def for_inference(self) -> CausalNetwork:
-        """A frozen copy that computes the same function in fewer operations: :meth:`folded`, and what a network adds.
+        """A frozen copy that computes the same function in fewer operations: `folded`, and what a network adds.
 
         The names and shapes of its weights are its own affair; what is written to files is not taken from it.
         """

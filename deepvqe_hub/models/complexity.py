@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Complexity(NamedTuple):
-    """What :func:`count_model` counts."""
+    """What `count_model` counts."""
 
     parameters: int
     macs_per_second: float
@@ -31,10 +31,10 @@ class Complexity(NamedTuple):
 def count_model(model: EnhancementModel) -> Complexity:
     """Parameters, and multiply-adds for one second of signal.
 
-    A streaming network runs ``sample_rate / hop_length`` frames a second: 62.5 at 16 kHz with a hop of 256. The cost of
+    A streaming network runs `sample_rate / hop_length` frames a second: 62.5 at 16 kHz with a hop of 256. The cost of
     a network that looks at the whole signal grows faster than the signal; its figure is that of a recording of one
-    second, in the 63 frames that ``torch.stft`` makes of it. Published figures of either kind are often for 63 frames;
-    compare them with :func:`count_network`.
+    second, in the 63 frames that `torch.stft` makes of it. Published figures of either kind are often for 63 frames;
+    compare them with `count_network`.
     """
     network, per_second = model.network, model.sample_rate / model.stft.hop_length
     if network.streams:
@@ -45,7 +45,7 @@ def count_model(model: EnhancementModel) -> Complexity:
 
 
 def count_network(network: nn.Module, frames: int) -> int:
-    """Multiply-adds for one signal of ``frames`` frames, with the far end if the network has one.
+    """Multiply-adds for one signal of `frames` frames, with the far end if the network has one.
 
     A streaming network is counted frame by frame, as it runs live; run on many frames at once, the alignment of
     DeepVQE spends a little more on the part of its matrix products that it does not use.

@@ -163,8 +163,8 @@ class DeepVQE(CausalNetwork):
         """Probability of each echo delay for each frame of two spectra, or of the next frames of them.
 
         Args:
-            spec, farend: (B, F, T, 2), as for :meth:`forward`.
-            state: of :meth:`initial_state`; its entries go on to those of the next call, in place. None at the start.
+            spec, farend: (B, F, T, 2), as for `forward`.
+            state: of `initial_state`; its entries go on to those of the next call, in place. None at the start.
 
         Returns:
             (B, T, dmax), which sums to one; entry d stands for a delay of d frames.
@@ -279,7 +279,7 @@ class DecoderBlock(nn.Module):
 
 
 def merge(block: nn.Module, conv: CausalConv2d) -> None:
-    """Merge ``block.bn``, where there is one, into ``conv``."""
+    """Merge `block.bn`, where there is one, into `conv`."""
     if block.bn is not None:
         merge_norm(conv, block.bn)
         block.bn = None

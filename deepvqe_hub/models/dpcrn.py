@@ -3,7 +3,7 @@
 X. Le, H. Chen, K. Chen, J. Lu, "DPCRN: Dual-Path Convolution Recurrent Network for Single Channel Speech Enhancement",
 Interspeech 2021, arXiv:2107.05429. Names of the parts, and so of the weights, follow the public PyTorch implementation
 by Xiaobin Rong (github.com/Xiaobin-Rong/TRT-SE). The authors' own Keras implementation
-(github.com/Le-Xiaohuai-speech/DPCRN_DNS3) differs in details; ``layout`` chooses.
+(github.com/Le-Xiaohuai-speech/DPCRN_DNS3) differs in details; `layout` chooses.
 
 Shapes: B batch, C channels, T frames, F bins; feature maps are (B, C, T, F), spectra (B, F, T, 2).
 """
@@ -127,7 +127,7 @@ class Layers(nn.Module):
     """Convolutions, batch norms and PReLUs in three lists, as the PyTorch implementation names them."""
 
     def __init__(self, convs: list[nn.Module], form: Layout, last: bool):
-        """``last``: the last convolution gives the mask, so no PReLU follows it, and a norm in one layout only."""
+        """`last`: the last convolution gives the mask, so no PReLU follows it, and a norm in one layout only."""
         super().__init__()
         self.conv_list = nn.ModuleList(convs)
         normed = convs if form.final_norm or not last else convs[:-1]
@@ -209,7 +209,7 @@ class DualPathBlock(nn.Module):
 
 
 class LSTM(nn.LSTM):
-    """An LSTM over (batch, steps, features), with the gates of Keras' old default if ``hard_sigmoid``."""
+    """An LSTM over (batch, steps, features), with the gates of Keras' old default if `hard_sigmoid`."""
 
     def __init__(self, input_size: int, hidden_size: int, hard_sigmoid: bool, bidirectional: bool = False):
         super().__init__(input_size, hidden_size, batch_first=True, bidirectional=bidirectional)

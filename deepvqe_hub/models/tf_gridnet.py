@@ -2,7 +2,7 @@
 
 Z.-Q. Wang et al., "TF-GridNet: Integrating Full- and Sub-Band Modeling for Speech Separation", IEEE/ACM TASLP 31, 2023,
 arXiv:2211.12433. Names of the parts, and so of the weights, follow its implementation in ESPnet
-(``espnet2/enh/separator/tfgridnet_separator.py``).
+(`espnet2/enh/separator/tfgridnet_separator.py`).
 
 Shapes: B batch, D channels, T frames, F bins; feature maps are (B, D, T, F), spectra (B, F, T, 2).
 """
@@ -24,7 +24,7 @@ class TFGridNet(nn.Module):
         channels: of the feature maps <D>.
         blocks: number of blocks <B>.
         hidden: units of each LSTM and direction <H>.
-        heads: of the attention <L>; ``channels`` must be a multiple.
+        heads: of the attention <L>; `channels` must be a multiple.
         attention_channels: of queries and keys, for each head <E>.
         kernel: neighbouring bins, or frames, that an LSTM takes in one step <I>.
         stride: bins, or frames, from step to step <J>.
@@ -71,10 +71,10 @@ class TFGridNet(nn.Module):
             state: must be None, likewise.
 
         Returns:
-            The enhanced spectrum in the shape of ``spec``, and an empty state.
+            The enhanced spectrum in the shape of `spec`, and an empty state.
 
         Raises:
-            ValueError: for a far end, or for a state, which would mean that ``spec`` goes on where another ended.
+            ValueError: for a far end, or for a state, which would mean that `spec` goes on where another ended.
         """
         if farend is not None:
             raise ValueError("TFGridNet has no far-end input; load an echo-cancelling model")
@@ -134,7 +134,7 @@ class GridBlock(nn.Module):
         return steps * self.stride + self.kernel - size
 
     def along_last(self, x: torch.Tensor, rnn: nn.LSTM, linear: nn.ConvTranspose1d) -> torch.Tensor:
-        """Run an LSTM along the last axis of (B, N, D, S), ``kernel`` entries a step."""
+        """Run an LSTM along the last axis of (B, N, D, S), `kernel` entries a step."""
         steps = x.flatten(0, 1).unfold(2, self.kernel, self.stride)  # (BN, D, steps, kernel)
         y, _ = rnn(steps.transpose(1, 2).flatten(2))
         if self.kernel == 1:  # the same as a matrix product, which is faster

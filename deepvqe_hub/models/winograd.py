@@ -18,7 +18,7 @@ TAPS, TILE = 4, 3  # frames of the kernel, and of output for each set of six pro
 
 
 def pays(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether :func:`conv2d` is faster than PyTorch's: many frames and channels, float32 on a CPU, no gradients."""
+    """Whether `conv2d` is faster than PyTorch's: many frames and channels, float32 on a CPU, no gradients."""
     return (
         weight.shape[2] == TAPS
         and weight.shape[1] >= 64
@@ -32,7 +32,7 @@ def pays(x: torch.Tensor, weight: torch.Tensor) -> bool:
 def conv2d(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: tuple[int, int], padding: tuple[int, int]
 ) -> torch.Tensor:
-    """``torch.nn.functional.conv2d`` for kernels of four frames, with stride and padding along bins alone.
+    """`torch.nn.functional.conv2d` for kernels of four frames, with stride and padding along bins alone.
 
     Shapes: (batch, in_channels, frames, bins), (out_channels, in_channels, 4, width) and (out_channels,)
     -> (batch, out_channels, frames - 3, out_bins).

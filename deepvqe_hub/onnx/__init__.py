@@ -1,4 +1,4 @@
-"""Streaming graphs: :func:`export` writes one, :class:`OnnxStream` and :class:`OnnxModel` run it without torch.
+"""Streaming graphs: `export` writes one, `OnnxStream` and `OnnxModel` run it without torch.
 
 >>> from deepvqe_hub.onnx import OnnxStream, export
 >>> export(model, "deepvqe-s.onnx")  # doctest: +SKIP

@@ -18,7 +18,7 @@ _TYPES = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.int64): TensorPro
 
 @dataclass(frozen=True)
 class StateInfo:
-    """One remembered tensor: the graph's output ``output`` is its input ``name`` of the next call."""
+    """One remembered tensor: the graph's output `output` is its input `name` of the next call."""
 
     name: str
     output: str
@@ -56,7 +56,7 @@ class Graph:
         return name
 
     def output(self, value: str, name: str, shape, dtype=np.float32) -> None:
-        """Make ``value`` an output, which its node writes without a copy; it is called ``name`` from now on."""
+        """Make `value` an output, which its node writes without a copy; it is called `name` from now on."""
         node = next((n for n in self.nodes if value in n.output), None)
         if node is None or value in [o.name for o in self.outputs]:
             self.nodes.append(helper.make_node("Identity", [value], [name], name))
@@ -67,7 +67,7 @@ class Graph:
         self.outputs.append(helper.make_tensor_value_info(name, _TYPES[np.dtype(dtype)], shape))
 
     def remember(self, name: str, shape, dtype=np.float32, in_place: bool = False) -> str:
-        """A state input; :meth:`update` gives what it becomes."""
+        """A state input; `update` gives what it becomes."""
         self.states.append(StateInfo(name, f"{name}.next", tuple(shape), np.dtype(dtype).name, in_place))
         return self.input(name, shape, dtype)
 
@@ -81,7 +81,7 @@ class Graph:
         return self.op("Reshape", x, self.constant(shape, np.int64))
 
     def permute(self, x: str, shape: tuple[int, ...], order: tuple[int, ...]) -> str:
-        """``x`` of ``shape``, however grouped, with its dimensions in ``order``; moves nothing where it need not."""
+        """`x` of `shape`, however grouped, with its dimensions in `order`; moves nothing where it need not."""
         long = [i for i in order if shape[i] > 1]
         if long == sorted(long):
             return self.reshape(x, *(shape[i] for i in order))
@@ -96,7 +96,7 @@ class Graph:
         return self.op("Gemm", x, self.constant(weight, np.float32), *extra)
 
     def linear8(self, quantized: tuple[str, str, str], weight: np.ndarray, bias: np.ndarray | None = None) -> str:
-        """:meth:`linear` on 8-bit activations, see :meth:`quantize`, with 8-bit weights, one scale for each output."""
+        """`linear` on 8-bit activations, see `quantize`, with 8-bit weights, one scale for each output."""
         x, scale, zero = quantized
         steps = np.maximum(np.abs(weight).max(0), 1e-12).astype(np.float32) / 127
         weight = np.round(weight / steps).astype(np.int8)

@@ -42,7 +42,7 @@ def read_info(session, path) -> dict:
 
 
 def _check(info: dict, session) -> None:
-    """Raise an error of any kind if what runs the graph could not rely on ``info``."""
+    """Raise an error of any kind if what runs the graph could not rely on `info`."""
     frames, batch, stft, config = info["frames"], info["batch_size"], info["stft"], info["config"]
     size, hop = stft["win_length"], stft["hop_length"]
     for name, value, least, most in (

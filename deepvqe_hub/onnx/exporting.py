@@ -30,10 +30,10 @@ def export(
     batch_size: int = 1,
     overwrite: bool = False,
 ) -> Path:
-    """Write one streaming step of ``model`` as an ONNX file, and check it against PyTorch.
+    """Write one streaming step of `model` as an ONNX file, and check it against PyTorch.
 
-    The graph takes ``noisy`` (and ``farend``) and every state, and returns ``enhanced`` and every state for the next
-    call; states start as zeros. Shapes and settings are JSON in the file's metadata under ``deepvqe_hub``, enough to
+    The graph takes `noisy` (and `farend`) and every state, and returns `enhanced` and every state for the next
+    call; states start as zeros. Shapes and settings are JSON in the file's metadata under `deepvqe_hub`, enough to
     run the graph.
 
     Args:
@@ -42,16 +42,16 @@ def export(
         frames: frames a call <T>, 1 to 64. More of them run faster each and wait for one another.
         quantize: 8-bit weights and activations in the matrix products; activations are scaled in each call, so no
             calibration is needed.
-        waveform: put the spectral front end into the graph. ``noisy`` and ``enhanced`` are then (batch, T * hop_length)
-            samples, the output ``win_length - hop_length`` samples late; otherwise spectra (batch, bins, T, 2).
+        waveform: put the spectral front end into the graph. `noisy` and `enhanced` are then (batch, T * hop_length)
+            samples, the output `win_length - hop_length` samples late; otherwise spectra (batch, bins, T, 2).
         batch_size: streams side by side.
         overwrite: replace an existing file.
 
     Returns:
-        ``path``.
+        `path`.
 
     Raises:
-        FileExistsError: if the file exists, without ``overwrite``; for a device or a pipe.
+        FileExistsError: if the file exists, without `overwrite`; for a device or a pipe.
         ValueError: for a network that cannot stream, numbers out of range, 8 bits for a network that is traced, or a
             name that does not end in ".onnx".
         RuntimeError: if the graph does not give the model's numbers.
@@ -83,7 +83,7 @@ def export(
 
 
 def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, batch_size=1):
-    """The graph as an ``onnx.ModelProto``; arguments as for :func:`export`, but the model is float32."""
+    """The graph as an `onnx.ModelProto`; arguments as for `export`, but the model is float32."""
     from deepvqe_hub.onnx.builder import Graph
     from deepvqe_hub.onnx.frontend import analyse, synthesise
     from deepvqe_hub.onnx.network import StepWriter

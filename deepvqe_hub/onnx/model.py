@@ -17,12 +17,12 @@ SECONDS_AT_ONCE = 4  # of a long signal in one go
 
 
 class OnnxModel:
-    """Whole signals through an exported graph; looks like an ``EnhancementModel``.
+    """Whole signals through an exported graph; looks like an `EnhancementModel`.
 
     Threads may share it; they take turns.
 
     Args:
-        path, threads, providers: as for :class:`OnnxStream`.
+        path, threads, providers: as for `OnnxStream`.
     """
 
     def __init__(self, path: str | os.PathLike | bytes, *, threads: int = 1, providers: Sequence | None = None):
@@ -35,7 +35,7 @@ class OnnxModel:
         self._turn = threading.Lock()  # there is one stream for all calls
 
     def stream(self, batch_size: int | None = None) -> OnnxStream | OnnxStreams:
-        """A live stream of its own, of as many signals as the graph takes, or of ``batch_size`` side by side."""
+        """A live stream of its own, of as many signals as the graph takes, or of `batch_size` side by side."""
         size = self._stream.batch_size
         if batch_size is None or batch_size == size:
             return OnnxStream(**self._options)
@@ -50,7 +50,7 @@ class OnnxModel:
         """Enhance whole signals, (..., time) -> (..., time); arrays give arrays, tensors give tensors, of their type.
 
         Args:
-            noisy: microphone signals, floating point, nominally within ±1, at ``sample_rate``.
+            noisy: microphone signals, floating point, nominally within ±1, at `sample_rate`.
             farend: loudspeaker signals of the same shape for echo-cancelling graphs; None is silence.
             lengths: for a padded batch (batch, time), relative lengths in 0..1, as in SpeechBrain; what lies beyond is
                 ignored and comes out as zeros.

@@ -34,11 +34,11 @@ NARROW = 8  # channels up to which picking values takes less time than picking r
 
 @dataclass
 class StepWriter:
-    """Writes a network's modules into ``graph``, for ``frames`` frames a call of ``batch`` streams."""
+    """Writes a network's modules into `graph`, for `frames` frames a call of `batch` streams."""
 
     graph: Graph
     network: DeepVQE
-    """From ``for_inference``, without batch norms."""
+    """From `for_inference`, without batch norms."""
     batch: int = 1
     frames: int = 1
     quantize: bool = False
@@ -51,7 +51,7 @@ class StepWriter:
         self._chosen, self._place = {}, self.clock("place", self.places)
 
     def clock(self, name: str, places: int) -> str:
-        """A state that counts calls and starts anew after ``places`` of them; returns what it says now, a scalar."""
+        """A state that counts calls and starts anew after `places` of them; returns what it says now, a scalar."""
         g = self.graph
         place = g.remember(name, (1,), np.int64)
         following = g.op("Add", place, g.constant([1], np.int64))
@@ -59,7 +59,7 @@ class StepWriter:
         return g.reshape(place)
 
     def here(self, tables: np.ndarray, place: str = "") -> str:
-        """Of ``tables``, (places, ...), the one for this call's place, which is the rings' if none is given."""
+        """Of `tables`, (places, ...), the one for this call's place, which is the rings' if none is given."""
         g, tables = self.graph, self.graph.constant(tables)
         key = tables, place or self._place
         if key not in self._chosen:
@@ -76,7 +76,7 @@ class StepWriter:
         return self.graph.reshape(rows, self.batch, bins, self.frames, 2)
 
     def conv(self, x: str, conv: CausalConv2d, key: str, exact: bool = False) -> str:
-        """A causal convolution: (T * B * F, C) -> (T * B * F', C'); in float32 if ``exact``, also in an 8-bit graph."""
+        """A causal convolution: (T * B * F, C) -> (T * B * F', C'); in float32 if `exact`, also in an 8-bit graph."""
         g = self.graph
         weight = conv.weight.detach().numpy().transpose(2, 3, 1, 0).reshape(-1, conv.out_channels)
         bias = conv.bias.detach().numpy()
@@ -87,7 +87,7 @@ class StepWriter:
         return g.linear8((x, *scale), weight, bias) if scale else g.linear(x, weight, bias)
 
     def ring(self, name: str, x: str, bins: int, channels: int) -> str:
-        """Put ``x``, (T * B * F, C), into the ring ``name``; returns the ring."""
+        """Put `x`, (T * B * F, C), into the ring `name`; returns the ring."""
         g, size = self.graph, self.places * self.frames * self.batch * bins
         ring = g.remember(name, (size + 1, channels), in_place=True)
         return g.update(name, g.op("ScatterND", ring, self.here(np.arange(size).reshape(self.places, -1, 1)), x))
@@ -103,9 +103,9 @@ class StepWriter:
         return g.op("GatherElements", g.reshape(ring, -1), g.reshape(values, -1))
 
     def of_all_streams(self, tables: np.ndarray, step: int, zeros: int) -> str:
-        """:meth:`here` of indices for the first stream, (places, T, 1, ...), for all of them, (T, B, ...).
+        """`here` of indices for the first stream, (places, T, 1, ...), for all of them, (T, B, ...).
 
-        Each stream's lie ``step`` after the last one's, up to ``zeros``, where zeros stand.
+        Each stream's lie `step` after the last one's, up to `zeros`, where zeros stand.
         """
         g, indices = self.graph, self.here(tables.astype(np.int32))
         if self.batch > 1:
@@ -239,7 +239,7 @@ class StepWriter:
         return g.op("Gemm", g.constant(weight * scale), x, g.constant(bias * scale), transB=1)
 
     def into_ring(self, name: str, x: str, place: str, lead: tuple[int, ...], ring: int, width: int) -> str:
-        """Write ``x``, (*lead, T, width), to its slots of the ring ``name``, (*lead, ring, width)."""
+        """Write `x`, (*lead, T, width), to its slots of the ring `name`, (*lead, ring, width)."""
         g, shape = self.graph, (*lead, self.frames)
         old = g.remember(name, (*lead, ring, width), in_place=True)
         where = np.moveaxis(np.indices((ring // self.frames, *shape)), 0, -1)  # (place, *lead, frame) of each row
@@ -265,7 +265,7 @@ class StepWriter:
 
     @staticmethod
     def covers(network) -> bool:
-        """Whether this file knows all that ``network`` is made of."""
+        """Whether this file knows all that `network` is made of."""
         return (
             isinstance(network, DeepVQE)
             and isinstance(network.ccm, ComplexConvolvingMask)

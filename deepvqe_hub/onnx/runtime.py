@@ -12,7 +12,7 @@ from deepvqe_hub.onnx.description import read_info
 
 
 class Step:
-    """One call of a graph: fill :attr:`inputs`, call, read :attr:`output`. States stay in memory bound once.
+    """One call of a graph: fill `inputs`, call, read `output`. States stay in memory bound once.
 
     Args:
         graph: an exported file, or its bytes.
@@ -96,6 +96,6 @@ class Step:
                 array.fill(0)
 
     def set_state(self, name: str, value: np.ndarray) -> None:
-        """Overwrite what the next call reads as state ``name``."""
+        """Overwrite what the next call reads as state `name`."""
         pair = dict(self._states)[name]
         pair[self._turn % len(pair)][...] = value

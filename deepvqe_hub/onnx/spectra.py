@@ -1,4 +1,4 @@
-"""Framing and Fourier transforms of a live signal on numpy arrays; the same numbers as :mod:`deepvqe_hub.stft`.
+"""Framing and Fourier transforms of a live signal on numpy arrays; the same numbers as `deepvqe_hub.stft`.
 
 Kept apart from it so that an exported graph runs where torch is not installed.
 """
@@ -15,7 +15,7 @@ WINDOWS = {
 
 
 def windows(stft: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Analysis and synthesis window of the settings of a :class:`deepvqe_hub.stft.STFT`, in float64."""
+    """Analysis and synthesis window of the settings of a `deepvqe_hub.stft.STFT`, in float64."""
     size, hop = stft["win_length"], stft["hop_length"]
     window = WINDOWS[stft["window"]](size)
     power = np.tile(np.square(window).reshape(-1, hop).sum(0), size // hop)
@@ -23,7 +23,7 @@ def windows(stft: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Framer:
-    """Cuts a live signal into what a call of the graph takes: ``frames`` frames, which overlap.
+    """Cuts a live signal into what a call of the graph takes: `frames` frames, which overlap.
 
     The signal is preceded and followed by padding ("zeros", or "reflect": its own mirror image), as in the model; with
     "none" the first frame begins with the signal.
@@ -38,7 +38,7 @@ class Framer:
         self.started = stft["padding"] == "none"
 
     def blocks(self, wave: np.ndarray, last: bool = False):
-        """Yield views of (batch, overlap + frames * hop) samples; ``last`` pads so that every sample comes out."""
+        """Yield views of (batch, overlap + frames * hop) samples; `last` pads so that every sample comes out."""
         if self.reflect:
             self.recent = np.concatenate([self.recent, wave], 1)[:, -self.overlap - 1 :]
         waiting = np.concatenate([self.waiting, wave], 1)
@@ -57,7 +57,7 @@ class Framer:
         self.waiting = waiting[:, start:].copy()
 
     def _edge(self, wave: np.ndarray) -> np.ndarray:
-        """What stands before ``wave``: its mirror image about the first sample, or zeros."""
+        """What stands before `wave`: its mirror image about the first sample, or zeros."""
         if self.reflect and wave.shape[1] > self.overlap:
             return wave[:, self.overlap : 0 : -1]
         return np.zeros((wave.shape[0], self.overlap), np.float32)
@@ -73,13 +73,13 @@ class Fourier:
         self.tail = np.zeros((batch_size, self.size - self.hop), np.float32)
 
     def analyse(self, block: np.ndarray, spec: np.ndarray) -> None:
-        """(batch, overlap + frames * hop) samples into ``spec``, (batch, bins, frames, 2)."""
+        """(batch, overlap + frames * hop) samples into `spec`, (batch, bins, frames, 2)."""
         for t in range(self.frames):
             frame = np.fft.rfft(block[:, t * self.hop : t * self.hop + self.size] * self.window)
             spec[:, :, t, 0], spec[:, :, t, 1] = frame.real, frame.imag
 
     def synthesise(self, spec: np.ndarray, wave: np.ndarray) -> None:
-        """(batch, bins, frames, 2) into the samples that are complete, ``wave``, (batch, frames * hop)."""
+        """(batch, bins, frames, 2) into the samples that are complete, `wave`, (batch, frames * hop)."""
         for t in range(self.frames):
             frame = np.fft.irfft(spec[:, :, t, 0] + 1j * spec[:, :, t, 1], n=self.size).astype(np.float32) * self.dual
             frame[:, : -self.hop] += self.tail

@@ -13,17 +13,17 @@ from deepvqe_hub.onnx.spectra import Fourier, Framer
 
 
 class OnnxStream:
-    """Live enhancement by an exported graph: the call of ``model.stream()``, on numpy arrays.
+    """Live enhancement by an exported graph: the call of `model.stream()`, on numpy arrays.
 
     Outputs joined are exactly as long as the inputs and aligned with them.
 
     Args:
-        path: a file written by :func:`deepvqe_hub.onnx.export`, or its bytes.
+        path: a file written by `deepvqe_hub.onnx.export`, or its bytes.
         threads: of onnxruntime; one is best for live audio, more help only the largest networks.
         providers: onnxruntime's execution providers, best first; None is the CPU.
 
     Shapes: chunks are (time,) for one stream, or (batch_size, time), floating point, nominally within ±1, at
-    ``sample_rate``. Far-end and microphone chunks are equally long.
+    `sample_rate`. Far-end and microphone chunks are equally long.
 
     Raises:
         ImportError: without onnxruntime.
@@ -65,7 +65,7 @@ class OnnxStream:
         return enhanced[0] if self._flat else enhanced
 
     def flush(self) -> np.ndarray:
-        """End the signal: the samples still due, in the shape of the chunks. Then :meth:`reset`."""
+        """End the signal: the samples still due, in the shape of the chunks. Then `reset`."""
         empty = np.zeros((self.batch_size, 0), np.float32)
         wave = self._run([empty for _ in self._framers], last=True)
         self.reset()
@@ -113,7 +113,7 @@ class OnnxStream:
         return waves
 
     def _checked(self, chunk: np.ndarray, name: str) -> np.ndarray:
-        """``chunk`` as (batch_size, time) in float32, or an error that names it."""
+        """`chunk` as (batch_size, time) in float32, or an error that names it."""
         wave = np.asarray(chunk)
         if not np.issubdtype(wave.dtype, np.floating):
             raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")

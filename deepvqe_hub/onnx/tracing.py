@@ -14,7 +14,7 @@ from deepvqe_hub.onnx.builder import OPSET, StateInfo
 
 
 class Flat(nn.Module):
-    """A network with its state as a list of arguments and results, in the order of ``names``."""
+    """A network with its state as a list of arguments and results, in the order of `names`."""
 
     def __init__(self, network: nn.Module, names: list[str]):
         super().__init__()
@@ -28,7 +28,7 @@ class Flat(nn.Module):
 
 
 class TracedGraph:
-    """What tracing gives, in the form of :class:`deepvqe_hub.onnx.builder.Graph`."""
+    """What tracing gives, in the form of `deepvqe_hub.onnx.builder.Graph`."""
 
     def __init__(self, model: onnx.ModelProto, states: list[StateInfo]):
         self._model, self.states = model, states
@@ -42,7 +42,7 @@ class TracedGraph:
 
 
 def trace(model, network: nn.Module, frames: int, batch_size: int) -> TracedGraph:
-    """The graph of ``network``, a copy of ``model.network`` for inference, on the CPU."""
+    """The graph of `network`, a copy of `model.network` for inference, on the CPU."""
     state = network.initial_state(batch_size)
     spec = torch.zeros(batch_size, model.stft.bins, frames, 2)
     names = ["noisy", "farend"] if network.farend else ["noisy"]

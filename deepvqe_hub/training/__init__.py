@@ -1,4 +1,4 @@
-"""What the recipes share: the training loop on SpeechBrain's ``Brain``, its settings, checkpoints and publishing."""
+"""What the recipes share: the training loop on SpeechBrain's `Brain`, its settings, checkpoints and publishing."""
 
 from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
 

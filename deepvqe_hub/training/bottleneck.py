@@ -23,7 +23,7 @@ class SceneMatching(nn.Module):
     The convolutions of a DeepVQE remember a second in all, and its alignment another. The GRU alone remembers earlier
     scenes for longer, so what they spoil of the next ones is spoilt there. It learns from a copy of itself that begins
     anew with each scene. That takes the encoder, without gradients, and no decoder. To that comes how far it is from
-    rest in the digital silence that may follow a scene, by :class:`Rest`.
+    rest in the digital silence that may follow a scene, by `Rest`.
 
     Args:
         network: what is to be trained; its bottleneck, as it is now, is the one to learn from.
@@ -93,7 +93,7 @@ def only_bottleneck_learns(network: DeepVQE) -> None:
 
 
 def check_matching(hparams: dict, model: EnhancementModel) -> None:
-    """Raise ValueError for settings with which ``bottleneck_only`` cannot work."""
+    """Raise ValueError for settings with which `bottleneck_only` cannot work."""
     rate, hop = hparams["sample_rate"], model.stft.hop_length
     samples = round(hparams["segment_seconds"] * rate)
     frames = f"segment_seconds must be whole frames of {hop} samples, such as {-(-samples // hop) * hop / rate:g}"

@@ -1,4 +1,4 @@
-"""The training loop: SpeechBrain's ``Brain`` for waveform-to-waveform enhancement."""
+"""The training loop: SpeechBrain's `Brain` for waveform-to-waveform enhancement."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ logger = logging.getLogger(__name__)
 
 @register_checkpoint_hooks
 class EnhancementBrain(sb.Brain):
-    """Trains ``modules.model``, an :class:`~deepvqe_hub.EnhancementModel`, on material mixed as it is needed.
+    """Trains `modules.model`, an `deepvqe_hub.EnhancementModel`, on material mixed as it is needed.
 
     Validation, test and the published model use an exponential moving average of the weights.
 
-    ``hparams`` must hold: ``loss(estimate, target)``; ``lr_schedule(step, total_steps)``; ``ema_decay``;
-    ``valid_metrics``, names from :data:`deepvqe_hub.metrics.METRICS`; ``sample_rate``; ``batch_size`` (of a process)
-    and ``segment_seconds``; ``train_logger``; for ``evaluate`` also ``test_metrics`` and ``epoch_counter``; and
-    optionally ``tensorboard``, a ``SummaryWriter`` on the first process; ``freeze_norms``, so that batch norms use
-    their running statistics, which then stay as they are, while everything else learns; ``chain``, how many items
-    follow one another in one signal in every other batch; ``minutes``, after which the run ends, with a learning rate
-    that falls by the :class:`Clock`; ``cuda_graphs``, so that a GPU gets the work of the loss and
-    its gradients at once, by :class:`GraphedLoss`; and ``bottleneck_only``: every batch is chained so, also in
-    validation, and nothing but the bottleneck learns, by :class:`SceneMatching`.
-    The training set must have ``set_epoch`` and draw its items at random by itself, so that no sampler shuffles.
+    `hparams` must hold: `loss(estimate, target)`; `lr_schedule(step, total_steps)`; `ema_decay`;
+    `valid_metrics`, names from `deepvqe_hub.metrics.METRICS`; `sample_rate`; `batch_size` (of a process)
+    and `segment_seconds`; `train_logger`; for `evaluate` also `test_metrics` and `epoch_counter`; and
+    optionally `tensorboard`, a `SummaryWriter` on the first process; `freeze_norms`, so that batch norms use
+    their running statistics, which then stay as they are, while everything else learns; `chain`, how many items
+    follow one another in one signal in every other batch; `minutes`, after which the run ends, with a learning rate
+    that falls by the `Clock`; `cuda_graphs`, so that a GPU gets the work of the loss and
+    its gradients at once, by `GraphedLoss`; and `bottleneck_only`: every batch is chained so, also in
+    validation, and nothing but the bottleneck learns, by `SceneMatching`.
+    The training set must have `set_epoch` and draw its items at random by itself, so that no sampler shuffles.
     """
 
     farend: bool = False
@@ -49,9 +49,9 @@ class EnhancementBrain(sb.Brain):
     start: str | None = None
     """What weights the run began with, if not with random ones."""
     test_stats: dict[str, float] | None = None
-    """Loss and scores of the last ``evaluate``."""
+    """Loss and scores of the last `evaluate`."""
     graphed: GraphedLoss | None = None
-    """What computes the loss in training, with ``cuda_graphs``."""
+    """What computes the loss in training, with `cuda_graphs`."""
     matching: SceneMatching | None = None
     """What takes the place of the loss where only the bottleneck learns."""
 
@@ -61,11 +61,11 @@ class EnhancementBrain(sb.Brain):
         self.clock = Clock(getattr(self.hparams, "minutes", 0))
         if getattr(self.hparams, "cuda_graphs", False):
             self.check_recording()
-        if isinstance(self.hparams.loss, torch.nn.Module):  # SpeechBrain moves ``modules`` alone
+        if isinstance(self.hparams.loss, torch.nn.Module):  # SpeechBrain moves `modules` alone
             self.hparams.loss.to(self.device)
 
     def check_recording(self) -> None:
-        """Raise ValueError for a run that ``cuda_graphs`` is not made for."""
+        """Raise ValueError for a run that `cuda_graphs` is not made for."""
         for fault, remedy in (
             (self.device_type != "cuda", "it needs an NVIDIA GPU; leave it out, or give --device cuda"),
             (world()[1] > 1, "it takes one process"),
@@ -145,12 +145,12 @@ class EnhancementBrain(sb.Brain):
         return self.step % self.grad_accumulation_factor == 0 and super()._should_save_intra_epoch_ckpt(*args)
 
     def signals(self, batch) -> dict[str, torch.Tensor]:
-        """Mix a batch on the training device: ``noisy``, ``clean`` and, for echo cancellers, ``farend``."""
+        """Mix a batch on the training device: `noisy`, `clean` and, for echo cancellers, `farend`."""
         noisy, clean = mix(batch, self.hparams.sample_rate)
         return {"noisy": noisy, "clean": clean}
 
     def example(self, data, size: int = 24) -> dict[str, torch.Tensor]:
-        """The first ``size`` items of ``data``, mixed."""
+        """The first `size` items of `data`, mixed."""
         batch = default_collate([data[i] for i in range(min(size, len(data)))])
         return self.signals({name: value.to(self.device) for name, value in batch.items()})
 
@@ -181,7 +181,7 @@ class EnhancementBrain(sb.Brain):
         return loss
 
     def score(self, predictions, loss: float) -> None:
-        """Measure a batch of validation or test with the same code as ``deepvqe evaluate``."""
+        """Measure a batch of validation or test with the same code as `deepvqe evaluate`."""
         enhanced = predictions["enhanced"].float()
         inputs = {name: predictions[name] for name in ("noisy", "farend") if name in predictions}
         self.scores.setdefault("loss", []).extend([loss] * len(enhanced))
@@ -299,7 +299,7 @@ class EnhancementBrain(sb.Brain):
 
 
 class MovingAverage:
-    """Update of an :class:`AveragedModel`: a plain mean over the first steps, then exponential with ``decay``.
+    """Update of an `AveragedModel`: a plain mean over the first steps, then exponential with `decay`.
 
     So the average does not remember the random start.
     """

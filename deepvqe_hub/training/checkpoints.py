@@ -11,7 +11,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 
 class SafeCheckpointer(Checkpointer):
-    """SpeechBrain's ``Checkpointer``, for processes that may be killed while they write.
+    """SpeechBrain's `Checkpointer`, for processes that may be killed while they write.
 
     SpeechBrain writes the description of a checkpoint first and the tensors after it, so a process killed in between
     leaves a folder that looks like the latest checkpoint and cannot be loaded. Here a checkpoint is written aside and
@@ -19,7 +19,7 @@ class SafeCheckpointer(Checkpointer):
     """
 
     def save_checkpoint(self, *args, **kwargs):
-        """See ``Checkpointer.save_checkpoint``; all processes must call it."""
+        """See `Checkpointer.save_checkpoint`; all processes must call it."""
         folder, aside = Path(self.checkpoints_dir), Path(self.checkpoints_dir) / "unfinished"
         if if_main_process():
             shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
@@ -39,7 +39,7 @@ class SafeCheckpointer(Checkpointer):
 
 
 def free(path: Path) -> Path:
-    """``path``, or the next one that does not exist: SpeechBrain's names end in a second and a number of two digits."""
+    """`path`, or the next one that does not exist: SpeechBrain's names end in a second and a number of two digits."""
     number = 0
     while path.exists():
         number += 1

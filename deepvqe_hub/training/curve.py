@@ -14,7 +14,7 @@ LOG = "train_log.txt"
 
 
 def read_log(path: str | Path) -> list[dict[str, float]]:
-    """The epochs of a ``train_log.txt``, each as numbers by name, such as ``"hours"`` and ``"valid loss"``.
+    """The epochs of a `train_log.txt`, each as numbers by name, such as `"hours"` and `"valid loss"`.
 
     An epoch that stands there twice, because the run was stopped between its end and its checkpoint, counts once.
 
@@ -36,7 +36,7 @@ def plot(logs: list[str | Path], out: str | Path, *, overwrite: bool = False) ->
     """Draw loss and validation scores of one or several runs over the hours of audio seen.
 
     Args:
-        logs: files ``train_log.txt``.
+        logs: files `train_log.txt`.
         out: picture to write, PNG or whatever matplotlib knows by the suffix.
         overwrite: replace an existing picture.
 

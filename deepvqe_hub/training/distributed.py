@@ -7,7 +7,7 @@ from torch import distributed, nn
 
 
 def world() -> tuple[int, int]:
-    """Number of this process and of all processes, ``(0, 1)`` outside of ``torchrun``."""
+    """Number of this process and of all processes, `(0, 1)` outside of `torchrun`."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
@@ -20,7 +20,7 @@ def share(items: int, batch: int = 1, chain: int = 1) -> list[int]:
         items: size of the data set.
         batch: items that a process takes at once; what does not fill a batch on every process is left out, because a
             process with a batch more would wait for the others for ever.
-        chain: so many items stay side by side, and every n-th of these groups is taken; ``batch`` is a multiple.
+        chain: so many items stay side by side, and every n-th of these groups is taken; `batch` is a multiple.
     """
     rank, processes = world()
     starts = range(rank * chain, items - items % (batch * processes), processes * chain)
@@ -76,7 +76,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
     @classmethod
     def convert(cls, module: nn.Module) -> nn.Module:
-        """Replace every ``BatchNorm2d`` inside ``module``, keeping its tensors."""
+        """Replace every `BatchNorm2d` inside `module`, keeping its tensors."""
         for parent in list(module.modules()):
             for name, norm in parent.named_children():
                 if type(norm) is nn.BatchNorm2d:

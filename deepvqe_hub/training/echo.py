@@ -15,9 +15,9 @@ from deepvqe_hub.training.recipe import preload
 
 
 class EchoBrain(EnhancementBrain):
-    """Trains an echo-cancelling model on scenes of :class:`deepvqe_hub.data.EchoSpeech`.
+    """Trains an echo-cancelling model on scenes of `deepvqe_hub.data.EchoSpeech`.
 
-    Beside what :class:`EnhancementBrain` needs, ``hparams`` must hold ``delay_weight``: the weight of a cross entropy
+    Beside what `EnhancementBrain` needs, `hparams` must hold `delay_weight`: the weight of a cross entropy
     between the alignment's distribution over delays and the true bulk delay. It is what teaches the alignment quickly;
     the enhancement loss alone finds it, too, but late.
     """
@@ -122,9 +122,9 @@ class WithRecordings(Dataset):
 
 
 def with_recordings(hparams: dict, data: Dataset) -> Dataset:
-    """Put ``recordings_portion`` of batches from ``recordings_folder``, if there is one, among simulated ones.
+    """Put `recordings_portion` of batches from `recordings_folder`, if there is one, among simulated ones.
 
-    Where the folder's ``meta.csv`` names splits, as that of the AEC Challenge does, only ``train`` is taken.
+    Where the folder's `meta.csv` names splits, as that of the AEC Challenge does, only `train` is taken.
     """
     folder = hparams["recordings_folder"]
     if not folder:

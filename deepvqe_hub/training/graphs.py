@@ -13,15 +13,15 @@ from torch import nn
 
 
 class GraphedLoss:
-    """``loss(model(*waves), clean)`` and what the call leaves behind, replayed from recordings; gradients flow.
+    """`loss(model(*waves), clean)` and what the call leaves behind, replayed from recordings; gradients flow.
 
     What Python decides while a shape is first seen, such as which batch norms are in training, stays so. No earlier
     loss of the model may be alive then, as its gradients would run on a stream that is not recorded.
 
     Args:
-        model: takes ``waves``; its parameters get the gradients.
+        model: takes `waves`; its parameters get the gradients.
         loss: takes (batch, samples) estimate and target.
-        dtype: of autocast; ``torch.float32`` is none.
+        dtype: of autocast; `torch.float32` is none.
         left: called after each forward pass; the tensors that the pass has left behind and that have gradients.
     """
 

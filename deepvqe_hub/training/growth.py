@@ -19,7 +19,7 @@ from deepvqe_hub.models.deepvqe import Bottleneck, DeepVQE, EncoderBlock, Residu
 
 @torch.no_grad()
 def grow(large: DeepVQE, small: DeepVQE, spec: torch.Tensor | None = None, farend: torch.Tensor | None = None) -> None:
-    """Let ``large`` compute what ``small`` computes: its additional channels, residual blocks and level are at rest.
+    """Let `large` compute what `small` computes: its additional channels, residual blocks and level are at rest.
 
     Wider, with more residual blocks or with a far end, it is the same function. One level deeper, it is nearly so: what
     enters and leaves the small bottleneck now passes an encoder and a decoder block, which shift it to where ELU is
@@ -32,7 +32,7 @@ def grow(large: DeepVQE, small: DeepVQE, spec: torch.Tensor | None = None, faren
             norms take their first statistics; needed for an additional level.
 
     Raises:
-        ValueError: as :func:`check_growth`, or an additional level and no ``spec``.
+        ValueError: as `check_growth`, or an additional level and no `spec`.
     """
     check_growth(large, small)
     deeper = large.depth > small.depth
@@ -70,7 +70,7 @@ def grow(large: DeepVQE, small: DeepVQE, spec: torch.Tensor | None = None, faren
 
 
 def check_growth(large: DeepVQE, small: DeepVQE) -> None:
-    """Raise a ValueError that says all of what keeps ``large`` from growing out of ``small``."""
+    """Raise a ValueError that says all of what keeps `large` from growing out of `small`."""
     problems = []
     for name in ("bins", "compression"):
         ours, theirs = getattr(large, name), getattr(small, name)
@@ -109,7 +109,7 @@ def _width(network: DeepVQE) -> int:
 
 
 def _old_channels(block: str, small: DeepVQE) -> int:
-    """Channels that the residual block of an encoder or decoder block has of ``small``."""
+    """Channels that the residual block of an encoder or decoder block has of `small`."""
     try:
         module = small.get_submodule(block)
     except AttributeError:  # of the additional level, where bins are halved and channels doubled
@@ -131,7 +131,7 @@ def _places(name: str, large: DeepVQE, small: DeepVQE) -> tuple[torch.Tensor, to
 
 
 def _put(new: torch.Tensor, old: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor | None = None) -> None:
-    """``old`` into ``new``, where it shall be, and zeros beside it."""
+    """`old` into `new`, where it shall be, and zeros beside it."""
     new[rows] = 0.0
     new[rows if columns is None else (rows[:, None], columns)] = old.to(new)
 
@@ -182,7 +182,7 @@ def _deepen(large: DeepVQE, small: DeepVQE) -> list:
 
 
 def _straighten(norm: nn.BatchNorm2d, channels: int, undo: Callable[[torch.Tensor], None]):
-    """Let ``norm`` only shift its first channels, to where they are positive and ELU lets them pass."""
+    """Let `norm` only shift its first channels, to where they are positive and ELU lets them pass."""
 
     def hook(norm: nn.BatchNorm2d, inputs: tuple[torch.Tensor]) -> None:
         x = inputs[0][:, :channels]

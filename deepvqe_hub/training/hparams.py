@@ -7,7 +7,7 @@ Networks differ in a line or two of a hundred, so a file may name one or several
 
 Files are merged in this order, later values replacing earlier ones key by key, then the command line. What comes out is
 an ordinary HyperPyYAML file, in which settings still follow those that they refer to; it is saved as
-``hyperparams.yaml`` in the output folder and can be run, and overridden, like any other.
+`hyperparams.yaml` in the output folder and can be run, and overridden, like any other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from speechbrain.utils.run_opts import RunOptions
 def parse(arguments: list[str]) -> tuple[str, RunOptions, str]:
     """The hyperparameter file, SpeechBrain's run options and the settings (YAML) of a command line.
 
-    Like ``speechbrain.parse_arguments``, but that flags may be given True or False, as settings are, that values may
+    Like `speechbrain.parse_arguments`, but that flags may be given True or False, as settings are, that values may
     hold equals signs, and that folders and names are what they are, whatever YAML would read in them.
     """
     flags = {option.name for option in fields(RunOptions) if option.default is False}
@@ -60,7 +60,7 @@ def _literal(name: str, value: str) -> str:
 
 
 def merged(path: str | Path, overrides: str = "", run_options: Mapping | None = None) -> str:
-    """The text of a hyperparameter file with everything that it extends, and with ``overrides`` (YAML) on top.
+    """The text of a hyperparameter file with everything that it extends, and with `overrides` (YAML) on top.
 
     Args:
         path: of the file.
@@ -68,7 +68,7 @@ def merged(path: str | Path, overrides: str = "", run_options: Mapping | None = 
         run_options: SpeechBrain's options of the command line; those that the file sets as well are written into it.
 
     Raises:
-        ValueError: an override that is no setting of the file, one without its value, or a ``!PLACEHOLDER`` that
+        ValueError: an override that is no setting of the file, one without its value, or a `!PLACEHOLDER` that
             nothing replaces.
         FileNotFoundError: no such file.
     """

@@ -13,13 +13,13 @@ from deepvqe_hub.metrics import METRICS
 
 
 def publish(brain, folder: str | Path, card: dict | None = None) -> Path:
-    """Write the averaged weights of the best checkpoint as a folder for :func:`deepvqe_hub.load`.
+    """Write the averaged weights of the best checkpoint as a folder for `deepvqe_hub.load`.
 
     Args:
-        brain: an :class:`~deepvqe_hub.training.EnhancementBrain` after ``fit``.
+        brain: an `deepvqe_hub.training.EnhancementBrain` after `fit`.
         folder: where to; what a previous run wrote there is replaced.
-        card: what the model card says beside what the run knows; see :func:`deepvqe_hub.hub.card.model_card`. Its
-            ``training`` is completed with the facts of the run, its ``results`` with the scores of validation and test.
+        card: what the model card says beside what the run knows; see `deepvqe_hub.hub.card.model_card`. Its
+            `training` is completed with the facts of the run, its `results` with the scores of validation and test.
 
     Returns:
         The folder.

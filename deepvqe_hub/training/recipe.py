@@ -1,4 +1,4 @@
-"""What every ``train.py`` does, from the command line to the published folder."""
+"""What every `train.py` does, from the command line to the published folder."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ def train(
     data_class: type[NoisySpeech] = NoisySpeech,
     extend: Callable[[dict, Dataset], Dataset] = lambda hparams, data: data,
 ) -> None:
-    """Train as the hparams file ``arguments[0]`` says, test, and write the checkpoint folder ``model_folder``.
+    """Train as the hparams file `arguments[0]` says, test, and write the checkpoint folder `model_folder`.
 
-    ``--test_only`` tests the best checkpoint of the run and ``--debug`` tries all stages; both publish nothing.
+    `--test_only` tests the best checkpoint of the run and `--debug` tries all stages; both publish nothing.
 
     Args:
         arguments: of the command line: an hparams file, then overrides and SpeechBrain's run options.
-        prepare: ``prepare(data_folder, manifest_folder, skip_prep=...)``, run by one process before all others; returns
-            the folder with what :func:`deepvqe_hub.data.manifests.read_pools` reads.
+        prepare: `prepare(data_folder, manifest_folder, skip_prep=...)`, run by one process before all others; returns
+            the folder with what `deepvqe_hub.data.manifests.read_pools` reads.
         brain_class, data_class: the training step and its material.
-        extend: ``extend(hparams, train_data)`` may put other material beside the simulated one.
+        extend: `extend(hparams, train_data)` may put other material beside the simulated one.
 
     Raises:
         ValueError: settings that do not fit, before anything is prepared.
@@ -183,7 +183,7 @@ def check_model(hparams: dict, brain_class: type[EnhancementBrain]) -> None:
 
 
 def check_resume(checkpoint: Checkpoint, hparams: dict, test_only: bool) -> None:
-    """Raise ValueError for settings with which the run in ``output_folder`` cannot go on; a test needs less."""
+    """Raise ValueError for settings with which the run in `output_folder` cannot go on; a test needs less."""
     there = torch.load(checkpoint.paramfiles["model"], map_location="meta", weights_only=True)
     ours = hparams["modules"]["model"].state_dict()
     matching = "matching" in checkpoint.paramfiles
@@ -204,7 +204,7 @@ def fit(
     extend: Callable,
     start: EnhancementModel | None,
 ) -> None:
-    """Train on the splits ``train`` and ``valid``, from the last checkpoint or from the beginning, from ``start``."""
+    """Train on the splits `train` and `valid`, from the last checkpoint or from the beginning, from `start`."""
     train_data, valid_data = (
         make_data(hparams, folder, split, kind, size=hparams[size], seed=hparams["seed"] + offset)
         for split, size, offset in (("train", "items_per_epoch", 0), ("valid", "valid_items", 1))
@@ -221,7 +221,7 @@ def fit(
 
 
 def make_data(hparams: dict, folder: Path, split: str, kind: type[NoisySpeech], **options) -> NoisySpeech:
-    """Material of one split; ``options`` and ``hparams["mixing"]`` go to the data set."""
+    """Material of one split; `options` and `hparams["mixing"]` go to the data set."""
     pools = read_pools(
         folder,
         split,
@@ -252,7 +252,7 @@ def make_test_data(hparams: dict, folder: Path, kind: type[NoisySpeech]) -> Nois
 
 
 def tensorboard(hparams: dict):
-    """A TensorBoard writer in ``output_folder/tensorboard``."""
+    """A TensorBoard writer in `output_folder/tensorboard`."""
     from torch.utils.tensorboard import SummaryWriter
 
     return SummaryWriter(str(Path(hparams["output_folder"], "tensorboard")))

@@ -16,7 +16,7 @@ class Rest(nn.Module):
 
     There the GRU gets the same frame over and over. Unless it has learnt to come to rest then, it may swing on and
     magnify each rounding, in which a stream and the whole signal differ. Few states are such, and each is rare, so
-    those that were found are kept: in every call :data:`SIGNALS` states go on through silence, each beside a nudged
+    those that were found are kept: in every call `SIGNALS` states go on through silence, each beside a nudged
     copy, and where the nudge shrank most, states that come from other scenes take their place.
 
     Args:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WarmupCosine:
-    """Linear warm-up to ``peak``, then half a cosine down to ``peak * floor``.
+    """Linear warm-up to `peak`, then half a cosine down to `peak * floor`.
 
     Args:
         peak: highest learning rate.
         warmup_steps: optimiser steps until it is reached.
-        floor: final rate as a share of ``peak``.
+        floor: final rate as a share of `peak`.
     """
 
     peak: float
@@ -22,7 +22,7 @@ class WarmupCosine:
     floor: float = 0.01
 
     def __call__(self, step: int, total_steps: int) -> float:
-        """Learning rate of optimiser step ``step``, counted from 0, of ``total_steps``; afterwards the floor."""
+        """Learning rate of optimiser step `step`, counted from 0, of `total_steps`; afterwards the floor."""
         if step < self.warmup_steps:
             return self.peak * (step + 1) / self.warmup_steps
         progress = min(1.0, (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps))
@@ -55,7 +55,7 @@ class Clock:
         return 0 < self.limit <= self.seconds
 
     def total_steps(self, step: int, planned: int) -> int:
-        """Steps of the whole run, given that ``step`` are done: the planned ones, or at this pace up to the limit."""
+        """Steps of the whole run, given that `step` are done: the planned ones, or at this pace up to the limit."""
         if not self.limit:
             return planned
         return max(step + 1, round(step * self.limit / max(self.seconds, 1e-3)))

@@ -18,11 +18,11 @@ Example = Callable[[], dict[str, torch.Tensor]]
 
 
 def start_weights(model: EnhancementModel, source: str | os.PathLike | EnhancementModel) -> EnhancementModel:
-    """The trained model that ``model`` is to start from, if it can.
+    """The trained model that `model` is to start from, if it can.
 
     Args:
         model: what is to be trained.
-        source: a model, or whatever :func:`deepvqe_hub.load` takes but graphs: a name, folder, Hub repository or file.
+        source: a model, or whatever `deepvqe_hub.load` takes but graphs: a name, folder, Hub repository or file.
 
     Raises:
         ValueError: another kind of network, sample rate or front end, or one that is larger in some part.
@@ -55,20 +55,20 @@ def start_weights(model: EnhancementModel, source: str | os.PathLike | Enhanceme
 def init_from(
     model: EnhancementModel, source: str | os.PathLike | EnhancementModel, example: Example | None = None
 ) -> None:
-    """Put trained weights into ``model``, whose licence becomes theirs.
+    """Put trained weights into `model`, whose licence becomes theirs.
 
     A model of the same size gets a copy. A larger DeepVQE, one with a far end, or both, starts as the function that
     the smaller one has learnt, whatever the far end plays, and learns from there
-    (:func:`deepvqe_hub.training.growth.grow`).
+    (`deepvqe_hub.training.growth.grow`).
 
     Args:
         model: what is to be trained; changed in place.
-        source: a model, or whatever :func:`deepvqe_hub.load` takes but graphs: a name, folder, Hub repository or file.
+        source: a model, or whatever `deepvqe_hub.load` takes but graphs: a name, folder, Hub repository or file.
         example: gives a training batch, a dict with "noisy" and, for echo cancellers, "farend", (batch, samples) each;
             a model that grows gets its first statistics from it, and one that grows by a level needs it.
 
     Raises:
-        ValueError: as :func:`start_weights`.
+        ValueError: as `start_weights`.
     """
     source = start_weights(model, source)
     model.licence = source.licence

@@ -2,9 +2,9 @@
 
 Echo scenes are simulated from these, so no echo recordings are needed; room responses with three channels (near-end
 talker, loudspeaker and noise source to the same microphone) give the best simulation. What to download for DATA_FOLDER
-is said in ``recipes/DNS3/dns3_prepare.py``, and a folder prepared there serves here, too.
+is said in `recipes/DNS3/dns3_prepare.py`, and a folder prepared there serves here, too.
 
-Run by ``train.py``, or alone:
+Run by `train.py`, or alone:
 
     python aec_prepare.py DATA_FOLDER SAVE_FOLDER [--shards]
 """

@@ -1,13 +1,13 @@
-"""Write fixed echo scenes of the split ``test`` as files, to compare models on or to send to others.
+"""Write fixed echo scenes of the split `test` as files, to compare models on or to send to others.
 
     python aec_prepare.py /path/to/datasets prepared
     python testset_prepare.py prepared testset --items 30
     deepvqe evaluate testset/mic --reference testset/nearend --farend testset/farend \\
         --metadata testset/meta.csv --group-by kind --model deepvqe-aec-s
 
-The material is what ``aec_prepare.py`` has found for the split, or a folder with ``clean/test``, ``noise/test`` and
-(optional) ``impulse_responses/test``. ``mic/``, ``farend/`` and ``nearend/`` get FLAC files of equal names at 16 kHz,
-``meta.csv`` what kind each scene is of, its ratios of near end to echo and to noise, and the delay of the echo, which
+The material is what `aec_prepare.py` has found for the split, or a folder with `clean/test`, `noise/test` and
+(optional) `impulse_responses/test`. `mic/`, `farend/` and `nearend/` get FLAC files of equal names at 16 kHz,
+`meta.csv` what kind each scene is of, its ratios of near end to echo and to noise, and the delay of the echo, which
 is constant; all of it appears at once, or nothing. The same material and seed give the same scenes.
 """
 

@@ -5,7 +5,7 @@
 Each SOUNDS is a folder, searched to any depth, and becomes a folder of FLAC files at 16 kHz in OUT, written completely
 or not at all. Recordings of four seconds and more are cut into parts of at most a minute; shorter ones, a few kinds at
 a time, are strung together at random times and levels. What says in its path that it is music or speech is left out
-(``--exclude``), and so is every part in which DNSMOS hears speech: the network would learn to take speech for noise.
+(`--exclude`), and so is every part in which DNSMOS hears speech: the network would learn to take speech for noise.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def string(effects: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
 
 
 def parts(folder: Path, exclude: str, minutes: float) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and signals for a folder: ``minutes`` of long recordings, and up to half as much of strings."""
+    """Names and signals for a folder: `minutes` of long recordings, and up to half as much of strings."""
     rng = np.random.default_rng(0)
     unwanted = re.compile(exclude, re.IGNORECASE)
     files = [path for path in sorted(audio_files(folder)) if not unwanted.search(path.relative_to(folder).as_posix())]
@@ -97,7 +97,7 @@ def speaks(audio: np.ndarray) -> bool:
 
 
 def prepare(folder: Path, out: Path, exclude: str = EXCLUDE, minutes: float = 20.0) -> float:
-    """Write the noise of one folder of sounds to the new folder ``out``; returns its minutes."""
+    """Write the noise of one folder of sounds to the new folder `out`; returns its minutes."""
     out.parent.mkdir(parents=True, exist_ok=True)
     seconds = 0.0
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".effects-") as unfinished:

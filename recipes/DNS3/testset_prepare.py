@@ -1,11 +1,11 @@
-"""Write fixed mixtures of the split ``test`` as files, to compare models on or to send to others.
+"""Write fixed mixtures of the split `test` as files, to compare models on or to send to others.
 
     python dns3_prepare.py /path/to/datasets prepared
     python testset_prepare.py prepared testset --items 60
     deepvqe evaluate testset/noisy --reference testset/clean --metadata testset/meta.csv --model deepvqe-s
 
-The material is what ``dns3_prepare.py`` has found for the split, or a folder with ``clean/test``, ``noise/test`` and
-(optional) ``impulse_responses/test``. ``noisy/`` and ``clean/`` get FLAC files of equal names at 16 kHz, ``meta.csv``
+The material is what `dns3_prepare.py` has found for the split, or a folder with `clean/test`, `noise/test` and
+(optional) `impulse_responses/test`. `noisy/` and `clean/` get FLAC files of equal names at 16 kHz, `meta.csv`
 their signal-to-noise ratios and whether there is a room; all of it appears at once, or nothing. The same material and
 seed give the same mixtures, whichever way it is given.
 """
