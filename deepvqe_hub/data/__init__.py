@@ -14,15 +14,15 @@ mixtures in PyTorch, on the device where training happens:
 `write_shards` packs recordings into tar files that the pools read.
 """
 
-from .clips import Clip, find_clips, read_manifest
-from .echo import EchoSpeech, active_frames, mix_echo
-from .layout import scan
-from .mixing import active_power, mix
-from .noisy import NoisySpeech
-from .pools import AudioPool
-from .recordings import EchoRecordings
-from .rooms import RoomPool
-from .shards import write_shards
+from deepvqe_hub.data.clips import Clip, find_clips, read_manifest
+from deepvqe_hub.data.echo import EchoSpeech, active_frames, mix_echo
+from deepvqe_hub.data.layout import scan
+from deepvqe_hub.data.mixing import active_power, mix
+from deepvqe_hub.data.noisy import NoisySpeech
+from deepvqe_hub.data.pools import AudioPool
+from deepvqe_hub.data.recordings import EchoRecordings
+from deepvqe_hub.data.rooms import RoomPool
+from deepvqe_hub.data.shards import write_shards
 
 __all__ = [
     "AudioPool",

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from deepvqe_hub.data.grouping import group_of
 from deepvqe_hub.files.audio import native
 from deepvqe_hub.folders import audio_files
-
-from .grouping import group_of
 
 READ_ERRORS = (soundfile.SoundFileError, OSError, EOFError)
 

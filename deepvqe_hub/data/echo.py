@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .loudspeaker import KINDS, TAPS, delay_track, delayed, distort
-from .mixing import SILENCE, Scene, active_power, capture, level_gain, near_end, ratio_gain
-from .noisy import NoisySpeech, Range
-from .pools import AudioPool
-from .rooms import RoomPool
+from deepvqe_hub.data.loudspeaker import KINDS, TAPS, delay_track, delayed, distort
+from deepvqe_hub.data.mixing import SILENCE, Scene, active_power, capture, level_gain, near_end, ratio_gain
+from deepvqe_hub.data.noisy import NoisySpeech, Range
+from deepvqe_hub.data.pools import AudioPool
+from deepvqe_hub.data.rooms import RoomPool
 
 MAX_DELAY = 0.6
 """Longest bulk delay in seconds."""

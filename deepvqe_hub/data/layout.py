@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .manifests import KINDS
-from .pools import AudioPool
-from .rooms import RoomPool
+from deepvqe_hub.data.manifests import KINDS
+from deepvqe_hub.data.pools import AudioPool
+from deepvqe_hub.data.rooms import RoomPool
 
 
 def scan(root: str | Path, split: str | None = "train", *, sample_rate: int = 16000, cache: bool = False):

@@ -10,14 +10,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from deepvqe_hub.data.clips import Clip, find_clips
+from deepvqe_hub.data.grouping import group_of
+from deepvqe_hub.data.pools import AudioPool
+from deepvqe_hub.data.rooms import RoomPool
+from deepvqe_hub.data.shards import write_shards
 from deepvqe_hub.drafts import draft
 from deepvqe_hub.folders import AUDIO_SUFFIXES, audio_files
-
-from .clips import Clip, find_clips
-from .grouping import group_of
-from .pools import AudioPool
-from .rooms import RoomPool
-from .shards import write_shards
 
 logger = logging.getLogger(__name__)
 

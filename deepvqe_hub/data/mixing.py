@@ -8,10 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from deepvqe_hub.data.codec import transcode
+from deepvqe_hub.data.rooms import DIRECT_INDEX
 from deepvqe_hub.fourier import fft_length
-
-from .codec import transcode
-from .rooms import DIRECT_INDEX
 
 EARLY_SECONDS = 0.05
 """Reflections up to this long after the direct path belong to the target."""

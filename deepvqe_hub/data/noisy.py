@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .codec import CODECS
-from .drawn import DrawnItems
-from .mixing import SHAPE_HZ
-from .pools import AudioPool
-from .rooms import DIRECT_GAIN, DIRECT_INDEX, RoomPool
+from deepvqe_hub.data.codec import CODECS
+from deepvqe_hub.data.drawn import DrawnItems
+from deepvqe_hub.data.mixing import SHAPE_HZ
+from deepvqe_hub.data.pools import AudioPool
+from deepvqe_hub.data.rooms import DIRECT_GAIN, DIRECT_INDEX, RoomPool
 
 Range = tuple[float, float]
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from deepvqe_hub.data.clips import READ_ERRORS, Clip, as_clips, find_clips, read_manifest
+from deepvqe_hub.data.shards import find_shard_clips
 from deepvqe_hub.folders import AUDIO_SUFFIXES
 from deepvqe_hub.machine import cores
-
-from .clips import READ_ERRORS, Clip, as_clips, find_clips, read_manifest
-from .shards import find_shard_clips
 
 ATTEMPTS = 20
 """Files in a row that may be unreadable before a draw gives up."""

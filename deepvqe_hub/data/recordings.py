@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepvqe_hub.data.clips import as_clips
+from deepvqe_hub.data.drawn import DrawnItems
+from deepvqe_hub.data.pools import ATTEMPTS, AudioPool
 from deepvqe_hub.folders import AUDIO_SUFFIXES
-
-from .clips import as_clips
-from .drawn import DrawnItems
-from .pools import ATTEMPTS, AudioPool
 
 FOLDERS = {
     "mic": "nearend_mic_signal",

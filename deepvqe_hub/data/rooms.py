@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .clips import Clip
-from .pools import ATTEMPTS, Pool
+from deepvqe_hub.data.clips import Clip
+from deepvqe_hub.data.pools import ATTEMPTS, Pool
 
 DIRECT_INDEX = 32
 """Sample of the direct path in every room response that a `RoomPool` returns."""

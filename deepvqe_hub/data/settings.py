@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Mapping
 from numbers import Real
 
-from .clips import Clip
-from .noisy import NoisySpeech
-from .pools import AudioPool
+from deepvqe_hub.data.clips import Clip
+from deepvqe_hub.data.noisy import NoisySpeech
+from deepvqe_hub.data.pools import AudioPool
 
 
 def check_settings(kind: type[NoisySpeech], settings: Mapping) -> None:

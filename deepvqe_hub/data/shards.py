@@ -16,9 +16,8 @@ import tarfile
 import warnings
 from pathlib import Path
 
+from deepvqe_hub.data.clips import Clip, noted, read_manifest
 from deepvqe_hub.folders import AUDIO_SUFFIXES
-
-from .clips import Clip, noted, read_manifest
 
 
 def write_shards(
