@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -15,10 +16,11 @@ from concurrent.futures import ProcessPoolExecutor
 def worker_pool(processes: int, initializer: Callable | None = None, initargs: tuple = ()) -> Iterator:
     """A pool of processes that start anew ("spawn"); gives its `submit`.
 
-    Whatever ends the block early, such as Ctrl-C, ends the processes at once, with what they are doing.
+    Whatever ends the block early, such as Ctrl-C, ends the processes at once, with what they are doing. So does the
+    end of this process, even by SIGKILL: they would go on writing where somebody else works by now.
     """
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer, initargs)
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start, (initializer, initargs))
 
     def submit(function: Callable, *args, **options):
         with handled(signal.SIG_IGN, "SIGINT", "SIGHUP"):  # inherited: these are this process's to handle
@@ -32,6 +34,17 @@ def worker_pool(processes: int, initializer: Callable | None = None, initargs: t
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _start(initializer: Callable | None, initargs: tuple) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if initializer is not None:
+        initializer(*initargs)
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGTERM)  # unfinished outputs are removed, where there is a handler for it
 
 
 @contextlib.contextmanager
