@@ -139,7 +139,7 @@ def segment_samples(hparams: dict) -> int:
 def check_numbers(hparams: dict) -> None:
     """Raise ValueError for numbers out of range, and such as do not fit together."""
     for name in COUNTS:
-        count = hparams.get(name, 1)  # files of runs before there was a chain lack it
+        count = hparams[name]
         if not (isinstance(count, int) and count >= 1):
             raise ValueError(f"--{name} must be a whole number, 1 or more, not {count}")
     items, decay = hparams["test_items"], hparams["ema_decay"]
@@ -147,12 +147,12 @@ def check_numbers(hparams: dict) -> None:
         raise ValueError(f"--test_items must be a whole number, 0 or more, not {items}")
     if not (isinstance(decay, (int, float)) and 0 <= decay < 1):
         raise ValueError(f"--ema_decay must be 0 or more and below 1, not {decay}")
-    minutes = hparams.get("minutes", 0)
+    minutes = hparams["minutes"]
     if not (isinstance(minutes, (int, float)) and minutes >= 0):
         raise ValueError(f"--minutes must be a number, 0 or more, not {minutes}")
     if minutes and world()[1] > 1:
         raise ValueError("--minutes: it takes one process, as clocks differ; give --number_of_epochs")
-    chain = hparams.get("chain", 1)
+    chain = hparams["chain"]
     if hparams["batch_size"] % chain:
         raise ValueError(f"--chain {chain} must divide batch_size, which is {hparams['batch_size']}")
 
@@ -173,12 +173,12 @@ def check_model(hparams: dict, brain_class: type[EnhancementBrain]) -> None:
         )
     if model.farend and not brain_class.farend:
         raise ValueError(f"--preset {preset} takes a far end, and this recipe has none; try deepvqe-s, or recipes/AEC")
-    if brain_class.farend and hparams.get("chain", 1) > 1 and segment_samples(hparams) % model.hop_length:
+    if brain_class.farend and hparams["chain"] > 1 and segment_samples(hparams) % model.hop_length:
         raise ValueError(
             f"--segment_seconds {hparams['segment_seconds']:g} must be whole frames ({model.stft.hop_length} samples), "
             "as delays are known by the frame; or give --chain 1"
         )
-    if hparams.get("bottleneck_only"):
+    if hparams["bottleneck_only"]:
         check_matching(hparams, model)
 
 
@@ -190,7 +190,7 @@ def check_resume(checkpoint: Checkpoint, hparams: dict, test_only: bool) -> None
     fault = None
     if {name: value.shape for name, value in there.items()} != {name: value.shape for name, value in ours.items()}:
         fault = f"--preset {hparams['preset']}: {hparams['output_folder']} holds a run of another network"
-    elif matching != hparams.get("bottleneck_only", False) and not test_only:
+    elif matching != hparams["bottleneck_only"] and not test_only:
         fault = f"--bottleneck_only: {hparams['output_folder']} holds a run with another value of it"
     if fault:
         raise ValueError(f"{fault}; name another output_folder for this one")
