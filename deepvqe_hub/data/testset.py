@@ -11,8 +11,8 @@ from pathlib import Path
 import soundfile
 from torch import Tensor
 
-from deepvqe_hub.data.layout import scan
 from deepvqe_hub.data.manifests import read_pools
+from deepvqe_hub.data.scanning import scan
 
 SAMPLE_RATE = 16000
 Scenes = Iterator[tuple[dict[str, Tensor], dict[str, str]]]

@@ -18,8 +18,8 @@ from torch.utils.data import default_collate
 from deepvqe_hub.data import mix
 from deepvqe_hub.metrics import evaluate_tensors
 from deepvqe_hub.training.bottleneck import SceneMatching, only_bottleneck_learns
+from deepvqe_hub.training.cuda_graphs import GraphedLoss
 from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world
-from deepvqe_hub.training.graphs import GraphedLoss
 from deepvqe_hub.training.schedule import Clock
 
 logger = logging.getLogger(__name__)

@@ -200,13 +200,13 @@ def fit(
     brain: EnhancementBrain,
     hparams: dict,
     folder: Path,
-    kind: type[NoisySpeech],
+    data_class: type[NoisySpeech],
     extend: Callable,
     start: EnhancementModel | None,
 ) -> None:
     """Train on the splits `train` and `valid`, from the last checkpoint or from the beginning, from `start`."""
     train_data, valid_data = (
-        make_data(hparams, folder, split, kind, size=hparams[size], seed=hparams["seed"] + offset)
+        make_data(hparams, folder, split, data_class, size=hparams[size], seed=hparams["seed"] + offset)
         for split, size, offset in (("train", "items_per_epoch", 0), ("valid", "valid_items", 1))
     )
     if start is not None:
@@ -220,7 +220,7 @@ def fit(
     )
 
 
-def make_data(hparams: dict, folder: Path, split: str, kind: type[NoisySpeech], **options) -> NoisySpeech:
+def make_data(hparams: dict, folder: Path, split: str, data_class: type[NoisySpeech], **options) -> NoisySpeech:
     """Material of one split; `options` and `hparams["mixing"]` go to the data set."""
     pools = read_pools(
         folder,
@@ -230,7 +230,7 @@ def make_data(hparams: dict, folder: Path, split: str, kind: type[NoisySpeech], 
         balance=hparams["speaker_balance"],
     )
     preload(hparams, filter(None, pools))
-    return kind(*pools, **hparams["mixing"], **options)
+    return data_class(*pools, **hparams["mixing"], **options)
 
 
 def preload(hparams: dict, pools: Iterable[Pool]) -> None:
@@ -240,12 +240,12 @@ def preload(hparams: dict, pools: Iterable[Pool]) -> None:
             pool.preload()
 
 
-def make_test_data(hparams: dict, folder: Path, kind: type[NoisySpeech]) -> NoisySpeech | None:
+def make_test_data(hparams: dict, folder: Path, data_class: type[NoisySpeech]) -> NoisySpeech | None:
     """The fixed mixtures of the test, if it is wanted and there is material for it."""
     if not hparams["test_items"]:
         return None
     try:
-        return make_data(hparams, folder, "test", kind, size=hparams["test_items"], seed=hparams["seed"] + 2)
+        return make_data(hparams, folder, "test", data_class, size=hparams["test_items"], seed=hparams["seed"] + 2)
     except (FileNotFoundError, ValueError) as error:  # nothing there, or one talker where echo takes two
         logger.warning("no test at the end, for want of material in the split test: %s", error)
         return None

@@ -1,4 +1,4 @@
-"""Corpora by their folders."""
+"""Pools from the folders of a corpus, without manifests."""
 
 from __future__ import annotations
 
