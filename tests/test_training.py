@@ -418,7 +418,7 @@ def test_scene_matching_goes_on_as_saved(lively):
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert matching(model, noisy, scenes=2).isfinite()
-    assert kinds == [(torch.float32, False)]  # bfloat16 would round a nudge away
+    assert kinds == [(torch.float32, False)]  # bfloat16 would round a perturbation away
 
 
 def test_only_the_bottleneck_learns(tmp_path):

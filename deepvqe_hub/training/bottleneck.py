@@ -58,7 +58,7 @@ class SceneMatching(nn.Module):
             generator = torch.Generator().manual_seed(int(self.calls))
             waves = [wave.unflatten(1, (scenes, -1)).flatten(0, 1) for wave in waves]
             quiet = after(model, *waves, generator=generator)
-            with torch.autocast(x.device.type, enabled=False):  # it would round nudges away
+            with torch.autocast(x.device.type, enabled=False):  # it would round perturbations away
                 loss = loss + UNREST_WEIGHT * self.rest(bottle, quiet.float(), ended.float(), generator)
         return loss
 
