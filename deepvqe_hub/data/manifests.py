@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deepvqe_hub.data.clips import Clip, find_clips
 from deepvqe_hub.data.grouping import group_of
-from deepvqe_hub.data.pools import AudioPool
+from deepvqe_hub.data.pools import AnyPool, AudioPool
 from deepvqe_hub.data.rooms import RoomPool
 from deepvqe_hub.data.shards import write_shards
 from deepvqe_hub.drafts import draft
@@ -116,7 +116,9 @@ def prepare(data_folder, save_folder, skip_prep: bool = False, shards: bool = Fa
     return save_folder if skip_prep else write_manifests(data_folder, save_folder, shards=shards)
 
 
-def read_pools(folder: str | Path, split: str, *, balance: float = 1.0, **options):
+def read_pools(
+    folder: str | Path, split: str, *, balance: float = 1.0, **options
+) -> tuple[AudioPool, AudioPool, RoomPool | None]:
     """Pools of one split of a folder by `write_manifests`, from manifests or shards.
 
     Args:
@@ -126,13 +128,14 @@ def read_pools(folder: str | Path, split: str, *, balance: float = 1.0, **option
         options: `sample_rate` and `cache` of all pools.
 
     Returns:
-        `(speech, noise, rooms)`: two `AudioPool` and a `RoomPool`, or None without room responses.
+        `(speech, noise, rooms)`: two `AudioPool`s and a `RoomPool`, or `None` without room responses.
 
     Raises:
         FileNotFoundError: the folder has neither manifest nor shards of speech or noise.
+        ValueError: a manifest or shard that cannot be read.
     """
 
-    def read(kind: str, pool: type, **more):
+    def read(kind: str, pool: type[AnyPool], **more) -> AnyPool | None:
         manifest, packed = Path(folder, f"{split}_{kind}.json"), Path(folder, f"{split}_{kind}")
         if any(packed.glob("*.tar")):
             return pool.from_shards(packed, **options, **more)
@@ -188,7 +191,9 @@ def _up_to_date(save_folder: Path, record: dict) -> bool:
     return not (changed or lost)
 
 
-def _split(folder: Path, kind: str, valid_share: float, test_share: float):
+def _split(
+    folder: Path, kind: str, valid_share: float, test_share: float
+) -> tuple[dict[str, dict[str, Clip]], list[str]]:
     """Clips of a folder by split and key, and the paths of those that cannot be opened."""
     given = [split for split in SPLITS if (folder / split).is_dir()] if (folder / "train").is_dir() else []
     splits: dict[str, dict[str, Clip]] = {split: {} for split in SPLITS}
