@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from deepvqe_hub.data.clips import Clip, find_clips
@@ -25,7 +23,6 @@ KINDS = {"speech": "clean", "noise": "noise", "rooms": "impulse_responses"}
 SPLITS = ("train", "valid", "test")
 RECORD = "prepared.json"
 """File in a prepared folder that says what it was made of, written last."""
-WHERE = "the DNS Challenge data (github.com/microsoft/DNS-Challenge, download-dns-challenge-3.sh) unpack so"
 
 
 def write_manifests(
@@ -107,15 +104,6 @@ def write_manifests(
     return save_folder
 
 
-def prepare(data_folder, save_folder, skip_prep: bool = False, shards: bool = False) -> Path | str:
-    """What the recipes do before they train: `write_manifests`; nothing with `skip_prep`.
-
-    Returns:
-        The folder for `read_pools`, which with `skip_prep` is `save_folder`, prepared before.
-    """
-    return save_folder if skip_prep else write_manifests(data_folder, save_folder, shards=shards)
-
-
 def read_pools(
     folder: str | Path, split: str, *, balance: float = 1.0, **options
 ) -> tuple[AudioPool, AudioPool, RoomPool | None]:
@@ -161,7 +149,8 @@ def _files(data_folder: Path, kind: str) -> list[str]:
         raise FileNotFoundError(f"no data_folder {data_folder}; give the folder that holds clean/ and noise/")
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"no folder {folder}. data_folder must hold clean/, noise/ and impulse_responses/; {WHERE} into datasets/"
+            f"no folder {folder}. data_folder must hold clean/, noise/ and impulse_responses/; the DNS Challenge data "
+            "(github.com/microsoft/DNS-Challenge, download-dns-challenge-3.sh) unpack so into datasets/"
         )
     raise ValueError(f"no audio files ({', '.join(AUDIO_SUFFIXES)}) below {folder}; is the download complete?")
 
@@ -250,14 +239,3 @@ def _entry(clip: Clip) -> dict:
 def _write(path: Path, content: dict) -> None:
     with draft(path) as part:
         part.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
-def command_line(prepare: Callable, description: str) -> None:
-    """Run a recipe's `prepare(data_folder, save_folder, shards=...)` as a script."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_folder")
-    parser.add_argument("save_folder")
-    parser.add_argument("--shards", action="store_true", help="pack the clips into tar shards")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    prepare(arguments.data_folder, arguments.save_folder, shards=arguments.shards)

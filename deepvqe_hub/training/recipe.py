@@ -45,8 +45,8 @@ def train(
 
     Args:
         arguments: of the command line: an hparams file, then overrides and SpeechBrain's run options.
-        prepare: `prepare(data_folder, manifest_folder, skip_prep=...)`, run by one process before all others; returns
-            the folder with what `deepvqe_hub.data.manifests.read_pools` reads.
+        prepare: `prepare(data_folder, manifest_folder)`, run by one process before all others, but for `--skip_prep`;
+            returns the folder with what `deepvqe_hub.data.manifests.read_pools` reads.
         brain_class, data_class: the training step and its material.
         extend: `extend(hparams, train_data)` may put other material beside the simulated one.
 
@@ -87,8 +87,9 @@ def train(
     if hparams["channels_last"]:
         model.to(memory_format=torch.channels_last)
 
-    folders = [hparams["data_folder"], hparams["manifest_folder"]]
-    folder = run_on_main(prepare, folders, {"skip_prep": hparams["skip_prep"]})
+    folder = Path(hparams["manifest_folder"])
+    if not hparams["skip_prep"]:
+        folder = run_on_main(prepare, [hparams["data_folder"], folder])
     test_data = make_test_data(hparams, folder, data_class)
     if not brain.test_only:
         fit(brain, hparams, folder, data_class, extend, start)

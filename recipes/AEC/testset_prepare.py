@@ -16,7 +16,7 @@ from __future__ import annotations
 from torch.utils.data import default_collate
 
 from deepvqe_hub.data import EchoSpeech, mix_echo
-from deepvqe_hub.data.testset import SAMPLE_RATE, Scenes, command_line
+from deepvqe_hub.data.scripts import SAMPLE_RATE, Scenes, prepare_testset
 
 # In turn; the chances of EchoSpeech that make a scene of this kind and no other.
 KINDS = {
@@ -50,4 +50,4 @@ def scene(item: dict, kind: str) -> tuple[dict, dict]:
 
 
 if __name__ == "__main__":
-    command_line(scenes, __doc__, items=30, snr_db=(5.0, 40.0))
+    prepare_testset(scenes, __doc__, items=30, snr_db=(5.0, 40.0))

@@ -15,7 +15,7 @@ from __future__ import annotations
 from torch.utils.data import default_collate
 
 from deepvqe_hub.data import NoisySpeech, mix
-from deepvqe_hub.data.testset import SAMPLE_RATE, Scenes, command_line
+from deepvqe_hub.data.scripts import SAMPLE_RATE, Scenes, prepare_testset
 
 # Speech and noise in every file, at levels that are usual, and nothing broken.
 CONDITIONS = {
@@ -36,4 +36,4 @@ def mixture(item: dict) -> tuple[dict, dict]:
 
 
 if __name__ == "__main__":
-    command_line(scenes, __doc__, items=60, snr_db=(-5.0, 20.0))
+    prepare_testset(scenes, __doc__, items=60, snr_db=(-5.0, 20.0))
