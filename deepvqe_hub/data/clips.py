@@ -14,6 +14,7 @@ import soundfile
 
 from deepvqe_hub.data.grouping import group_of
 from deepvqe_hub.files.audio import native
+from deepvqe_hub.files.unread import Endless
 from deepvqe_hub.folders import audio_files
 
 READ_ERRORS = (soundfile.SoundFileError, OSError, EOFError)
@@ -53,9 +54,14 @@ class Clip:
 
     def open(self) -> soundfile.SoundFile:
         """Open the clip for reading; raises one of `READ_ERRORS` when it cannot be."""
-        if self.offset is not None:
-            return soundfile.SoundFile(io.BytesIO(self.encoded()))
-        return soundfile.SoundFile(native(self.path))
+        file = soundfile.SoundFile(native(self.path) if self.offset is None else io.BytesIO(self.encoded()))
+        if file.format == "MP3":
+            counted = soundfile.SoundFile(Endless(io.BytesIO(self.encoded())))
+            if counted.frames != file.frames:  # which was an estimate, then
+                file.close()
+                return counted
+            counted.close()  # as it is slower to seek in
+        return file
 
     def measured(self) -> Clip:
         """The same clip with its duration read from the audio; 0 where it cannot be opened."""
