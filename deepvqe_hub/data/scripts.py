@@ -16,7 +16,7 @@ from deepvqe_hub.data.manifests import read_pools, write_manifests
 from deepvqe_hub.data.scanning import scan
 
 SAMPLE_RATE = 16000
-"""Of the fixed mixtures, in Hz."""
+"""Rate of the fixed mixtures in Hz."""
 Scenes = Iterator[tuple[dict[str, Tensor], dict[str, str]]]
 """Signals `(time,)` by the folder that they go to, and what `meta.csv` says of them."""
 

@@ -74,10 +74,10 @@ def write_shards(
 
 
 def find_shard_clips(folder: str | Path) -> list[Clip]:
-    """Clips of all `*.tar` in a folder (or of one tar), in order; audio is not read.
+    """Clips of all `*.tar` in a folder (or of one tar), in order.
 
-    Shards made by others work, too; without `key.json` the length comes from the audio and the speaker is
-    the shard.
+    Audio is not read, but for shards made by others: without `key.json` the length comes from the audio, and the
+    speaker is the shard.
 
     Raises:
         FileNotFoundError: there is no such folder.

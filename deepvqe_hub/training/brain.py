@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 @register_checkpoint_hooks
 class EnhancementBrain(sb.Brain):
-    """Trains `modules.model`, an `deepvqe_hub.EnhancementModel`, on material mixed as it is needed.
+    """Trains `modules.model`, a `deepvqe_hub.EnhancementModel`, on material mixed as it is needed.
 
     Validation, test and the published model use an exponential moving average of the weights.
 

@@ -33,12 +33,14 @@ CONDITIONS = {
 
 
 def scenes(*pools, **options) -> Scenes:
+    """All scenes, of each kind in turn."""
     sets = [EchoSpeech(*pools, sample_rate=SAMPLE_RATE, **options, **CONDITIONS, **kind) for kind in KINDS.values()]
     kinds = list(KINDS)
     return (scene(sets[index % len(sets)][index], kinds[index % len(sets)]) for index in range(len(sets[0])))
 
 
 def scene(item: dict, kind: str) -> tuple[dict, dict]:
+    """Signals of one scene by folder, and its line of `meta.csv`."""
     mic, farend, nearend, _ = mix_echo(default_collate([item]), SAMPLE_RATE)
     conditions = {
         "kind": kind,

@@ -25,11 +25,13 @@ CONDITIONS = {
 
 
 def scenes(*pools, **options) -> Scenes:
+    """All mixtures, in order."""
     data = NoisySpeech(*pools, sample_rate=SAMPLE_RATE, **options, **CONDITIONS)
     return (mixture(data[index]) for index in range(len(data)))
 
 
 def mixture(item: dict) -> tuple[dict, dict]:
+    """Signals of one mixture by folder, and its line of `meta.csv`."""
     noisy, clean = mix(default_collate([item]), SAMPLE_RATE)
     room = item["room"][0].count_nonzero() > 1  # without one it is an impulse
     return {"noisy": noisy[0], "clean": clean[0]}, {"snr_db": f"{item['snr_db']:.1f}", "room": "yes" if room else "no"}
