@@ -75,8 +75,8 @@ class EnhancementBrain(sb.Brain):
     matching: SceneMatching | None = None
     """What takes the place of the loss where only the bottleneck learns."""
 
-    def __init__(self, modules, opt_class, hparams, run_opts=None, checkpointer=None):
-        super().__init__(modules, opt_class, self.DEFAULTS | hparams, run_opts, checkpointer)
+    def __init__(self, modules=None, opt_class=None, hparams=None, run_opts=None, checkpointer=None):
+        super().__init__(modules, opt_class, self.DEFAULTS | (hparams or {}), run_opts, checkpointer)
         self.model = self.modules.model  # what is wrapped later, for compilation and several processes, is inside this
         self.clock = Clock(self.hparams.minutes)
         if self.hparams.cuda_graphs:
