@@ -31,7 +31,7 @@ def step_seconds(name: str, args) -> np.ndarray:
     dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
     recorded = None
     if args.cuda_graphs:
-        from deepvqe_hub.training.graphs import GraphedLoss  # and with it SpeechBrain, which allows TF32
+        from deepvqe_hub.training.cuda_graphs import GraphedLoss  # and with it SpeechBrain, which allows TF32
 
         recorded = GraphedLoss(model, loss.to(args.device), dtype)
     for _ in range(args.steps + 2):

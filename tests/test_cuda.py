@@ -13,7 +13,7 @@ import deepvqe_hub
 from deepvqe_hub.data import AudioPool, NoisySpeech, mix
 from deepvqe_hub.losses import SpeechLoss
 from deepvqe_hub.optim import Muon
-from deepvqe_hub.training.graphs import GraphedLoss
+from deepvqe_hub.training.cuda_graphs import GraphedLoss
 
 NOISY = Path(__file__).parents[1] / "examples" / "noisy.wav"
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from deepvqe_hub.data import AudioPool, NoisySpeech, RoomPool, read_manifest, scan, write_shards
+from deepvqe_hub.data import AudioPool, EchoRecordings, NoisySpeech, RoomPool, read_manifest, scan, write_shards
 from deepvqe_hub.data.clips import Clip
 from deepvqe_hub.data.grouping import group_of
 from deepvqe_hub.data.manifests import read_pools, write_manifests
@@ -309,8 +309,11 @@ def test_a_folder_and_its_manifests_give_the_same_mixtures(tmp_path):
 
 def test_scan_names_what_is_missing(tmp_path):
     write(tmp_path / "clean" / "a" / "0.wav", np.ones(RATE) * 0.1)
-    with pytest.raises(ValueError, match="split=None"):
+    with pytest.raises(FileNotFoundError, match="split=None"):
         scan(tmp_path, "train")
+    for read in (AudioPool.from_folder, AudioPool.from_shards, EchoRecordings):
+        with pytest.raises(FileNotFoundError, match="no such folder"):
+            read(tmp_path / "nowhere")
     write(tmp_path / "noise" / "0.wav", np.ones(RATE) * 0.1)
     speech, noise, rooms = scan(tmp_path, None)
     assert len(speech) == len(noise) == 1 and rooms is None

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from deepvqe_hub.data import find_clips, write_shards
+from deepvqe_hub.data.shards import find_shard_clips
 from deepvqe_hub.files.audio import AudioFileError, Recording
 
 RATE = 16000
@@ -51,6 +53,18 @@ def test_mp3_of_unknown_length_is_read_whole(whole, before, after, title, tmp_pa
     assert 0 < len(wave) - len(decoded) < 3 * 1152  # delays of encoder and decoder, which the first frame tells
     likeness = np.correlate(wave, decoded[-RATE:])
     assert likeness.max() > 0.99 * np.square(decoded[-RATE:]).sum()
+
+
+@pytest.mark.parametrize("whole", [LOUD_FIRST, QUIET_FIRST])
+def test_clips_for_training_have_their_true_length(whole, tmp_path):
+    (tmp_path / "told.mp3").write_bytes(whole)
+    (tmp_path / "untold.mp3").write_bytes(untagged(whole))
+    write_shards(read := {clip.path: clip for clip in find_clips(tmp_path)}, tmp_path / "shards")
+    for told, untold in (read.values(), find_shard_clips(tmp_path / "shards")):
+        assert told.duration == 10 and 10 < untold.duration < 10.3
+        expected = told.read(RATE, 9 * RATE, RATE // 2)[0]
+        likeness = np.correlate(untold.read(RATE, 9 * RATE)[0], expected)
+        assert likeness.max() > 0.99 * np.square(expected).sum()
 
 
 def test_a_damaged_mp3_of_unknown_length():

@@ -43,10 +43,10 @@ def seeded(seed=0):
 
 
 @torch.no_grad()
-def growth_by_hand(bottle, still, states, generator):
-    """Decades by which the outputs of each state and of its nudged copy part in silence, frame by frame."""
-    nudge = rest.NUDGE * torch.randn(states.shape, generator=generator)
-    states, decades = [{KEY: states}, {KEY: states + nudge}], []
+def instability_by_hand(bottle, still, states, generator):
+    """Decades by which the outputs of each state and of its perturbed copy part in silence, frame by frame."""
+    perturbation = rest.PERTURBATION * torch.randn(states.shape, generator=generator)
+    states, decades = [{KEY: states}, {KEY: states + perturbation}], []
     for _ in range(rest.FRAMES):
         one, other = (bottle(still[:, :, None], state) for state in states)
         decades.append((one - other).square().mean((1, 2, 3)).log10() / 2)
@@ -54,18 +54,18 @@ def growth_by_hand(bottle, still, states, generator):
     return decades[:, -rest.LAST :] - decades[:, :1], states[0][KEY]
 
 
-def test_unrest_is_what_nudges_grow_to(model, restless, monkeypatch):
+def test_unrest_is_what_perturbations_grow_to(model, restless, monkeypatch):
     restless.double()  # or roundings would grow, too, as they do even so in the course of 80 frames
     monkeypatch.setattr(rest, "FRAMES", 40)
     pool, before, (quiet, ended) = Rest(restless), Rest(restless), [x.double() for x in scenes(model, 5)]
     unrest = pool(restless, quiet, ended, seeded())
     before.renew(restless, quiet, ended)
-    taken = before.growth == 0
+    taken = before.instability == 0
     still = before.still[taken].unflatten(1, quiet.shape[1::2])
-    growth, states = growth_by_hand(restless, still, before.states[taken], seeded())
-    assert unrest.item() == pytest.approx((growth + 0.1).relu().mean().item(), rel=1e-4) and unrest > 0.1
-    assert torch.equal(pool.growth.isfinite(), taken) and taken.sum() == 5
-    assert torch.allclose(pool.growth[taken], growth.mean(1), atol=1e-3)
+    instability, states = instability_by_hand(restless, still, before.states[taken], seeded())
+    assert unrest.item() == pytest.approx((instability + 0.1).relu().mean().item(), rel=1e-4) and unrest > 0.1
+    assert torch.equal(pool.instability.isfinite(), taken) and taken.sum() == 5
+    assert torch.allclose(pool.instability[taken], instability.mean(1), atol=1e-3)
     assert torch.allclose(pool.states[taken], states, atol=1e-6)
     unrest.backward()
     assert restless.gru.weight_hh_l0.grad.abs().sum() > 0
@@ -78,10 +78,10 @@ def test_what_rests_makes_room(model):
     """For states that have gone on through what followed their scene."""
     bottle = model.network.bottle
     pool, (quiet, ended) = Rest(bottle), scenes(model, 3)
-    pool.growth.copy_(torch.arange(rest.SIGNALS).flip(0) - 30.0)
+    pool.instability.copy_(torch.arange(rest.SIGNALS).flip(0) - 30.0)
     before = copy.deepcopy(pool)
     pool.renew(bottle, quiet, ended)
-    for name in ("states", "still", "growth"):
+    for name in ("states", "still", "instability"):
         assert torch.equal(getattr(pool, name)[:-3], getattr(before, name)[:-3])
     state = {KEY: ended}
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_what_rests_makes_room(model):
     assert torch.allclose(pool.states[-3:], state[KEY].flip(0), atol=1e-5) and state[KEY].any()
     assert torch.equal(pool.still[-3:], quiet[:, :, -1].flatten(1).flip(0))
     pool.renew(bottle, *scenes(model, rest.SIGNALS + 1))  # more than there is room for
-    assert (pool.growth == 0).all()
+    assert (pool.instability == 0).all()
 
 
 def test_goes_on_as_saved(model, restless):
@@ -135,4 +135,4 @@ def test_silence_is_zero_or_another_value_at_which_a_converter_rests():
 @pytest.mark.parametrize("kind", [EnhancementBrain, EchoBrain])
 def test_in_a_run(tmp_path, kind):
     brain, losses = fit(tmp_path / "run", kind, bottleneck_only=True)
-    assert len(losses) == 4 and brain.matching.rest.growth.isfinite().sum() == 16  # scenes of four batches
+    assert len(losses) == 4 and brain.matching.rest.instability.isfinite().sum() == 16  # scenes of four batches

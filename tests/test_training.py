@@ -1,6 +1,7 @@
 """The parts of training, without audio files and without `train.py`."""
 
 import copy
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -260,12 +261,11 @@ def test_a_run_ends_by_the_clock(tmp_path, monkeypatch):
     assert fit(tmp_path / "parts", epochs=4, hparams={"minutes": 1}).optimizer_step == 20
 
 
-def test_a_checkpoint_without_hours_is_taken(tmp_path):
-    fit(tmp_path, epochs=1)
-    (saved,) = (tmp_path / "save").glob("*/brain.ckpt")
-    saved.write_text("".join(line for line in saved.open() if "hours" not in line))
-    fit(tmp_path)
-    assert last_meta(tmp_path)["hours"] == pytest.approx(24 * 0.128 / 3600)
+@pytest.mark.parametrize("recipe", ["DNS3", "AEC"])
+def test_recipes_have_all_optional_settings(recipe):
+    settings = (Path(__file__).parent.parent / "recipes" / recipe / "hparams" / "base.yaml").read_text()
+    for name in EnhancementBrain.DEFAULTS:
+        assert f"\n{name}: " in settings and f"`{name}`" in EnhancementBrain.__doc__
 
 
 def test_accumulation_saves_only_whole_steps(tmp_path):
@@ -418,7 +418,7 @@ def test_scene_matching_goes_on_as_saved(lively):
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert matching(model, noisy, scenes=2).isfinite()
-    assert kinds == [(torch.float32, False)]  # bfloat16 would round a nudge away
+    assert kinds == [(torch.float32, False)]  # bfloat16 would round a perturbation away
 
 
 def test_only_the_bottleneck_learns(tmp_path):

@@ -16,12 +16,12 @@ mixtures in PyTorch, on the device where training happens:
 
 from deepvqe_hub.data.clips import Clip, find_clips, read_manifest
 from deepvqe_hub.data.echo import EchoSpeech, active_frames, mix_echo
-from deepvqe_hub.data.layout import scan
 from deepvqe_hub.data.mixing import active_power, mix
 from deepvqe_hub.data.noisy import NoisySpeech
 from deepvqe_hub.data.pools import AudioPool
 from deepvqe_hub.data.recordings import EchoRecordings
 from deepvqe_hub.data.rooms import RoomPool
+from deepvqe_hub.data.scanning import scan
 from deepvqe_hub.data.shards import write_shards
 
 __all__ = [

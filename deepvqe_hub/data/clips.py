@@ -14,6 +14,7 @@ import soundfile
 
 from deepvqe_hub.data.grouping import group_of
 from deepvqe_hub.files.audio import native
+from deepvqe_hub.files.unread import Endless
 from deepvqe_hub.folders import audio_files
 
 READ_ERRORS = (soundfile.SoundFileError, OSError, EOFError)
@@ -28,7 +29,7 @@ class Clip:
         duration: length in seconds.
         speaker: name that utterances of one talker share; for noise, any label.
         offset, size: where the encoded bytes stand inside `path`; `None` when `path` is the audio file.
-        name: name for messages; empty means `path`.
+        name: what messages call it; empty means `path`.
     """
 
     path: str
@@ -42,16 +43,25 @@ class Clip:
         return self.name or self.path
 
     def encoded(self) -> bytes:
-        """The bytes of the audio file."""
+        """The bytes of the audio file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
         with open(self.path, "rb") as file:
             file.seek(self.offset or 0)
             return file.read(-1 if self.size is None else self.size)
 
     def open(self) -> soundfile.SoundFile:
         """Open the clip for reading; raises one of `READ_ERRORS` when it cannot be."""
-        if self.offset is not None:
-            return soundfile.SoundFile(io.BytesIO(self.encoded()))
-        return soundfile.SoundFile(native(self.path))
+        file = soundfile.SoundFile(native(self.path) if self.offset is None else io.BytesIO(self.encoded()))
+        if file.format == "MP3":
+            counted = soundfile.SoundFile(Endless(io.BytesIO(self.encoded())))
+            if counted.frames != file.frames:  # which was an estimate, then
+                file.close()
+                return counted
+            counted.close()  # as it is slower to seek in
+        return file
 
     def measured(self) -> Clip:
         """The same clip with its duration read from the audio; 0 where it cannot be opened."""
@@ -71,17 +81,21 @@ class Clip:
 
         Returns:
             float32 `(channels, samples)` in -1…1; shorter than `frames` where the clip ends early.
+
+        Raises:
+            OSError, EOFError, soundfile.SoundFileError: the clip cannot be read (these are `READ_ERRORS`), or holds
+                NaN, infinity or numbers far beyond full scale.
         """
         with self.open() as file:
             ratio = file.samplerate / sample_rate
             file.seek(min(round(start * ratio), file.frames))
             count = -1 if frames is None else int(np.ceil(frames * ratio))
             audio = file.read(count, dtype="float32", always_2d=True)
-            native = file.samplerate
-        if native != sample_rate:
+            rate = file.samplerate
+        if rate != sample_rate:
             import soxr
 
-            audio = soxr.resample(audio, native, sample_rate)
+            audio = soxr.resample(audio, rate, sample_rate)
         if not (np.abs(audio) < 1e6).all():  # of floating-point files; the power of more is beyond float32
             raise OSError("holds samples that are NaN, infinite or far beyond full scale")
         return audio.T[:, :frames].astype(np.float32)
@@ -93,10 +107,13 @@ def find_clips(folder: str | Path, kind: str | None = None, *, threads: int = 8)
     The speaker is what `group_of` tells from the name of a file of that `kind` ("speech", "noise", "rooms"); without
     a kind, the folder of the file relative to `folder` (`source/speaker`), so that equal names in two sources stay
     two speakers. Files that cannot be opened get duration 0 and are left out on use.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"no such folder: {folder}")
+        raise FileNotFoundError(f"no such folder: {folder}")
     paths = sorted(audio_files(folder))
     names = [path.relative_to(folder) for path in paths]
     speakers = [group_of(name, kind) if kind else name.parent.as_posix() for name in names]
@@ -110,6 +127,10 @@ def read_manifest(path: str | Path) -> dict[str, Clip]:
 
     Relative paths, and the placeholder `{data_root}`, count from the manifest's folder. `"speaker"` may be called
     `"spk_id"` or be missing (the parent folder's name is taken), and so may `"duration"` (it is read from the file).
+
+    Raises:
+        FileNotFoundError: there is no such manifest.
+        ValueError: it is no JSON, or an entry has no `"wav"`.
     """
     root = Path(path).parent
     clips = {}

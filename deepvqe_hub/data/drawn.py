@@ -33,7 +33,11 @@ class DrawnItems(Dataset):
         return self.size
 
     def generator(self, index: int) -> np.random.Generator:
-        """What item `index` of this epoch is drawn with."""
+        """What item `index` of this epoch is drawn with.
+
+        Raises:
+            IndexError: there is no such item.
+        """
         if not 0 <= index < self.size:
             raise IndexError(f"item {index} of {self.size}")
         return np.random.default_rng([self.seed, self.epoch, index])

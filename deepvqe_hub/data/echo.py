@@ -45,6 +45,10 @@ class EchoSpeech(NoisySpeech):
 
     An item holds, beside the near end, `farend (time,)`, `room (3, samples)`, `new_echo_room (samples,)`
     and the numbers of the echo path.
+
+    Raises:
+        ValueError: as `NoisySpeech`; or one speaker alone, chances of the scenes above 1 together, or a delay beyond
+            `MAX_DELAY`.
     """
 
     def __init__(
@@ -251,5 +255,5 @@ def echo_path(batch: dict[str, Tensor], scene: Scene) -> tuple[Tensor, Tensor]:
 
 
 def to_peak(signal: Tensor) -> Tensor:
-    """Scaled to peak 1 along time; silence stays silent."""
+    """A signal scaled to peak 1 along time, `(..., time)`; silence stays silent."""
     return signal / signal.abs().amax(-1, keepdim=True).clamp(min=1e-9)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from deepvqe_hub.data.clips import Clip, find_clips
 from deepvqe_hub.data.grouping import group_of
-from deepvqe_hub.data.pools import AudioPool
+from deepvqe_hub.data.pools import AnyPool, AudioPool
 from deepvqe_hub.data.rooms import RoomPool
 from deepvqe_hub.data.shards import write_shards
 from deepvqe_hub.drafts import draft
@@ -25,7 +23,6 @@ KINDS = {"speech": "clean", "noise": "noise", "rooms": "impulse_responses"}
 SPLITS = ("train", "valid", "test")
 RECORD = "prepared.json"
 """File in a prepared folder that says what it was made of, written last."""
-WHERE = "the DNS Challenge data (github.com/microsoft/DNS-Challenge, download-dns-challenge-3.sh) unpack so"
 
 
 def write_manifests(
@@ -107,16 +104,9 @@ def write_manifests(
     return save_folder
 
 
-def prepare(data_folder, save_folder, skip_prep: bool = False, shards: bool = False) -> Path | str:
-    """What the recipes do before they train: `write_manifests`; nothing with `skip_prep`.
-
-    Returns:
-        The folder for `read_pools`, which with `skip_prep` is `save_folder`, prepared before.
-    """
-    return save_folder if skip_prep else write_manifests(data_folder, save_folder, shards=shards)
-
-
-def read_pools(folder: str | Path, split: str, *, balance: float = 1.0, **options):
+def read_pools(
+    folder: str | Path, split: str, *, balance: float = 1.0, **options
+) -> tuple[AudioPool, AudioPool, RoomPool | None]:
     """Pools of one split of a folder by `write_manifests`, from manifests or shards.
 
     Args:
@@ -126,13 +116,14 @@ def read_pools(folder: str | Path, split: str, *, balance: float = 1.0, **option
         options: `sample_rate` and `cache` of all pools.
 
     Returns:
-        `(speech, noise, rooms)`: two `AudioPool` and a `RoomPool`, or None without room responses.
+        `(speech, noise, rooms)`: two `AudioPool`s and a `RoomPool`, or `None` without room responses.
 
     Raises:
         FileNotFoundError: the folder has neither manifest nor shards of speech or noise.
+        ValueError: a manifest or shard that cannot be read.
     """
 
-    def read(kind: str, pool: type, **more):
+    def read(kind: str, pool: type[AnyPool], **more) -> AnyPool | None:
         manifest, packed = Path(folder, f"{split}_{kind}.json"), Path(folder, f"{split}_{kind}")
         if any(packed.glob("*.tar")):
             return pool.from_shards(packed, **options, **more)
@@ -158,7 +149,8 @@ def _files(data_folder: Path, kind: str) -> list[str]:
         raise FileNotFoundError(f"no data_folder {data_folder}; give the folder that holds clean/ and noise/")
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"no folder {folder}. data_folder must hold clean/, noise/ and impulse_responses/; {WHERE} into datasets/"
+            f"no folder {folder}. data_folder must hold clean/, noise/ and impulse_responses/; the DNS Challenge data "
+            "(github.com/microsoft/DNS-Challenge, download-dns-challenge-3.sh) unpack so into datasets/"
         )
     raise ValueError(f"no audio files ({', '.join(AUDIO_SUFFIXES)}) below {folder}; is the download complete?")
 
@@ -188,7 +180,9 @@ def _up_to_date(save_folder: Path, record: dict) -> bool:
     return not (changed or lost)
 
 
-def _split(folder: Path, kind: str, valid_share: float, test_share: float):
+def _split(
+    folder: Path, kind: str, valid_share: float, test_share: float
+) -> tuple[dict[str, dict[str, Clip]], list[str]]:
     """Clips of a folder by split and key, and the paths of those that cannot be opened."""
     given = [split for split in SPLITS if (folder / split).is_dir()] if (folder / "train").is_dir() else []
     splits: dict[str, dict[str, Clip]] = {split: {} for split in SPLITS}
@@ -245,14 +239,3 @@ def _entry(clip: Clip) -> dict:
 def _write(path: Path, content: dict) -> None:
     with draft(path) as part:
         part.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
-def command_line(prepare: Callable, description: str) -> None:
-    """Run a recipe's `prepare(data_folder, save_folder, shards=...)` as a script."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data_folder")
-    parser.add_argument("save_folder")
-    parser.add_argument("--shards", action="store_true", help="pack the clips into tar shards")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    prepare(arguments.data_folder, arguments.save_folder, shards=arguments.shards)

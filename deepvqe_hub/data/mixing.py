@@ -27,6 +27,9 @@ def active_power(signal: Tensor, sample_rate: int = 16000) -> Tensor:
     Frames of 20 ms count as active when they are less than 15.9 dB below the active level, found by
     iteration: the margin of ITU-T P.56 on frames instead of an envelope. Stationary noise gets its plain
     mean power. Silence gives 0.
+
+    Raises:
+        ValueError: the signal is shorter than a frame.
     """
     length = sample_rate // 50
     if signal.shape[-1] < length:
@@ -126,7 +129,9 @@ def level_gain(signal: Tensor, level_dbfs: Tensor, sample_rate: int = 16000) -> 
     return torch.where(power > SILENCE, gain, torch.ones_like(gain))
 
 
-def capture(mixture: Tensor, target: Tensor, batch: dict[str, Tensor], sample_rate: int = 16000):
+def capture(
+    mixture: Tensor, target: Tensor, batch: dict[str, Tensor], sample_rate: int = 16000
+) -> tuple[Tensor, Tensor]:
     """What the microphone and its converter do to the sum: level, clipping, drop-outs.
 
     Args:
@@ -134,6 +139,9 @@ def capture(mixture: Tensor, target: Tensor, batch: dict[str, Tensor], sample_ra
         batch: `level_dbfs`, `clip` (fraction of the peak at which the mixture is cut, 1: nowhere) and
             `mute` `(batch, 2)`, the first and last sample + 1 of digital silence in both; with `codec`
             (see `codec.CODECS`) the mixture is coded and decoded at the end.
+
+    Returns:
+        Mixture and target, each `(batch, time)`.
     """
     gain = level_gain(mixture, batch["level_dbfs"], sample_rate)[:, None]
     mixture, target = mixture * gain, target * gain

@@ -51,7 +51,10 @@ class NoisySpeech(DrawnItems):
         sample_rate: in Hz; that of the pools.
 
     An item is a dict of float32 tensors: `speech (time,)`, `noise (noises, time)`, `room (2, samples)` for
-    talker and noise (unit impulses where there is no room), and the drawn numbers.
+    talker and noise (impulses of `DIRECT_GAIN` where there is no room), and the drawn numbers.
+
+    Raises:
+        ValueError: a pool of another sample rate, or a length, count or speed that is too small.
     """
 
     def __init__(
@@ -147,7 +150,7 @@ class NoisySpeech(DrawnItems):
         return np.resize(soxr.resample(read(int(np.ceil(self.samples * speed)) + 1), speed, 1.0), self.samples)
 
     def draw_room(self, rng: np.random.Generator) -> np.ndarray:
-        """A room `(3, samples)`, or unit impulses."""
+        """A room `(3, samples)`, or impulses of `DIRECT_GAIN`."""
         if self.rooms is not None and rng.random() < self.room_p:
             return self.rooms.draw(rng)
         room = np.zeros((3, self.room_samples), np.float32)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ ATTEMPTS = 20
 """Files in a row that may be unreadable before a draw gives up."""
 JITTER_DB = 3.0  # by which each utterance is louder or softer
 CROSSFADE = 0.05  # seconds, of a noise with its own repetition
+
+AnyPool = TypeVar("AnyPool", bound="Pool")
 
 
 class Pool:
@@ -33,11 +36,12 @@ class Pool:
         self._broken: set[int] = set()
 
     @classmethod
-    def from_folder(cls, folder: str | Path, kind: str | None = None, **options):
+    def from_folder(cls: type[AnyPool], folder: str | Path, kind: str | None = None, **options) -> AnyPool:
         """All audio files below `folder`, see `find_clips` for `kind`; `options` go to the constructor.
 
         Raises:
-            ValueError: there is no such folder, or no audio file in it.
+            FileNotFoundError: there is no such folder.
+            ValueError: there is no audio file in it.
         """
         clips = find_clips(folder, kind)
         if not clips:
@@ -45,13 +49,22 @@ class Pool:
         return cls(clips, **options)
 
     @classmethod
-    def from_manifest(cls, path: str | Path, **options):
-        """The clips of a JSON manifest (see `read_manifest`); `options` go to the constructor."""
+    def from_manifest(cls: type[AnyPool], path: str | Path, **options) -> AnyPool:
+        """The clips of a JSON manifest; `options` go to the constructor.
+
+        Raises:
+            FileNotFoundError, ValueError: as `read_manifest`; ValueError also if it has no entries.
+        """
         return cls(read_manifest(path).values(), **options)
 
     @classmethod
-    def from_shards(cls, folder: str | Path, **options):
-        """The clips inside the tar shards of a folder (see `write_shards`)."""
+    def from_shards(cls: type[AnyPool], folder: str | Path, **options) -> AnyPool:
+        """The clips inside the tar shards of a folder (see `write_shards`); `options` go to the constructor.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            ValueError: there are no shards in it, or one that cannot be read.
+        """
         return cls(find_shard_clips(folder), **options)
 
     def __len__(self) -> int:
@@ -62,8 +75,12 @@ class Pool:
         """Total length in hours."""
         return sum(clip.duration for clip in self.clips) / 3600
 
-    def preload(self, threads: int | None = None) -> Pool:
-        """Decode every clip into memory now, so that workers forked later share it; returns the pool."""
+    def preload(self: AnyPool, threads: int | None = None) -> AnyPool:
+        """Decode every clip into memory now, so that workers forked later share it; returns the pool.
+
+        Args:
+            threads: that decode at the same time; `None` takes one for each core.
+        """
         self.cache = True
         with ThreadPoolExecutor(threads or cores()) as workers:
             list(workers.map(self._load, range(len(self.clips))))
@@ -100,6 +117,9 @@ class AudioPool(Pool):
             1 draws every hour alike, 0 every speaker alike.
 
     A clip with several channels gives its first one. Unreadable files are passed over with a warning.
+
+    Raises:
+        ValueError: there are no clips.
     """
 
     def __init__(
@@ -182,6 +202,9 @@ class AudioPool(Pool):
             speaker: whose; `None` draws one.
             lead: samples of silence before the first utterance.
             pause: range of the pauses in seconds.
+
+        Raises:
+            ValueError: too many files in a row cannot be read.
         """
         if speaker is None:
             speaker = self.draw_speaker(rng)
@@ -201,7 +224,11 @@ class AudioPool(Pool):
         return out
 
     def noise(self, rng: np.random.Generator, samples: int) -> np.ndarray:
-        """One stretch of a recording, float32 `(samples,)`; a short one is repeated, with fades of equal power."""
+        """One stretch of a recording, float32 `(samples,)`; a short one is repeated, with fades of equal power.
+
+        Raises:
+            ValueError: too many files in a row cannot be read.
+        """
         audio = self._draw(rng, samples)
         fade = min(int(CROSSFADE * self.sample_rate), len(audio) // 2)
         if len(audio) >= samples or fade == 0:

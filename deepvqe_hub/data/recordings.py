@@ -41,6 +41,10 @@ class EchoRecordings(DrawnItems):
 
     An item is a dict of float32 `(time,)` tensors `mic`, `farend`, `clean`, `echo`; short files are
     filled with zeros at the end. A scene with an unreadable file is replaced by the next one, with a warning.
+
+    Raises:
+        FileNotFoundError: one of the four folders is missing.
+        ValueError: there is no scene in them, or none of `split`, or `meta.csv` cannot be read.
     """
 
     def __init__(
@@ -90,13 +94,17 @@ class EchoRecordings(DrawnItems):
 
 
 def splits_of(root: str | Path) -> set[str]:
-    """Values of the column `split` of `root/meta.csv`; none without table or column."""
+    """Values of the column `split` of `root/meta.csv`; none without table or column.
+
+    Raises:
+        ValueError: the column `fileid` holds something that is no number.
+    """
     return {row["split"] for row in _read_table(Path(root, "meta.csv")).values() if row.get("split")}
 
 
 def _by_id(folder: Path) -> dict[int, Path]:
     if not folder.is_dir():
-        raise ValueError(f"no such folder: {folder}; give the folder that holds {', '.join(FOLDERS.values())}")
+        raise FileNotFoundError(f"no such folder: {folder}; give the folder that holds {', '.join(FOLDERS.values())}")
     found = {}
     for path in sorted(folder.iterdir()):
         match = re.search(r"fileid_(\d+)", path.name)

@@ -28,6 +28,9 @@ class RoomPool(Pool):
         sample_rate: rate in Hz.
         cache: keep decoded responses in memory (float32; 0.17 MB each for 0.9 s at 16 kHz).
         seconds: length of the returned responses.
+
+    Raises:
+        ValueError: there are no clips.
     """
 
     def __init__(
@@ -55,7 +58,11 @@ class RoomPool(Pool):
         return room
 
     def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """One random room, float32 `(3, samples)`."""
+        """One random room, float32 `(3, samples)`.
+
+        Raises:
+            ValueError: too many files in a row cannot be read.
+        """
         for _ in range(ATTEMPTS):
             index = int(rng.integers(len(self.clips)))
             room = self._load(index)

@@ -12,35 +12,35 @@ from deepvqe_hub.data.noisy import NoisySpeech
 from deepvqe_hub.data.pools import AudioPool
 
 
-def check_settings(kind: type[NoisySpeech], settings: Mapping) -> None:
+def check_settings(data_class: type[NoisySpeech], settings: Mapping) -> None:
     """Check what a data set is to be made with: names, the form of values, and whether they go together.
 
     Args:
-        kind: `NoisySpeech` or a class made of it.
+        data_class: `NoisySpeech` or a class made of it.
         settings: its keyword arguments, without `size` and `seed`.
 
     Raises:
         ValueError: names the argument and says what it may be.
     """
-    defaults = _defaults(kind)
+    defaults = _defaults(data_class)
     for name, value in settings.items():
         if name not in defaults:
             close = difflib.get_close_matches(name, defaults, 1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(defaults)}"
-            raise ValueError(f"{kind.__name__} has no setting {name}; {hint}")
+            raise ValueError(f"{data_class.__name__} has no setting {name}; {hint}")
         wanted = _unmet(name, value, defaults[name])
         if wanted:
             raise ValueError(f"{name} must be {wanted}, such as {defaults[name]}; got {value!r}")
     # The constructor looks at the rest; nobody reads from these pools.
     rate = settings.get("sample_rate", defaults["sample_rate"])
     pool = AudioPool([Clip("", 1.0, speaker) for speaker in ("one", "another")], rate)
-    kind(pool, pool, **settings)
+    data_class(pool, pool, **settings)
 
 
-def _defaults(kind: type) -> dict:
+def _defaults(data_class: type) -> dict:
     """Default values of all keyword arguments, those handed on to the base class included."""
     found = {}
-    for base in reversed(kind.__mro__):
+    for base in reversed(data_class.__mro__):
         if issubclass(base, NoisySpeech):
             parameters = inspect.signature(base.__init__).parameters.values()
             found |= {each.name: each.default for each in parameters if each.kind == each.KEYWORD_ONLY}

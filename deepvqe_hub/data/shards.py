@@ -38,6 +38,10 @@ def write_shards(
     Returns:
         The shards written. Clips that cannot be opened are left out with a warning naming them. Times and
         owners are zeroed, so that the same clips give the same bytes.
+
+    Raises:
+        FileNotFoundError: there is no such manifest.
+        ValueError: the folder holds shards of that prefix, or no clip can be read.
     """
     clips = manifest if isinstance(manifest, dict) else read_manifest(manifest)
     folder = Path(folder)
@@ -70,12 +74,18 @@ def write_shards(
 
 
 def find_shard_clips(folder: str | Path) -> list[Clip]:
-    """Clips of all `*.tar` in a folder (or of one tar), in order; audio is not read.
+    """Clips of all `*.tar` in a folder (or of one tar), in order.
 
-    Shards made by others work, too; without `key.json` the length comes from the audio and the speaker is
-    the shard.
+    Audio is not read, but for shards made by others: without `key.json` the length comes from the audio, and the
+    speaker is the shard.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: there are no shards in it, or one that cannot be read.
     """
     folder = Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(f"no such folder: {folder}")
     shards = [folder] if folder.is_file() else sorted(folder.glob("*.tar"))
     if not shards:
         raise ValueError(f"no shards (*.tar) in {folder}")

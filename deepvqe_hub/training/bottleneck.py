@@ -22,8 +22,8 @@ class SceneMatching(nn.Module):
 
     The convolutions of a DeepVQE remember a second in all, and its alignment another. The GRU alone remembers earlier
     scenes for longer, so what they spoil of the next ones is spoilt there. It learns from a copy of itself that begins
-    anew with each scene. That takes the encoder, without gradients, and no decoder. To that comes how far it is from
-    rest in the digital silence that may follow a scene, by `Rest`.
+    anew with each scene. That takes the encoder, without gradients, and no decoder. Added to it is how far the GRU is
+    from rest in the digital silence that may follow a scene, by `Rest`.
 
     Args:
         network: what is to be trained; its bottleneck, as it is now, is the one to learn from.
@@ -58,7 +58,7 @@ class SceneMatching(nn.Module):
             generator = torch.Generator().manual_seed(int(self.calls))
             waves = [wave.unflatten(1, (scenes, -1)).flatten(0, 1) for wave in waves]
             quiet = after(model, *waves, generator=generator)
-            with torch.autocast(x.device.type, enabled=False):  # it would round nudges away
+            with torch.autocast(x.device.type, enabled=False):  # it would round perturbations away
                 loss = loss + UNREST_WEIGHT * self.rest(bottle, quiet.float(), ended.float(), generator)
         return loss
 
@@ -73,7 +73,7 @@ def after(model: EnhancementModel, *scenes: torch.Tensor, generator: torch.Gener
 
 
 def encode(model: EnhancementModel, noisy: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
-    """What the bottleneck gets in the whole frames of signals."""
+    """What the bottleneck gets in the whole frames of signals: (batch, samples) to (batch, channels, frames, bins)."""
     network, frames = model.network, noisy.shape[1] // model.stft.hop_length
     spec, far = (None if x is None else model.stft.analyse(x)[:, :, :frames] for x in (noisy, farend))
     state = network.initial_state(len(spec), device=spec.device, dtype=spec.dtype)
@@ -88,6 +88,7 @@ def silence(like: torch.Tensor, samples: int, generator: torch.Generator) -> tor
 
 
 def only_bottleneck_learns(network: DeepVQE) -> None:
+    """Leave gradients to the bottleneck alone."""
     network.requires_grad_(False)
     network.bottle.requires_grad_(True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import ClassVar
 
 import speechbrain as sb
 import torch
@@ -17,8 +18,8 @@ from torch.utils.data import default_collate
 from deepvqe_hub.data import mix
 from deepvqe_hub.metrics import evaluate_tensors
 from deepvqe_hub.training.bottleneck import SceneMatching, only_bottleneck_learns
+from deepvqe_hub.training.cuda_graphs import GraphedLoss
 from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world
-from deepvqe_hub.training.graphs import GraphedLoss
 from deepvqe_hub.training.schedule import Clock
 
 logger = logging.getLogger(__name__)
@@ -26,22 +27,41 @@ logger = logging.getLogger(__name__)
 
 @register_checkpoint_hooks
 class EnhancementBrain(sb.Brain):
-    """Trains `modules.model`, an `deepvqe_hub.EnhancementModel`, on material mixed as it is needed.
+    """Trains `modules.model`, a `deepvqe_hub.EnhancementModel`, on material mixed as it is needed.
 
     Validation, test and the published model use an exponential moving average of the weights.
 
     `hparams` must hold: `loss(estimate, target)`; `lr_schedule(step, total_steps)`; `ema_decay`;
-    `valid_metrics`, names from `deepvqe_hub.metrics.METRICS`; `sample_rate`; `batch_size` (of a process)
-    and `segment_seconds`; `train_logger`; for `evaluate` also `test_metrics` and `epoch_counter`; and
-    optionally `tensorboard`, a `SummaryWriter` on the first process; `freeze_norms`, so that batch norms use
-    their running statistics, which then stay as they are, while everything else learns; `chain`, how many items
-    follow one another in one signal in every other batch; `minutes`, after which the run ends, with a learning rate
-    that falls by the `Clock`; `cuda_graphs`, so that a GPU gets the work of the loss and
-    its gradients at once, by `GraphedLoss`; and `bottleneck_only`: every batch is chained so, also in
-    validation, and nothing but the bottleneck learns, by `SceneMatching`.
+    `valid_metrics`, names from `deepvqe_hub.metrics.METRICS`; `sample_rate` in Hz; `batch_size` (of a process)
+    and `segment_seconds`; `train_logger`; for `evaluate` also `test_metrics` and `epoch_counter`.
+    It may hold these, whose defaults are in `DEFAULTS`:
+
+    * `init_from`: the trained weights that the run began with, for a warning where it goes on from a checkpoint instead
+    * `chain`: how many items follow one another in one signal in every other batch; 1 is none
+    * `minutes`: after which the run ends, with a learning rate that falls by the `Clock`; 0 is no limit
+    * `freeze_norms`: batch norms use their running statistics, which then stay as they are, while everything else
+      learns
+    * `bottleneck_only`: every batch is chained, also in validation, and nothing but the bottleneck learns, by
+      `SceneMatching`
+    * `cuda_graphs`: a GPU gets the work of the loss and its gradients at once, by `GraphedLoss`
+    * `tensorboard`: a `SummaryWriter` on the first process
+
     The training set must have `set_epoch` and draw its items at random by itself, so that no sampler shuffles.
+
+    Raises:
+        ValueError: `cuda_graphs` without an NVIDIA GPU, or with what does not go together with it.
     """
 
+    DEFAULTS: ClassVar[dict] = {
+        "init_from": "",
+        "chain": 1,
+        "minutes": 0,
+        "freeze_norms": False,
+        "bottleneck_only": False,
+        "cuda_graphs": False,
+        "tensorboard": None,
+    }
+    """Settings that `hparams` need not hold."""
     farend: bool = False
     """Whether the model must take a far end."""
     hours: float = 0.0
@@ -55,11 +75,11 @@ class EnhancementBrain(sb.Brain):
     matching: SceneMatching | None = None
     """What takes the place of the loss where only the bottleneck learns."""
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, modules=None, opt_class=None, hparams=None, run_opts=None, checkpointer=None):
+        super().__init__(modules, opt_class, self.DEFAULTS | (hparams or {}), run_opts, checkpointer)
         self.model = self.modules.model  # what is wrapped later, for compilation and several processes, is inside this
-        self.clock = Clock(getattr(self.hparams, "minutes", 0))
-        if getattr(self.hparams, "cuda_graphs", False):
+        self.clock = Clock(self.hparams.minutes)
+        if self.hparams.cuda_graphs:
             self.check_recording()
         if isinstance(self.hparams.loss, torch.nn.Module):  # SpeechBrain moves `modules` alone
             self.hparams.loss.to(self.device)
@@ -70,7 +90,7 @@ class EnhancementBrain(sb.Brain):
             (self.device_type != "cuda", "it needs an NVIDIA GPU; leave it out, or give --device cuda"),
             (world()[1] > 1, "it takes one process"),
             (self.compile, "torch.compile has its own, with --compile_mode reduce-overhead; give one of the two"),
-            (getattr(self.hparams, "bottleneck_only", False), "not with --bottleneck_only; leave one of the two out"),
+            (self.hparams.bottleneck_only, "not with --bottleneck_only; leave one of the two out"),
         ):
             if fault:
                 raise ValueError(f"--cuda_graphs: {remedy}")
@@ -83,7 +103,7 @@ class EnhancementBrain(sb.Brain):
         """A loader that goes through this process's share in order and, for training, saves its position."""
         together = options["batch_size"] * self.grad_accumulation_factor
         train = stage == sb.Stage.TRAIN
-        sampler = share(len(dataset), together, self.chain) if train else share(len(dataset))
+        sampler = share(len(dataset), together, self.hparams.chain) if train else share(len(dataset))
         if train:
             self.steps_per_epoch = len(sampler) // together
             if not self.steps_per_epoch:
@@ -103,12 +123,12 @@ class EnhancementBrain(sb.Brain):
 
     def on_fit_start(self):
         self.make_average()
-        if getattr(self.hparams, "bottleneck_only", False):
+        if self.hparams.bottleneck_only:
             self.matching = SceneMatching(self.model.network)
             only_bottleneck_learns(self.model.network)
             if self.checkpointer is not None:
                 self.checkpointer.add_recoverable("matching", self.matching)
-        if getattr(self.hparams, "cuda_graphs", False):
+        if self.hparams.cuda_graphs:
             dtype = AMPConfig.from_name(self.precision).dtype
             self.graphed = GraphedLoss(self.model, self.hparams.loss, dtype, self.left_behind)
         self.clock.start()
@@ -162,7 +182,8 @@ class EnhancementBrain(sb.Brain):
         model = self.modules.model if train else self.average.module
         # One scene after the other in one signal, so that the network learns to leave behind what it has heard before.
         chained = stage != sb.Stage.TEST if self.matching else train and self.step % 2
-        chain = self.chain if chained and len(signals["noisy"]) % self.chain == 0 else 1  # a last batch may be smaller
+        chain = self.hparams.chain if chained else 1
+        chain = chain if len(signals["noisy"]) % chain == 0 else 1  # a last batch may be smaller
         waves = [signals[name].unflatten(0, (-1, chain)).flatten(1) for name in ("noisy", "farend") if name in signals]
         if train and self.matching:
             return {**signals, "loss": self.matching(self.model, *waves, scenes=chain)}
@@ -198,7 +219,7 @@ class EnhancementBrain(sb.Brain):
 
     def on_fit_batch_start(self, batch, should_step):
         # Once an epoch Brain puts everything into training mode.
-        if getattr(self.hparams, "freeze_norms", False) or self.matching:
+        if self.hparams.freeze_norms or self.matching:
             for module in self.modules.modules():
                 if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                     module.eval()
@@ -206,12 +227,12 @@ class EnhancementBrain(sb.Brain):
             group["lr"] = self.learning_rate(self.step - 1)
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        self.hours += self.batch_hours
+        self.hours += self.batch_items * self.hparams.segment_seconds / 3600
         if should_step:
             self.average.update_parameters(self.model)
             if self.clock.over:
                 self.optimizer_step_limit = self.optimizer_step  # ends the epoch, and the run with it
-        tensorboard = getattr(self.hparams, "tensorboard", None)
+        tensorboard = self.hparams.tensorboard
         if tensorboard and should_step and self.optimizer_step % 20 == 0:
             tensorboard.add_scalar("loss/step", float(loss), self.optimizer_step)
 
@@ -220,16 +241,6 @@ class EnhancementBrain(sb.Brain):
         grads = [param.grad for param in self.modules.parameters() if param.grad is not None]
         if grads and not torch.stack(torch._foreach_norm(grads)).isfinite().all():
             super().check_gradients()
-
-    @property
-    def chain(self) -> int:
-        """Items that follow one another in one signal, in every other batch."""
-        return getattr(self.hparams, "chain", 1)
-
-    @property
-    def batch_hours(self) -> float:
-        """Audio in a batch of all processes."""
-        return self.batch_items * self.hparams.segment_seconds / 3600
 
     @property
     def batch_items(self) -> int:
@@ -247,14 +258,11 @@ class EnhancementBrain(sb.Brain):
     def _recover(self, path, end_of_epoch):
         super()._recover(path, end_of_epoch)
         saved = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        steps = self.optimizer_step * self.grad_accumulation_factor
-        self.hours = saved.get("hours", steps * self.batch_hours)  # the latter of checkpoints before hours were kept
-        self.clock.start(saved.get("seconds", 0.0))
-        self.start, asked = saved.get("start"), getattr(self.hparams, "init_from", None)
-        self.model.licence = saved.get("licence", self.model.licence)
-        if asked and asked != self.start:
-            logger.warning("init_from %s is not used: the run goes on from a checkpoint", asked)
-        before = saved.get("batch_items", self.batch_items)
+        self.hours, self.start, self.model.licence = saved["hours"], saved["start"], saved["licence"]
+        self.clock.start(saved["seconds"])
+        if self.hparams.init_from and self.hparams.init_from != self.start:
+            logger.warning("init_from %s is not used: the run goes on from a checkpoint", self.hparams.init_from)
+        before = saved["batch_items"]
         if before != self.batch_items and not end_of_epoch:  # the place in the epoch is kept in batches
             raise ValueError(
                 f"the run stopped within an epoch with {before} items in the batches of all processes, and now there "
@@ -287,7 +295,7 @@ class EnhancementBrain(sb.Brain):
         self.epochs_done = epoch
         meta = {"epoch": epoch, "lr": self.learning_rate(), "hours": self.hours, "steps": self.optimizer_step}
         self.hparams.train_logger.log_stats(meta, train_stats={"loss": self.train_loss}, valid_stats=stats)
-        tensorboard = getattr(self.hparams, "tensorboard", None)
+        tensorboard = self.hparams.tensorboard
         if tensorboard:
             for name, value in {"lr": meta["lr"], "loss/train": self.train_loss}.items():
                 tensorboard.add_scalar(name, value, self.optimizer_step)

@@ -97,6 +97,9 @@ class WithRecordings(Dataset):
         simulated, recordings: the two kinds of material.
         batch: consecutive items that are of one kind.
         portion: of all batches, evenly spread, that are recordings.
+
+    Raises:
+        ValueError: `portion` is not within 0 and 1.
     """
 
     def __init__(self, simulated: Dataset, recordings: EchoRecordings, batch: int, portion: float):
@@ -125,6 +128,9 @@ def with_recordings(hparams: dict, data: Dataset) -> Dataset:
     """Put `recordings_portion` of batches from `recordings_folder`, if there is one, among simulated ones.
 
     Where the folder's `meta.csv` names splits, as that of the AEC Challenge does, only `train` is taken.
+
+    Raises:
+        FileNotFoundError, ValueError: as `EchoRecordings`; ValueError also for a portion that is not within 0 and 1.
     """
     folder = hparams["recordings_folder"]
     if not folder:

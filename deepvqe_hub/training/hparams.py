@@ -92,7 +92,11 @@ def merged(path: str | Path, overrides: str = "", run_options: Mapping | None = 
 
 
 def load_hparams(path: str | Path, overrides: str = "", run_options: Mapping | None = None) -> tuple[dict, str]:
-    """The objects that a hyperparameter file describes, and its text as `merged` gives it, to be saved with a run."""
+    """The objects that a hyperparameter file describes, and its text as `merged` gives it, to be saved with a run.
+
+    Raises:
+        FileNotFoundError, ValueError: as `merged`.
+    """
     text = merged(path, overrides, run_options)
     return load_hyperpyyaml(text), text
 

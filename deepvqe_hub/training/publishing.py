@@ -16,13 +16,16 @@ def publish(brain, folder: str | Path, card: dict | None = None) -> Path:
     """Write the averaged weights of the best checkpoint as a folder for `deepvqe_hub.load`.
 
     Args:
-        brain: an `deepvqe_hub.training.EnhancementBrain` after `fit`.
+        brain: a `deepvqe_hub.training.EnhancementBrain` after `fit`.
         folder: where to; what a previous run wrote there is replaced.
         card: what the model card says beside what the run knows; see `deepvqe_hub.hub.card.model_card`. Its
             `training` is completed with the facts of the run, its `results` with the scores of validation and test.
 
     Returns:
         The folder.
+
+    Raises:
+        ValueError: the run has no checkpoint with a validation loss.
     """
     best = brain.checkpointer.recover_if_possible(min_key="loss")
     if best is None:

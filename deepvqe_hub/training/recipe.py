@@ -45,8 +45,8 @@ def train(
 
     Args:
         arguments: of the command line: an hparams file, then overrides and SpeechBrain's run options.
-        prepare: `prepare(data_folder, manifest_folder, skip_prep=...)`, run by one process before all others; returns
-            the folder with what `deepvqe_hub.data.manifests.read_pools` reads.
+        prepare: `prepare(data_folder, manifest_folder)`, run by one process before all others, but for `--skip_prep`;
+            returns the folder with what `deepvqe_hub.data.manifests.read_pools` reads.
         brain_class, data_class: the training step and its material.
         extend: `extend(hparams, train_data)` may put other material beside the simulated one.
 
@@ -87,8 +87,9 @@ def train(
     if hparams["channels_last"]:
         model.to(memory_format=torch.channels_last)
 
-    folders = [hparams["data_folder"], hparams["manifest_folder"]]
-    folder = run_on_main(prepare, folders, {"skip_prep": hparams["skip_prep"]})
+    folder = Path(hparams["manifest_folder"])
+    if not hparams["skip_prep"]:
+        folder = run_on_main(prepare, [hparams["data_folder"], folder])
     test_data = make_test_data(hparams, folder, data_class)
     if not brain.test_only:
         fit(brain, hparams, folder, data_class, extend, start)
@@ -139,7 +140,7 @@ def segment_samples(hparams: dict) -> int:
 def check_numbers(hparams: dict) -> None:
     """Raise ValueError for numbers out of range, and such as do not fit together."""
     for name in COUNTS:
-        count = hparams.get(name, 1)  # files of runs before there was a chain lack it
+        count = hparams[name]
         if not (isinstance(count, int) and count >= 1):
             raise ValueError(f"--{name} must be a whole number, 1 or more, not {count}")
     items, decay = hparams["test_items"], hparams["ema_decay"]
@@ -147,12 +148,12 @@ def check_numbers(hparams: dict) -> None:
         raise ValueError(f"--test_items must be a whole number, 0 or more, not {items}")
     if not (isinstance(decay, (int, float)) and 0 <= decay < 1):
         raise ValueError(f"--ema_decay must be 0 or more and below 1, not {decay}")
-    minutes = hparams.get("minutes", 0)
+    minutes = hparams["minutes"]
     if not (isinstance(minutes, (int, float)) and minutes >= 0):
         raise ValueError(f"--minutes must be a number, 0 or more, not {minutes}")
     if minutes and world()[1] > 1:
         raise ValueError("--minutes: it takes one process, as clocks differ; give --number_of_epochs")
-    chain = hparams.get("chain", 1)
+    chain = hparams["chain"]
     if hparams["batch_size"] % chain:
         raise ValueError(f"--chain {chain} must divide batch_size, which is {hparams['batch_size']}")
 
@@ -173,12 +174,12 @@ def check_model(hparams: dict, brain_class: type[EnhancementBrain]) -> None:
         )
     if model.farend and not brain_class.farend:
         raise ValueError(f"--preset {preset} takes a far end, and this recipe has none; try deepvqe-s, or recipes/AEC")
-    if brain_class.farend and hparams.get("chain", 1) > 1 and segment_samples(hparams) % model.hop_length:
+    if brain_class.farend and hparams["chain"] > 1 and segment_samples(hparams) % model.hop_length:
         raise ValueError(
             f"--segment_seconds {hparams['segment_seconds']:g} must be whole frames ({model.stft.hop_length} samples), "
             "as delays are known by the frame; or give --chain 1"
         )
-    if hparams.get("bottleneck_only"):
+    if hparams["bottleneck_only"]:
         check_matching(hparams, model)
 
 
@@ -190,7 +191,7 @@ def check_resume(checkpoint: Checkpoint, hparams: dict, test_only: bool) -> None
     fault = None
     if {name: value.shape for name, value in there.items()} != {name: value.shape for name, value in ours.items()}:
         fault = f"--preset {hparams['preset']}: {hparams['output_folder']} holds a run of another network"
-    elif matching != hparams.get("bottleneck_only", False) and not test_only:
+    elif matching != hparams["bottleneck_only"] and not test_only:
         fault = f"--bottleneck_only: {hparams['output_folder']} holds a run with another value of it"
     if fault:
         raise ValueError(f"{fault}; name another output_folder for this one")
@@ -200,13 +201,13 @@ def fit(
     brain: EnhancementBrain,
     hparams: dict,
     folder: Path,
-    kind: type[NoisySpeech],
+    data_class: type[NoisySpeech],
     extend: Callable,
     start: EnhancementModel | None,
 ) -> None:
     """Train on the splits `train` and `valid`, from the last checkpoint or from the beginning, from `start`."""
     train_data, valid_data = (
-        make_data(hparams, folder, split, kind, size=hparams[size], seed=hparams["seed"] + offset)
+        make_data(hparams, folder, split, data_class, size=hparams[size], seed=hparams["seed"] + offset)
         for split, size, offset in (("train", "items_per_epoch", 0), ("valid", "valid_items", 1))
     )
     if start is not None:
@@ -220,7 +221,7 @@ def fit(
     )
 
 
-def make_data(hparams: dict, folder: Path, split: str, kind: type[NoisySpeech], **options) -> NoisySpeech:
+def make_data(hparams: dict, folder: Path, split: str, data_class: type[NoisySpeech], **options) -> NoisySpeech:
     """Material of one split; `options` and `hparams["mixing"]` go to the data set."""
     pools = read_pools(
         folder,
@@ -230,7 +231,7 @@ def make_data(hparams: dict, folder: Path, split: str, kind: type[NoisySpeech], 
         balance=hparams["speaker_balance"],
     )
     preload(hparams, filter(None, pools))
-    return kind(*pools, **hparams["mixing"], **options)
+    return data_class(*pools, **hparams["mixing"], **options)
 
 
 def preload(hparams: dict, pools: Iterable[Pool]) -> None:
@@ -240,12 +241,12 @@ def preload(hparams: dict, pools: Iterable[Pool]) -> None:
             pool.preload()
 
 
-def make_test_data(hparams: dict, folder: Path, kind: type[NoisySpeech]) -> NoisySpeech | None:
+def make_test_data(hparams: dict, folder: Path, data_class: type[NoisySpeech]) -> NoisySpeech | None:
     """The fixed mixtures of the test, if it is wanted and there is material for it."""
     if not hparams["test_items"]:
         return None
     try:
-        return make_data(hparams, folder, "test", kind, size=hparams["test_items"], seed=hparams["seed"] + 2)
+        return make_data(hparams, folder, "test", data_class, size=hparams["test_items"], seed=hparams["seed"] + 2)
     except (FileNotFoundError, ValueError) as error:  # nothing there, or one talker where echo takes two
         logger.warning("no test at the end, for want of material in the split test: %s", error)
         return None

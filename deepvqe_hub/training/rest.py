@@ -7,17 +7,17 @@ from torch import nn
 
 SIGNALS = 64  # whose states are kept
 FRAMES = 80  # of silence in each call
-LAST = 30  # of them, in which a nudge must have shrunk
-NUDGE = 1e-3  # of a state within ±1; what becomes of it is far above the roundings of float32
+LAST = 30  # of them, in which a perturbation must have shrunk
+PERTURBATION = 1e-3  # of a state within ±1; what becomes of it is far above the roundings of float32
 
 
 class Rest(nn.Module):
-    """What a nudge of a GRU's state grows to in digital silence.
+    """What a perturbation of a GRU's state grows to in digital silence.
 
     There the GRU gets the same frame over and over. Unless it has learnt to come to rest then, it may swing on and
     magnify each rounding, in which a stream and the whole signal differ. Few states are such, and each is rare, so
-    those that were found are kept: in every call `SIGNALS` states go on through silence, each beside a nudged
-    copy, and where the nudge shrank most, states that come from other scenes take their place.
+    those that were found are kept: in every call `SIGNALS` states go on through silence, each beside a perturbed
+    copy, and where the perturbation shrank most, states that come from other scenes take their place.
 
     Args:
         bottle: a bottleneck that is like those to come.
@@ -28,40 +28,41 @@ class Rest(nn.Module):
         like = bottle.fc.weight
         self.register_buffer("states", like.new_zeros(SIGNALS, bottle.gru.hidden_size))
         self.register_buffer("still", like.new_zeros(SIGNALS, bottle.fc.out_features))  # the frame of each silence
-        self.register_buffer("growth", like.new_full((SIGNALS,), -torch.inf))  # that of a place not taken yet
+        # Decades by which the perturbation of each state has grown; -inf where none is kept yet.
+        self.register_buffer("instability", like.new_full((SIGNALS,), -torch.inf))
 
     def forward(
         self, bottle: nn.Module, quiet: torch.Tensor, ended: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        """Decades by which nudges have grown in the last frames, plus 0.1, where that is positive, on average.
+        """Decades by which perturbations have grown in the last frames, plus 0.1, where that is positive, on average.
 
         Args:
             bottle: a bottleneck; gradients reach it.
             quiet: (scenes, channels, frames, bins), what it gets after some scenes, until silence has lasted.
             ended: (scenes, hidden), states of its GRU at the end of these scenes.
-            generator: what nudges are drawn by.
+            generator: what perturbations are drawn by.
         """
         self.renew(bottle, quiet, ended)
-        taken = self.growth.isfinite().nonzero()[:, 0]
+        taken = self.instability.isfinite().nonzero()[:, 0]
         states = self.states[taken]
         still = self.still[taken].unflatten(1, (quiet.shape[1], 1, quiet.shape[3])).expand(-1, -1, FRAMES, -1)
-        nudge = NUDGE * torch.randn(states.shape, generator=generator).to(states)
-        y, later = go_on(bottle, torch.cat([still, still]), torch.cat([states, states + nudge]))
-        given, nudged = y.chunk(2)
-        decades = (given - nudged).square().mean((1, 3)).clamp(min=1e-18).log10() / 2
-        growth = decades[:, -LAST:] - decades[:, :1].detach()
+        perturbation = PERTURBATION * torch.randn(states.shape, generator=generator).to(states)
+        y, later = go_on(bottle, torch.cat([still, still]), torch.cat([states, states + perturbation]))
+        given, perturbed = y.chunk(2)
+        decades = (given - perturbed).square().mean((1, 3)).clamp(min=1e-18).log10() / 2
+        instability = decades[:, -LAST:] - decades[:, :1].detach()
         self.states[taken] = later[: len(taken)].detach()
-        self.growth[taken] = growth.detach().mean(1)
-        return (growth + 0.1).relu().mean()
+        self.instability[taken] = instability.detach().mean(1)
+        return (instability + 0.1).relu().mean()
 
     @torch.no_grad()
     def renew(self, bottle: nn.Module, quiet: torch.Tensor, ended: torch.Tensor) -> None:
         """Put the states that other scenes lead to in place of those from which the GRU rests best."""
         quiet, ended = quiet[:SIGNALS], ended[:SIGNALS]
-        rested = self.growth.topk(len(ended), largest=False).indices
+        rested = self.instability.topk(len(ended), largest=False).indices
         self.states[rested] = go_on(bottle, quiet, ended)[1]
         self.still[rested] = quiet[:, :, -1].flatten(1)
-        self.growth[rested] = 0.0  # taken
+        self.instability[rested] = 0.0  # taken
 
 
 def go_on(bottle: nn.Module, x: torch.Tensor, states: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -41,12 +41,12 @@ class Clock:
         self.start()
 
     def start(self, seconds: float = 0.0) -> None:
-        """Begin to count, with so many seconds already taken."""
+        """Begin to count, with `seconds` already taken."""
         self.began = time.monotonic() - seconds
 
     @property
     def seconds(self) -> float:
-        """Taken so far."""
+        """Seconds taken so far."""
         return time.monotonic() - self.began
 
     @property

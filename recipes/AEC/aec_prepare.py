@@ -9,10 +9,10 @@ Run by `train.py`, or alone:
     python aec_prepare.py DATA_FOLDER SAVE_FOLDER [--shards]
 """
 
-from deepvqe_hub.data.manifests import command_line
-from deepvqe_hub.data.manifests import prepare as prepare_aec
+from deepvqe_hub.data.manifests import write_manifests as prepare_aec
+from deepvqe_hub.data.scripts import prepare_data
 
 __all__ = ["prepare_aec"]
 
 if __name__ == "__main__":
-    command_line(prepare_aec, __doc__)
+    prepare_data(__doc__)

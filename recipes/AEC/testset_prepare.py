@@ -16,7 +16,7 @@ from __future__ import annotations
 from torch.utils.data import default_collate
 
 from deepvqe_hub.data import EchoSpeech, mix_echo
-from deepvqe_hub.data.testset import SAMPLE_RATE, Scenes, command_line
+from deepvqe_hub.data.scripts import SAMPLE_RATE, Scenes, prepare_testset
 
 # In turn; the chances of EchoSpeech that make a scene of this kind and no other.
 KINDS = {
@@ -33,12 +33,14 @@ CONDITIONS = {
 
 
 def scenes(*pools, **options) -> Scenes:
+    """All scenes, of each kind in turn."""
     sets = [EchoSpeech(*pools, sample_rate=SAMPLE_RATE, **options, **CONDITIONS, **kind) for kind in KINDS.values()]
     kinds = list(KINDS)
     return (scene(sets[index % len(sets)][index], kinds[index % len(sets)]) for index in range(len(sets[0])))
 
 
 def scene(item: dict, kind: str) -> tuple[dict, dict]:
+    """Signals of one scene by folder, and its line of `meta.csv`."""
     mic, farend, nearend, _ = mix_echo(default_collate([item]), SAMPLE_RATE)
     conditions = {
         "kind": kind,
@@ -50,4 +52,4 @@ def scene(item: dict, kind: str) -> tuple[dict, dict]:
 
 
 if __name__ == "__main__":
-    command_line(scenes, __doc__, items=30, snr_db=(5.0, 40.0))
+    prepare_testset(scenes, __doc__, items=30, snr_db=(5.0, 40.0))

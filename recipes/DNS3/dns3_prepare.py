@@ -16,10 +16,10 @@ Run by `train.py`, or alone:
 SAVE_FOLDER can be given to `train.py` as `--data_folder`; with shards it can be moved to another place before.
 """
 
-from deepvqe_hub.data.manifests import command_line
-from deepvqe_hub.data.manifests import prepare as prepare_dns3
+from deepvqe_hub.data.manifests import write_manifests as prepare_dns3
+from deepvqe_hub.data.scripts import prepare_data
 
 __all__ = ["prepare_dns3"]
 
 if __name__ == "__main__":
-    command_line(prepare_dns3, __doc__)
+    prepare_data(__doc__)

@@ -91,7 +91,7 @@ def parts(folder: Path, exclude: str, minutes: float) -> Iterator[tuple[str, np.
 
 
 def speaks(audio: np.ndarray) -> bool:
-    """Whether DNSMOS hears speech in one of its windows (a shorter one it would score nine times); in every other."""
+    """Whether DNSMOS hears speech in any of the windows that it is given, which is every other one."""
     windows = [audio[start : start + WINDOW] for start in range(0, max(1, len(audio) - WINDOW + 1), 2 * WINDOW)]
     return any(dnsmos_p835(window)["sig"] > SPEECH_SIG for window in windows if np.abs(window).max() > 1e-4)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from torch.utils.data import default_collate
 
 from deepvqe_hub.data import NoisySpeech, mix
-from deepvqe_hub.data.testset import SAMPLE_RATE, Scenes, command_line
+from deepvqe_hub.data.scripts import SAMPLE_RATE, Scenes, prepare_testset
 
 # Speech and noise in every file, at levels that are usual, and nothing broken.
 CONDITIONS = {
@@ -25,15 +25,17 @@ CONDITIONS = {
 
 
 def scenes(*pools, **options) -> Scenes:
+    """All mixtures, in order."""
     data = NoisySpeech(*pools, sample_rate=SAMPLE_RATE, **options, **CONDITIONS)
     return (mixture(data[index]) for index in range(len(data)))
 
 
 def mixture(item: dict) -> tuple[dict, dict]:
+    """Signals of one mixture by folder, and its line of `meta.csv`."""
     noisy, clean = mix(default_collate([item]), SAMPLE_RATE)
     room = item["room"][0].count_nonzero() > 1  # without one it is an impulse
     return {"noisy": noisy[0], "clean": clean[0]}, {"snr_db": f"{item['snr_db']:.1f}", "room": "yes" if room else "no"}
 
 
 if __name__ == "__main__":
-    command_line(scenes, __doc__, items=60, snr_db=(-5.0, 20.0))
+    prepare_testset(scenes, __doc__, items=60, snr_db=(-5.0, 20.0))

@@ -1,4 +1,4 @@
-"""Corpora by their folders."""
+"""Pools from the folders of a corpus, without manifests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from deepvqe_hub.data.pools import AudioPool
 from deepvqe_hub.data.rooms import RoomPool
 
 
-def scan(root: str | Path, split: str | None = "train", *, sample_rate: int = 16000, cache: bool = False):
+def scan(
+    root: str | Path, split: str | None = "train", *, sample_rate: int = 16000, cache: bool = False
+) -> tuple[AudioPool, AudioPool, RoomPool | None]:
     """Pools of a folder laid out like the DNS challenge data.
 
     Args:
@@ -23,8 +25,9 @@ def scan(root: str | Path, split: str | None = "train", *, sample_rate: int = 16
         `(speech, noise, rooms)`: two `AudioPool`s and a `RoomPool` or `None`.
 
     Raises:
-        ValueError: a folder is missing or empty. For a corpus without split folders make manifests
+        FileNotFoundError: a folder is missing. For a corpus without split folders make manifests
             and use `AudioPool.from_manifest`, so that training and validation do not share files.
+        ValueError: a folder is empty, or holds a shard that cannot be read.
     """
     root = Path(root)
     found = {}
@@ -34,7 +37,7 @@ def scan(root: str | Path, split: str | None = "train", *, sample_rate: int = 16
             if kind == "rooms":
                 found[kind] = None
                 continue
-            raise ValueError(
+            raise FileNotFoundError(
                 f"no folder {folder}; pass split=None to use all of {root / name}, or build pools with "
                 "AudioPool.from_manifest"
             )

@@ -1,9 +1,10 @@
-"""Fixed mixtures of the split `test` as files: what the recipes' `testset_prepare.py` have in common."""
+"""What the scripts of the recipes do: `*_prepare.py` lists the data, `testset_prepare.py` writes fixed mixtures."""
 
 from __future__ import annotations
 
 import argparse
 import csv
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,16 +12,38 @@ from pathlib import Path
 import soundfile
 from torch import Tensor
 
-from deepvqe_hub.data.layout import scan
-from deepvqe_hub.data.manifests import read_pools
+from deepvqe_hub.data.manifests import read_pools, write_manifests
+from deepvqe_hub.data.scanning import scan
 
 SAMPLE_RATE = 16000
+"""Rate of the fixed mixtures in Hz."""
 Scenes = Iterator[tuple[dict[str, Tensor], dict[str, str]]]
 """Signals `(time,)` by the folder that they go to, and what `meta.csv` says of them."""
 
 
-def command_line(scenes: Callable[..., Scenes], description: str, items: int, snr_db: tuple[float, float]) -> None:
-    """Run a recipe's `scenes(speech, noise, rooms, segment_seconds=, size=, seed=, snr_db=)` as a script."""
+def prepare_data(description: str) -> None:
+    """Run `write_manifests` as the command line says.
+
+    Args:
+        description: of the script, for `--help`.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_folder")
+    parser.add_argument("save_folder")
+    parser.add_argument("--shards", action="store_true", help="pack the clips into tar shards")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    write_manifests(args.data_folder, args.save_folder, shards=args.shards)
+
+
+def prepare_testset(scenes: Callable[..., Scenes], description: str, items: int, snr_db: tuple[float, float]) -> None:
+    """Write fixed mixtures of the split `test` as files, as the command line says.
+
+    Args:
+        scenes: `scenes(speech, noise, rooms, segment_seconds=, size=, seed=, snr_db=)` makes them.
+        description: of the script, for `--help`.
+        items, snr_db: how many, and the range of their signal-to-noise ratios in dB, unless the command line says.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("material", type=Path, help="folder of a *_prepare.py, or one with clean/test and noise/test")
     parser.add_argument("output", type=Path, help="new folder")
