@@ -1,6 +1,8 @@
 """Malicious and mistaken files: nothing runs, nothing asks for more memory than it should, and the error says why."""
 
+import collections
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -36,6 +38,31 @@ def test_pickles_cannot_ask_for_memory(tmp_path):
     torch.load(tmp_path / "x.tar", weights_only=True)
     with pytest.raises(CheckpointError, match=r"more than tensors.*bytearray"):
         load(tmp_path / "x.tar")
+    with zipfile.ZipFile(tmp_path / "x.tar") as there, zipfile.ZipFile(tmp_path / "y.tar", "w") as renamed:
+        for name in there.namelist():
+            renamed.writestr(name.replace("data.pkl", "DATA.PKL"), there.read(name))
+    torch.load(tmp_path / "y.tar", weights_only=True)  # finds it all the same
+    with pytest.raises(CheckpointError, match=r"more than tensors.*bytearray"):
+        load(tmp_path / "y.tar")
+
+
+class Elements:
+    """All elements of a tensor that stands still in memory; a stranger would give it a larger size."""
+
+    def __init__(self, kind, *size):
+        self.kind, self.size = kind, size
+
+    def __reduce__(self):
+        return self.kind, (torch.zeros(1).expand(*self.size),)
+
+
+@pytest.mark.parametrize(
+    "elements", [Elements(set, 50), Elements(torch.Size, 50), Elements(collections.OrderedDict, 50, 2)]
+)
+def test_elements_of_tensors_are_not_gathered(tmp_path, elements):
+    torch.save({"model": elements}, tmp_path / "x.tar")
+    with pytest.raises(CheckpointError, match="more than tensors"):
+        load(tmp_path / "x.tar")
 
 
 def test_gguf_metadata_cannot_ask_for_memory(tmp_path):
@@ -64,8 +91,6 @@ def test_loads_in_float32_whatever_the_default(folder):
 
 
 def test_zip_bombs_are_not_unpacked(tmp_path):
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "x.tar", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x/data.pkl", b"\0" * (1 << 24))
     with pytest.raises(CheckpointError, match="compressed"):

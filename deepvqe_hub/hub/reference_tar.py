@@ -2,21 +2,18 @@
 
 A file written by `torch.save`: `{"model": state_dict}`, 156 tensors of the noise suppressor (preset `deepvqe`).
 Their names are ours, except in its streaming copy, whose convolutions are called `<name>.Conv2d`.
-
-Nothing is unpickled beyond tensors, and the archive is measured before it is opened.
 """
 
 from __future__ import annotations
 
 import copy
-import pickle
-import zipfile
 from pathlib import Path
 
 import torch
 
-from deepvqe_hub.hub.checkpoint import MAX_BYTES, Checkpoint
-from deepvqe_hub.hub.errors import CheckpointError, first_line
+from deepvqe_hub.hub.checkpoint import Checkpoint
+from deepvqe_hub.hub.errors import CheckpointError
+from deepvqe_hub.hub.torch_archive import load_tensors
 from deepvqe_hub.presets import PRESETS
 
 
@@ -65,30 +62,3 @@ def read(path: Path, *, window: str = "sqrt_hann", padding: str | None = None) -
             *([f"left out: {', '.join(left_out)}"] if left_out else []),
         ],
     )
-
-
-def load_tensors(path: Path) -> dict:
-    """The dict in a file by `torch.save`, tensors and plain values only, with bounds on its size."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    # torch.save stores without compression; an archive that would grow in memory is not one of its.
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise CheckpointError(f"{path} is a compressed archive, not a file written by torch.save")
-    if sum(member.file_size for member in members) > MAX_BYTES:
-        raise CheckpointError(f"{path} holds more than {MAX_BYTES:,} bytes")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if any(b"bytearray" in archive.read(member) for member in members if member.filename.endswith(".pkl")):
-                raise pickle.UnpicklingError("a bytearray")  # weights_only lets it pass, and it may be of any length
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = first_line(error, "Unsupported", "GLOBAL")
-        raise CheckpointError(f"{path} holds more than tensors and is not loaded: {reason}") from error
-    except Exception as error:  # torch reports a damaged archive in many ways
-        raise CheckpointError(f"{path} is not a file written by torch.save: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
-    return content
