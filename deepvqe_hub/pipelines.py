@@ -21,7 +21,7 @@ from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.hub import ModelInfo, load, registry
 from deepvqe_hub.hub.card import PAPERS
-from deepvqe_hub.hub.loading import unknown_name
+from deepvqe_hub.hub.resolving import unknown_name
 
 __all__ = [
     "DEEPVQE",
