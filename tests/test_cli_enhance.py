@@ -137,7 +137,7 @@ def test_folders_are_searched_in_one_way(folder):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_names_that_are_no_text(folder):
-    from deepvqe_hub.drafts import write_files
+    from deepvqe_hub.atomic import write_files
     from deepvqe_hub.metrics.report import to_csv
 
     name = os.fsdecode(b"caf\xe9.wav")  # Latin-1

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deepvqe_hub.atomic import check_free
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.drafts import check_free
 
 
 def configure(parser) -> None:

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from deepvqe_hub.drafts import make_parent
+from deepvqe_hub.atomic import make_parent
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.hub import card as cards
 from deepvqe_hub.hub.checkpoint import (
