@@ -22,6 +22,7 @@ from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.hub import ModelInfo, load, registry
 from deepvqe_hub.hub.card import PAPERS
 from deepvqe_hub.hub.resolving import unknown_name
+from deepvqe_hub.presets import PRESETS
 
 __all__ = [
     "DEEPVQE",
@@ -59,7 +60,7 @@ class EnhancementBundle:
         self.__doc__ = (
             f"{name}: {self._entry.description}.\n\n"
             f"Training data: {self.training_data}\n\n"
-            f"Paper: {', '.join(PAPERS[self._entry.config()['network']])}.\n\n"
+            f"Paper: {', '.join(PAPERS[PRESETS[self._entry.preset]['network']])}.\n\n"
             f"Weights: {self._entry.weights}, by {self._entry.source}. Licence: {self._entry.licence}."
         )
 

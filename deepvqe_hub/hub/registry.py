@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from deepvqe_hub.enhancement import EnhancementModel
-from deepvqe_hub.presets import PRESETS
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
 """Checkpoint folders that ship inside the package, each called as its model."""
@@ -26,7 +25,6 @@ class Entry:
         repo_id: repository on the Hugging Face Hub, for weights that do not ship inside the package.
         file: name of the file there, for weights in another project's format.
         source: whose weights these are.
-        overrides: options in which these weights differ from the preset.
     """
 
     name: str
@@ -36,7 +34,6 @@ class Entry:
     repo_id: str | None = None
     file: str | None = None
     source: str = "this project"
-    overrides: tuple[tuple[str, object], ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -81,15 +78,10 @@ class Entry:
             return f"Hugging Face Hub: {self.repo_id}"
         return "none yet"
 
-    def config(self) -> dict:
-        """The preset's configuration with `overrides`, for `EnhancementModel.from_config`."""
-        preset = PRESETS[self.preset]
-        return preset | {"options": preset.get("options", {}) | dict(self.overrides)}
-
     def skeleton(self) -> EnhancementModel:
         """The model without memory: shapes and settings alone."""
         with torch.device("meta"):
-            return EnhancementModel.from_config(self.folder / "config.json" if self.embedded else self.config())
+            return EnhancementModel.from_config(self.folder / "config.json" if self.embedded else self.preset)
 
 
 ENTRIES: dict[str, Entry] = {
@@ -104,12 +96,11 @@ ENTRIES: dict[str, Entry] = {
         Entry("tf-gridnet", "tf-gridnet", "noise suppression offline; sees the whole signal"),
         Entry(
             "deepvqe-aec-gguf",
-            "deepvqe-aec",
+            "deepvqe-aec-gguf",
             "full size with delays up to 0.5 s: echo cancellation, noise suppression",
             repo_id="richiejp/deepvqe-aec-gguf",
             file="deepvqe.gguf",
             source="deepvqe-ggml by Richard Palethorpe, trained on the DNS Challenge data (CC BY 4.0)",
-            overrides=(("upsampling", "concat"), ("dmax", 32)),
         ),
     )
 }

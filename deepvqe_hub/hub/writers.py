@@ -42,10 +42,10 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
         ValueError: the model computes something that project does not: another front end, an interleaving decoder.
         ImportError: the package `gguf` is missing.
     """
-    preset = PRESETS["deepvqe-aec"]
+    preset = PRESETS["deepvqe-aec-gguf"]
     given = _options(model)
     dmax = given.get("dmax", 1)  # another network has none, and is refused
-    options = preset["options"] | {"upsampling": "concat", "dmax": dmax}
+    options = preset["options"] | {"dmax": dmax}
     _same_function(model, preset | {"options": options, "sample_rate": model.sample_rate}, path)
     try:
         import gguf
@@ -72,7 +72,7 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
             "sample_rate": model.sample_rate,
             "dmax": dmax,
             "align_hidden": model.network.align.hidden,
-            **_listed("mic_channels", [2, 64, 128, 128, 128, 128]),
+            **_listed("mic_channels", [2, *given["channels"]]),
             **_listed("far_channels", [2, *given["farend_channels"]]),
         }
         for key, value in numbers.items():
