@@ -11,6 +11,7 @@ from string import Template
 from huggingface_hub import EvalResult, ModelCardData
 
 from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.hub import registry
 from deepvqe_hub.hub.checkpoint import UNKNOWN_LICENCE
 
 PAPERS = {
@@ -149,7 +150,7 @@ def model_card(model: EnhancementModel, card: Mapping | None = None, source: str
         training=f"\n## Training\n\n{card['training']}\n" if card.get("training") else "",
         results=_results_table(card.get("results") or {}),
         source=card.get("repo_id") or source or name,
-        entry=_entry(network, model.farend),
+        entry=registry.HUB_ENTRIES.get((network, model.farend), ("deepvqe",))[-1],  # each takes them all
         farend="\nclean = model(mic, farend=loudspeaker)   # both of one shape" if model.farend else "",
         limits=f"\n## Limits\n\n{card['limits']}\n" if card.get("limits") else "",
     )
@@ -225,8 +226,3 @@ def _number(value, metric: str) -> float | int:
     if not isinstance(number, (int, float)) or not math.isfinite(number):
         raise ValueError(f"the result {metric} of a model card must be a number, not {value!r}")
     return number
-
-
-def _entry(network: str, farend: bool) -> str:
-    entry = {"DPCRN": "dpcrn", "TFGridNet": "tf_gridnet"}.get(network, "deepvqe")
-    return f"{entry}_aec" if farend else entry

@@ -105,6 +105,14 @@ ENTRIES: dict[str, Entry] = {
     )
 }
 
+HUB_ENTRIES: dict[tuple[str, bool], tuple[str, ...]] = {
+    ("DeepVQE", False): ("deepvqe_s", "deepvqe"),
+    ("DeepVQE", True): ("deepvqe_aec_s", "deepvqe_aec"),
+    ("DPCRN", False): ("dpcrn",),
+    ("TFGridNet", False): ("tf_gridnet",),
+}
+"""Entry points of `hubconf.py` that take checkpoints of a network, without or with a far end."""
+
 
 def find(name: str) -> Entry | None:
     """The entry of a name, or of a Hub repository that no folder here is called as; None if there is none."""
