@@ -111,10 +111,6 @@ class EnhancementBundle:
         """
         return load(self.name, device=device, **options)
 
-    def get_transform(self, sample_rate: int | None = None, **options) -> Enhance:
-        """The model as a transform for waveforms at `sample_rate`; `options` as for `get_model`."""
-        return Enhance(self.get_model(**options), sample_rate)
-
 
 class Enhance(nn.Module):
     """Speech enhancement as a transform: waveform in, waveform of the same length out.
