@@ -61,7 +61,7 @@ class EnhancementBundle:
             f"{name}: {self._entry.description}.\n\n"
             f"Training data: {self.training_data}\n\n"
             f"Paper: {', '.join(PAPERS[PRESETS[self._entry.preset]['network']])}.\n\n"
-            f"Weights: {self._entry.weights}, by {self._entry.source}. Licence: {self._entry.licence}."
+            f"Weights: {self._entry.weights}, by {self._entry.source}. Licence: {self._entry.license}."
         )
 
     def __repr__(self) -> str:

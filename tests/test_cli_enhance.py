@@ -504,7 +504,7 @@ def test_interruption_leaves_nothing(folder, number):
 
 def test_models(monkeypatch, capsys):
     def row(name):
-        return ModelInfo(name, 1234567, 2.5e9, 16000, True, True, "none yet", False, "Apache-2.0", "us", "small")
+        return ModelInfo(name, 1234567, 2.5e9, 16000, True, True, "none yet", False, "apache-2.0", "us", "small")
 
     monkeypatch.setitem(deepvqe_hub.__dict__, "list_models", lambda: [row("a"), row("longer-name")])
     assert main(["models"]) == 0

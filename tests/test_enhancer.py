@@ -388,9 +388,9 @@ def test_from_the_hub(tmp_path):
 def test_the_licence_is_that_of_the_weights(model, tmp_path):
     theirs = save_folder(model, tmp_path / "theirs", {"license": "cc-by-nc-4.0"})
     for options in ({}, {"savedir": str(tmp_path / "saved")}):
-        assert Enhancer.from_hparams(str(theirs), **options).model.licence == "cc-by-nc-4.0"
+        assert Enhancer.from_hparams(str(theirs), **options).model.license == "cc-by-nc-4.0"
     (theirs / "README.md").unlink()
-    assert Enhancer.from_hparams(str(theirs)).model.licence == "unknown"
+    assert Enhancer.from_hparams(str(theirs)).model.license == "unknown"
 
 
 def test_wrong_use_is_named(enhancer, folder):

@@ -283,6 +283,7 @@ def test_list_models():
     assert rows["deepvqe-aec"].farend and not rows["deepvqe-s"].farend
     assert 7.9e9 < rows["deepvqe"].macs_per_second < 8.1e9
     assert rows["deepvqe-aec-gguf"].available and "richiejp" in rows["deepvqe-aec-gguf"].weights
+    assert {row.license for row in rows.values()} == {"apache-2.0"}
 
 
 def test_every_listed_name_is_a_preset():

@@ -137,7 +137,7 @@ def _from_hub(place: Place, options: dict, cls: type[EnhancementModel]) -> Enhan
                 repository.file(README)  # lies in the same folder; names the licence
             return read_folder(folder, str(repository), cls)
     model = build(formats.read_file(repository.file(file), **options), f"{repository.repo_id}/{file}", cls)
-    model.licence = entry.licence.lower() if entry else model.licence
+    model.license = entry.license if entry else model.license
     return model
 
 

@@ -21,7 +21,7 @@ class Entry:
         name: what `deepvqe_hub.load` takes.
         preset: configuration, for `EnhancementModel.from_config`.
         description: one line.
-        licence: of the weights.
+        license: of the weights.
         repo_id: repository on the Hugging Face Hub, for weights that do not ship inside the package.
         file: name of the file there, for weights in another project's format.
         source: whose weights these are.
@@ -30,7 +30,7 @@ class Entry:
     name: str
     preset: str
     description: str
-    licence: str = "Apache-2.0"
+    license: str = "apache-2.0"
     repo_id: str | None = None
     file: str | None = None
     source: str = "this project"
@@ -64,7 +64,7 @@ class Entry:
             streams=model.network.streams,
             weights=self.weights,
             available=self.available,
-            licence=self.licence,
+            license=self.license,
             source=self.source,
             description=self.description,
         )
@@ -134,7 +134,7 @@ class ModelInfo:
         streams: whether it runs live.
         weights: where they come from: "in the package", "Hugging Face Hub: …", "none yet".
         available: whether `deepvqe_hub.load` finds weights (for the Hub, given a network).
-        licence: of the weights.
+        license: of the weights.
         source: whose weights.
         description: one line.
     """
@@ -147,7 +147,7 @@ class ModelInfo:
     streams: bool
     weights: str
     available: bool
-    licence: str
+    license: str
     source: str
     description: str
 

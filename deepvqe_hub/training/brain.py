@@ -241,7 +241,7 @@ class EnhancementBrain(sb.Brain):
         super()._save(path)
         with Path(path).open("a", encoding="utf-8") as file:  # beside SpeechBrain's own numbers
             numbers = {"hours": self.hours, "batch_items": self.batch_items, "seconds": self.clock.seconds}
-            file.write(yaml.dump(numbers | {"start": self.start, "licence": self.model.licence}))
+            file.write(yaml.dump(numbers | {"start": self.start, "license": self.model.license}))
 
     @mark_as_loader
     def _recover(self, path, end_of_epoch):
@@ -251,7 +251,7 @@ class EnhancementBrain(sb.Brain):
         self.hours = saved.get("hours", steps * self.batch_hours)  # the latter of checkpoints before hours were kept
         self.clock.start(saved.get("seconds", 0.0))
         self.start, asked = saved.get("start"), getattr(self.hparams, "init_from", None)
-        self.model.licence = saved.get("licence", self.model.licence)
+        self.model.license = saved.get("license", self.model.license)
         if asked and asked != self.start:
             logger.warning("init_from %s is not used: the run goes on from a checkpoint", asked)
         before = saved.get("batch_items", self.batch_items)
