@@ -16,11 +16,10 @@ def _model(name, pretrained, checkpoint, device, options):
 
     if checkpoint is not None:
         model = load(checkpoint, device=device, **options)
-        network, farend = kind = _kind(model)
-        if kind != _kind(registry.ENTRIES[name].skeleton()):
-            alike = [known for known, entry in registry.ENTRIES.items() if _kind(entry.skeleton()) == kind]
-            entries = [known.replace("-", "_") for known in alike]
-            remedy = " or ".join(entry for entry in entries if entry in globals()) or "deepvqe_hub.load"
+        network, farend = model.config.get("network"), model.farend
+        fitting = registry.HUB_ENTRIES.get((network, farend), ())
+        if name.replace("-", "_") not in fitting:
+            remedy = " or ".join(fitting) or "deepvqe_hub.load"
             raise ValueError(f"{checkpoint} is a {network} with {'a' if farend else 'no'} far end; load it by {remedy}")
         return model
     if pretrained:
@@ -28,10 +27,6 @@ def _model(name, pretrained, checkpoint, device, options):
     if options:
         raise ValueError(f"random weights take no options, got {', '.join(options)}")
     return on_device(EnhancementModel.from_config(name), device, name)
-
-
-def _kind(model):
-    return model.config.get("network"), model.farend  # by name, as an exported graph has no more of its network
 
 
 def deepvqe_s(pretrained=True, checkpoint=None, device=None, **options):

@@ -40,11 +40,11 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         format_version: of the config, to tell checkpoints of a later release.
 
     Attributes:
-        licence: of the weights, for the model card: "apache-2.0" for a model made here; for a loaded one what came with
+        license: of the weights, for the model card: "apache-2.0" for a model made here; for a loaded one what came with
             the weights, or "unknown".
     """
 
-    licence = "apache-2.0"
+    license = "apache-2.0"
 
     def __init__(
         self,

@@ -16,11 +16,9 @@ from torch import nn
 from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.files.disk import enhance_to_mono
-from deepvqe_hub.hub import registry
-from deepvqe_hub.hub.errors import WeightsMissingError
-from deepvqe_hub.hub.folder import WEIGHTS, expanded
+from deepvqe_hub.hub.folder import WEIGHTS
 from deepvqe_hub.hub.folder import load_weights as _load_weights
-from deepvqe_hub.hub.loading import at_revision, check_kind, names_a_file, no_weights, refuse, unknown_name
+from deepvqe_hub.hub.resolving import resolve
 from deepvqe_hub.streaming import Stream
 
 try:
@@ -277,32 +275,15 @@ def load_weights(module: SpeechBrainModel | EnhancementModel, path: str | os.Pat
 
 def _located(source: str | os.PathLike, options: dict) -> str:
     """What SpeechBrain finds `source` by; a revision in its name moves to the `fetch_config` among `options`."""
-    check_kind(source)
-    name, revision, entry = os.fspath(source), None, None
-    if isinstance(source, str):
-        config = options.get("fetch_config", FetchConfig())
-        name, asked = at_revision(source, config.revision)
-        if name != source:
-            revision, options["fetch_config"] = asked, replace(config, revision=asked)
-        entry = registry.ENTRIES.get(name)
-    if entry is not None and entry.repo_id is None:
-        refuse({}, revision, f"the model {name}")
-        if not entry.embedded:
-            raise WeightsMissingError(no_weights(name))
-        return str(entry.folder)
-    path = expanded(name)
-    if entry is None and path.is_dir():
-        refuse({}, revision, f"the folder {path}")
-        return str(path)
-    if entry is not None or path.is_file():
-        raise ValueError(f"{name} has no hyperparams.yaml; load it with Enhancer.from_pretrained")
-    if name.startswith(("http:", "https:")):
-        return name
-    if names_a_file(source):
-        raise FileNotFoundError(f"{path}: no such file or folder")
-    if "/" not in name:
-        raise ValueError(unknown_name(name))
-    return name
+    if isinstance(source, str) and source.startswith(("http:", "https:")):
+        return source
+    config = options.get("fetch_config", FetchConfig())
+    place = resolve(source, config.revision)
+    if place.kind == "file" or (place.entry is not None and place.entry.file is not None):
+        raise ValueError(f"{source} has no hyperparams.yaml; load it with Enhancer.from_pretrained")
+    if place.revision != config.revision:
+        options["fetch_config"] = replace(config, revision=place.revision)
+    return place.name if place.path is None else str(place.path)
 
 
 def _to(wave, device: torch.device):

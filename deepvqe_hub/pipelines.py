@@ -21,7 +21,8 @@ from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.hub import ModelInfo, load, registry
 from deepvqe_hub.hub.card import PAPERS
-from deepvqe_hub.hub.loading import unknown_name
+from deepvqe_hub.hub.resolving import unknown_name
+from deepvqe_hub.presets import PRESETS
 
 __all__ = [
     "DEEPVQE",
@@ -59,8 +60,8 @@ class EnhancementBundle:
         self.__doc__ = (
             f"{name}: {self._entry.description}.\n\n"
             f"Training data: {self.training_data}\n\n"
-            f"Paper: {', '.join(PAPERS[self._entry.config()['network']])}.\n\n"
-            f"Weights: {self._entry.weights}, by {self._entry.source}. Licence: {self._entry.licence}."
+            f"Paper: {', '.join(PAPERS[PRESETS[self._entry.preset]['network']])}.\n\n"
+            f"Weights: {self._entry.weights}, by {self._entry.source}. Licence: {self._entry.license}."
         )
 
     def __repr__(self) -> str:
@@ -109,10 +110,6 @@ class EnhancementBundle:
             WeightsMissingError: (a FileNotFoundError) if no weights ship with this release.
         """
         return load(self.name, device=device, **options)
-
-    def get_transform(self, sample_rate: int | None = None, **options) -> Enhance:
-        """The model as a transform for waveforms at `sample_rate`; `options` as for `get_model`."""
-        return Enhance(self.get_model(**options), sample_rate)
 
 
 class Enhance(nn.Module):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from deepvqe_hub.drafts import whole_or_nothing
+from deepvqe_hub.atomic import atomic_write
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import Recording, Source
 from deepvqe_hub.files.blocks import FarEnd, resampled
@@ -166,5 +166,5 @@ def save(figure: Figure, path: str | os.PathLike, overwrite: bool) -> None:
         FileExistsError: it is there and `overwrite` is not set.
         ValueError: for another extension.
     """
-    with whole_or_nothing(path, overwrite=overwrite) as part:
+    with atomic_write(path, overwrite=overwrite) as part:
         figure.savefig(part, format=os.path.splitext(path)[1][1:] or "png", dpi=100)

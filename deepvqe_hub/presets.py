@@ -20,6 +20,11 @@ PRESETS: dict[str, dict] = {
     "deepvqe-paper": {"network": "DeepVQE", "options": {}},
     "deepvqe-s": {"network": "DeepVQE", "options": _SMALL},
     "deepvqe-aec": {"network": "DeepVQE", "options": {"farend_channels": [32, 128], "align_hidden": 32}},
+    # As trained by deepvqe-ggml.
+    "deepvqe-aec-gguf": {
+        "network": "DeepVQE",
+        "options": {"farend_channels": [32, 128], "align_hidden": 32, "dmax": 32, "upsampling": "concat"},
+    },
     "deepvqe-aec-s": {
         "network": "DeepVQE",
         "options": {**_SMALL, "farend_channels": [8, 24], "align_hidden": 16},

@@ -71,13 +71,13 @@ def test_the_licence_is_that_of_the_weights(folder, model, tmp_path):
         return re.search(r"^license: (.+)$", (folder / "README.md").read_text(), re.M)[1]
 
     theirs = save_folder(model, tmp_path / "theirs", {"license": "cc-by-nc-4.0"})
-    assert load(theirs).licence == "cc-by-nc-4.0"
+    assert load(theirs).license == "cc-by-nc-4.0"
     assert stated(save_folder(load(theirs), tmp_path / "a")) == "cc-by-nc-4.0"
     assert stated(save_folder(load(theirs), tmp_path / "b", {"license": "mit"})) == "mit"
-    assert model.licence == load(folder).licence == load("deepvqe-s").licence == "apache-2.0"
+    assert model.license == load(folder).license == load("deepvqe-s").license == "apache-2.0"
     (theirs / "README.md").write_text("---\nlicense: CC BY-NC 4.0  # as they call it\n---\n")
-    assert load(theirs).licence == "CC BY-NC 4.0"
+    assert load(theirs).license == "CC BY-NC 4.0"
     (theirs / "README.md").write_text("# No metadata\nlicense: mit\n")
-    assert load(theirs).licence == "unknown" and stated(save_folder(load(theirs), tmp_path / "c")) == "unknown"
+    assert load(theirs).license == "unknown" and stated(save_folder(load(theirs), tmp_path / "c")) == "unknown"
     (theirs / "README.md").unlink()
-    assert load(theirs).licence == "unknown"
+    assert load(theirs).license == "unknown"

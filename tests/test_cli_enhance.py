@@ -137,7 +137,7 @@ def test_folders_are_searched_in_one_way(folder):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_names_that_are_no_text(folder):
-    from deepvqe_hub.drafts import write_files
+    from deepvqe_hub.atomic import write_files
     from deepvqe_hub.metrics.report import to_csv
 
     name = os.fsdecode(b"caf\xe9.wav")  # Latin-1
@@ -504,7 +504,7 @@ def test_interruption_leaves_nothing(folder, number):
 
 def test_models(monkeypatch, capsys):
     def row(name):
-        return ModelInfo(name, 1234567, 2.5e9, 16000, True, True, "none yet", False, "Apache-2.0", "us", "small")
+        return ModelInfo(name, 1234567, 2.5e9, 16000, True, True, "none yet", False, "apache-2.0", "us", "small")
 
     monkeypatch.setitem(deepvqe_hub.__dict__, "list_models", lambda: [row("a"), row("longer-name")])
     assert main(["models"]) == 0

@@ -17,8 +17,8 @@ import soundfile
 
 import deepvqe_hub
 from deepvqe_hub import metrics
+from deepvqe_hub.atomic import write_files
 from deepvqe_hub.cli import CommandError, evaluate
-from deepvqe_hub.drafts import write_files
 from deepvqe_hub.metrics import evaluation, mos, report
 from deepvqe_hub.metrics.metadata import Metadata, parse_talk
 from deepvqe_hub.pairing import find_audio, find_pairs, pair_files

@@ -112,6 +112,13 @@ def test_a_path_where_nothing_is_is_not_looked_for_on_the_hub(folder):
         Enhancer.from_hparams(str(folder / "config.json"))
 
 
+def test_another_projects_format_is_not_downloaded(monkeypatch):
+    monkeypatch.setattr("speechbrain.inference.interfaces.Pretrained.from_hparams", lambda *args, **kwargs: 1 / 0)
+    for name in ("deepvqe-aec-gguf", "richiejp/deepvqe-aec-gguf", "richiejp/deepvqe-aec-gguf@v1"):
+        with pytest.raises(ValueError, match=rf"{name} has no hyperparams\.yaml; load it with Enhancer"):
+            Enhancer.from_hparams(name)
+
+
 def test_the_home_folder(model, folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     wave = 0.1 * torch.randn(3000)
@@ -132,6 +139,8 @@ def test_a_revision_is_for_repositories(model, tmp_path, monkeypatch):
             Enhancer.from_hparams(name)
     with pytest.raises(ValueError, match="names one revision, revision='v2' another"):
         Enhancer.from_hparams("owner/net@v1", fetch_config=FetchConfig(revision="v2"))
+    with pytest.raises(ValueError, match="revision is for repositories of the Hub; the folder owner/tiny"):
+        Enhancer.from_hparams("owner/tiny", fetch_config=FetchConfig(revision="v1"))
 
 
 @pytest.mark.parametrize("place", [str, lambda name: FetchSource(FetchFrom.LOCAL, name)])
@@ -379,9 +388,9 @@ def test_from_the_hub(tmp_path):
 def test_the_licence_is_that_of_the_weights(model, tmp_path):
     theirs = save_folder(model, tmp_path / "theirs", {"license": "cc-by-nc-4.0"})
     for options in ({}, {"savedir": str(tmp_path / "saved")}):
-        assert Enhancer.from_hparams(str(theirs), **options).model.licence == "cc-by-nc-4.0"
+        assert Enhancer.from_hparams(str(theirs), **options).model.license == "cc-by-nc-4.0"
     (theirs / "README.md").unlink()
-    assert Enhancer.from_hparams(str(theirs)).model.licence == "unknown"
+    assert Enhancer.from_hparams(str(theirs)).model.license == "unknown"
 
 
 def test_wrong_use_is_named(enhancer, folder):

@@ -14,7 +14,7 @@ import torch
 from tiny import CONFIG
 
 import deepvqe_hub
-from deepvqe_hub.drafts import check_writable, draft
+from deepvqe_hub.atomic import atomic_write, check_writable
 from deepvqe_hub.files import AudioFileError, enhance, enhance_file
 from deepvqe_hub.files.blocks import dry_share
 from deepvqe_hub.models import NETWORKS
@@ -431,7 +431,7 @@ def test_a_folder_where_a_file_should_be(model, tmp_path):
     for source in ("in.wav", "no.wav"):
         with pytest.raises(IsADirectoryError, match="new/ names a folder; add the name of a file"):
             enhance_file(model, tmp_path / source, f"{tmp_path}/new/")
-    with pytest.raises(IsADirectoryError, match="is a folder; name a file"), draft(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder; name a file"), atomic_write(tmp_path, overwrite=True):
         raise AssertionError("nothing is to be written")
     assert not any(tmp_path.iterdir())
 
@@ -439,7 +439,7 @@ def test_a_folder_where_a_file_should_be(model, tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names")
 def test_a_pipe_where_a_file_should_be(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(FileExistsError, match="not a regular file"), draft(tmp_path / "pipe"):
+    with pytest.raises(FileExistsError, match="not a regular file"), atomic_write(tmp_path / "pipe", overwrite=True):
         raise AssertionError("nothing is to be written")
     assert (tmp_path / "pipe").is_fifo()
 

@@ -283,6 +283,14 @@ def test_list_models():
     assert rows["deepvqe-aec"].farend and not rows["deepvqe-s"].farend
     assert 7.9e9 < rows["deepvqe"].macs_per_second < 8.1e9
     assert rows["deepvqe-aec-gguf"].available and "richiejp" in rows["deepvqe-aec-gguf"].weights
+    assert {row.license for row in rows.values()} == {"apache-2.0"}
+
+
+def test_every_listed_name_is_a_preset():
+    for row in list_models():
+        with torch.device("meta"):
+            model = EnhancementModel.from_config(row.name)
+        assert (model.farend, model.network.streams, model.sample_rate) == (row.farend, row.streams, row.sample_rate)
 
 
 # Single files
@@ -361,9 +369,7 @@ def test_gguf_round_trip_and_unfolded_files(lively, tmp_path, error):
     gguf = pytest.importorskip("gguf")
     from deepvqe_hub.hub.writers import WRITERS
 
-    preset = PRESETS["deepvqe-aec"]
-    options = preset["options"] | {"upsampling": "concat", "dmax": 32}
-    model = lively(EnhancementModel.from_config(preset | {"options": options}))
+    model = lively(EnhancementModel.from_config("deepvqe-aec-gguf"))
     WRITERS[".gguf"](model, tmp_path / "x.gguf")
     back = load(tmp_path / "x.gguf")
     assert back.config["options"]["dmax"] == 32

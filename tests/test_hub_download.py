@@ -223,8 +223,8 @@ def test_the_card_of_a_repository_tells_the_licence(client, offline, server, tmp
         server.repos[name] = Repo()
         server.repos[name].commit(there)
     for run in (client, offline):
-        assert run("result = load('owner/card').licence")["result"] == "mit"
-        assert run("result = load('owner/no-card').licence")["result"] == "unknown"
+        assert run("result = load('owner/card').license")["result"] == "mit"
+        assert run("result = load('owner/no-card').license")["result"] == "unknown"
 
 
 def test_gguf_repository(client, offline, server, parity):

@@ -94,6 +94,15 @@ def test_github(answers):
     assert answers["github"] == 16000
 
 
+def test_every_entry_is_registered():
+    """For the checkpoints that it takes: those like its own model."""
+    registered = {entry: kind for kind, entries in registry.HUB_ENTRIES.items() for entry in entries}
+    assert registered.keys() == ENTRIES - {"enhancer"}
+    for entry, kind in registered.items():
+        model = registry.ENTRIES[entry.replace("_", "-")].skeleton()
+        assert kind == (model.config["network"], model.farend)
+
+
 def test_every_entry_is_documented(answers):
     for name, text in answers["help"].items():
         for part in ("Args:", "Returns:", "Example:", "torch.hub.load", f'"{name}"'):

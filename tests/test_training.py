@@ -95,14 +95,14 @@ def test_init_from_folder(tmp_path):
 
 def test_the_licence_of_the_weights_goes_on(tmp_path):
     model, source = tiny(0), tiny(1)
-    source.licence = "cc-by-nc-4.0"
+    source.license = "cc-by-nc-4.0"
     init_from(model, source)
-    assert model.licence == "cc-by-nc-4.0"
-    fit(tmp_path, stop=5, licence="mit")
+    assert model.license == "cc-by-nc-4.0"
+    fit(tmp_path, stop=5, license="mit")
     brain = fit(tmp_path, hparams={"seed": 0, "number_of_epochs": 2})
-    assert brain.model.licence == "mit"
-    assert deepvqe_hub.load(publish(brain, tmp_path / "published")).licence == "mit"
-    assert deepvqe_hub.load(publish(brain, tmp_path / "named", {"license": "cc0-1.0"})).licence == "cc0-1.0"
+    assert brain.model.license == "mit"
+    assert deepvqe_hub.load(publish(brain, tmp_path / "published")).license == "mit"
+    assert deepvqe_hub.load(publish(brain, tmp_path / "named", {"license": "cc0-1.0"})).license == "cc0-1.0"
 
 
 def test_init_from_graph_is_refused(tmp_path):
@@ -166,13 +166,13 @@ def fit(
     loss=None,
     batch=2,
     hparams=None,
-    licence="apache-2.0",
+    license="apache-2.0",
     **options,
 ):
     """Losses of a run on tones, and its brain; `stop` raises an error after so many batches."""
     folder.mkdir(exist_ok=True)
     model, counter = tiny(3), EpochCounter(epochs)
-    model.licence = licence
+    model.license = license
     brain = TonesBrain(
         {"model": model},
         lambda parameters: torch.optim.AdamW(parameters, 1e-3),

@@ -41,7 +41,7 @@ def open_model(name: str):
     from deepvqe_hub.hub.registry import ENTRIES
 
     if name in ENTRIES:
-        return deepvqe_hub.EnhancementModel.from_config(ENTRIES[name].config()).eval()
+        return deepvqe_hub.EnhancementModel.from_config(ENTRIES[name].preset).eval()
     return deepvqe_hub.load(name)
 
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 
+from deepvqe_hub.atomic import check_writable, write_files
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._arguments import thread_count
 from deepvqe_hub.cli._measure import BACKENDS
-from deepvqe_hub.drafts import check_writable, write_files
 from deepvqe_hub.machine import cores, description
 
 

@@ -18,10 +18,10 @@ import os
 import sys
 from pathlib import Path
 
+from deepvqe_hub.atomic import check_writable, write_files
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._arguments import positive
 from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect
-from deepvqe_hub.drafts import check_writable, write_files
 from deepvqe_hub.machine import cores
 from deepvqe_hub.onnx import is_graph
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deepvqe_hub.atomic import check_free
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.drafts import check_free
 
 
 def configure(parser) -> None:
@@ -37,7 +37,7 @@ def configure(parser) -> None:
 
 def run(args) -> int:
     from deepvqe_hub.hub import load, save_folder
-    from deepvqe_hub.hub.checkpoint import UNKNOWN_LICENCE, build
+    from deepvqe_hub.hub.checkpoint import UNKNOWN_LICENSE, build
     from deepvqe_hub.hub.formats import read_file
     from deepvqe_hub.hub.writers import WRITERS
 
@@ -63,7 +63,7 @@ def run(args) -> int:
     if write is None:
         card = {"name": args.name or output.name} | ({"license": args.license} if args.license else {})
         save_folder(model, output, card, half=args.half, overwrite=args.force)
-        if not args.license and model.licence == UNKNOWN_LICENCE:
+        if not args.license and model.license == UNKNOWN_LICENSE:
             print("  licence of the weights: unknown; state it with --license")
     else:
         for note in write(model, output):

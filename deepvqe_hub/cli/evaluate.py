@@ -20,10 +20,10 @@ import sys
 import time
 from pathlib import Path
 
+from deepvqe_hub.atomic import check_writable, write_files
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._arguments import positive
 from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect
-from deepvqe_hub.drafts import check_writable, write_files
 from deepvqe_hub.machine import cores
 
 

@@ -15,7 +15,7 @@ COLUMNS = (
     ("far end", "<", lambda row: "yes" if row.farend else "no"),
     ("live", "<", lambda row: "yes" if row.streams else "no"),
     ("weights", "<", lambda row: row.weights),
-    ("licence", "<", lambda row: row.licence),
+    ("license", "<", lambda row: row.license),
 )
 
 

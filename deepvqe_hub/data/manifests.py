@@ -8,12 +8,12 @@ import logging
 import os
 from pathlib import Path
 
+from deepvqe_hub.atomic import atomic_write
 from deepvqe_hub.data.clips import Clip, find_clips
 from deepvqe_hub.data.grouping import group_of
 from deepvqe_hub.data.pools import AnyPool, AudioPool
 from deepvqe_hub.data.rooms import RoomPool
 from deepvqe_hub.data.shards import write_shards
-from deepvqe_hub.drafts import draft
 from deepvqe_hub.folders import AUDIO_SUFFIXES, audio_files
 
 logger = logging.getLogger(__name__)
@@ -237,5 +237,5 @@ def _entry(clip: Clip) -> dict:
 
 
 def _write(path: Path, content: dict) -> None:
-    with draft(path) as part:
+    with atomic_write(path, overwrite=True) as part:
         part.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepvqe_hub.drafts import check_free
+from deepvqe_hub.atomic import check_free
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import Recording, Source
 from deepvqe_hub.files.blocks import FarEnd, check_model, dry_share, enhanced_blocks, resampled, warn_of_length

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from deepvqe_hub.drafts import whole_or_nothing
+from deepvqe_hub.atomic import atomic_write
 from deepvqe_hub.files.audio import AudioFileError, Layout, native
 from deepvqe_hub.files.samples import levels
 
@@ -72,7 +72,7 @@ def written(path: Path, like: Layout, *, overwrite: bool) -> Iterator[Callable[[
     Integer formats are rounded and clipped to ±1.
     """
     container, subtype = output_format(path, like)
-    with whole_or_nothing(path, overwrite=overwrite) as part:
+    with atomic_write(path, overwrite=overwrite) as part:
         try:
             file = soundfile.SoundFile(native(part), "w", like.sample_rate, like.channels, subtype, format=container)
         except (soundfile.SoundFileError, ValueError) as error:

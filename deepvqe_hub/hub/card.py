@@ -11,7 +11,8 @@ from string import Template
 from huggingface_hub import EvalResult, ModelCardData
 
 from deepvqe_hub.enhancement import EnhancementModel
-from deepvqe_hub.hub.checkpoint import UNKNOWN_LICENCE
+from deepvqe_hub.hub import registry
+from deepvqe_hub.hub.checkpoint import UNKNOWN_LICENSE
 
 PAPERS = {
     "DeepVQE": ("DeepVQE (Indenbom et al., Interspeech 2023)", "https://arxiv.org/abs/2306.03177"),
@@ -36,7 +37,7 @@ $description
 | network | [$paper]($paper_url), $parameters parameters |
 | sample rate | $rate Hz |
 | algorithmic latency | $latency |
-| licence of the weights | $licence |
+| licence of the weights | $license |
 $training$results
 ## Usage
 
@@ -115,7 +116,7 @@ def model_card(model: EnhancementModel, card: Mapping | None = None, source: str
 
             * `name`: title, such as "deepvqe-s";
             * `repo_id`: where it will stand on the Hub, for the usage examples;
-            * `license`: of the weights, an identifier of the Hub, by default `model.licence`;
+            * `license`: of the weights, an identifier of the Hub, by default `model.license`;
             * `description`: a paragraph;
             * `training`: a paragraph on data, losses and hardware;
             * `datasets`, `language`, `base_model`, `tags`: as on the Hub;
@@ -126,7 +127,7 @@ def model_card(model: EnhancementModel, card: Mapping | None = None, source: str
         ValueError: for a key that is none of these.
     """
     card = dict(card or {})
-    card["license"] = card.get("license") or model.licence
+    card["license"] = card.get("license") or model.license
     unknown = sorted(set(card) - set(_KEYS))
     if unknown:
         raise ValueError(f"a model card has no {', '.join(unknown)}; it has {', '.join(_KEYS)}")
@@ -145,11 +146,11 @@ def model_card(model: EnhancementModel, card: Mapping | None = None, source: str
         parameters=f"{sum(p.numel() for p in model.parameters()):,}",
         rate=model.sample_rate,
         latency=f"{1000 * model.latency:g} ms, streams" if causal else "the whole signal",
-        licence=card["license"] if card["license"] != UNKNOWN_LICENCE else "unknown: see where they came from",
+        license=card["license"] if card["license"] != UNKNOWN_LICENSE else "unknown: see where they came from",
         training=f"\n## Training\n\n{card['training']}\n" if card.get("training") else "",
         results=_results_table(card.get("results") or {}),
         source=card.get("repo_id") or source or name,
-        entry=_entry(network, model.farend),
+        entry=registry.HUB_ENTRIES.get((network, model.farend), ("deepvqe",))[-1],  # each takes them all
         farend="\nclean = model(mic, farend=loudspeaker)   # both of one shape" if model.farend else "",
         limits=f"\n## Limits\n\n{card['limits']}\n" if card.get("limits") else "",
     )
@@ -164,7 +165,7 @@ def usage_of(text: str, repo_id: str) -> str:
     return _SOURCE.sub(rf'\g<1>"{repo_id}"', text)
 
 
-def licence_of(text: str) -> str | None:
+def license_of(text: str) -> str | None:
     """The licence that the metadata of a model card states, if they do."""
     head = re.match(r"\s*---\n(.*?)\n---", text, re.DOTALL)
     found = head and re.search(r"^license:[ \t]*[\"']?([\w.+-](?:[\w.+ -]*[\w.+-])?)", head[1], re.MULTILINE)
@@ -225,8 +226,3 @@ def _number(value, metric: str) -> float | int:
     if not isinstance(number, (int, float)) or not math.isfinite(number):
         raise ValueError(f"the result {metric} of a model card must be a number, not {value!r}")
     return number
-
-
-def _entry(network: str, farend: bool) -> str:
-    entry = {"DPCRN": "dpcrn", "TFGridNet": "tf_gridnet"}.get(network, "deepvqe")
-    return f"{entry}_aec" if farend else entry

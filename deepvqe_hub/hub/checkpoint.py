@@ -15,7 +15,7 @@ from deepvqe_hub.hub.errors import CheckpointError, FormatVersionError
 MAX_BYTES = 4 * MAX_PARAMETERS + (1 << 20)
 """Size of the largest weights file that is read: the largest model in float32, and a header."""
 
-UNKNOWN_LICENCE = "unknown"  # as the Hub calls it; readers that know better say so
+UNKNOWN_LICENSE = "unknown"  # as the Hub calls it; readers that know better say so
 
 _CONFIG_KEYS = {"network": str, "options": dict, "stft": dict, "sample_rate": int, "format_version": int}
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -63,7 +63,7 @@ def build(checkpoint: Checkpoint, where: str, cls: type[EnhancementModel] = Enha
     check_tensors(blank.state_dict(), tensors, where)
     model = cls(**checkpoint.config).float()  # whatever torch's default type is
     model.load_state_dict(tensors, strict=True)  # copies, and converts half precision to float32
-    model.licence = UNKNOWN_LICENCE
+    model.license = UNKNOWN_LICENSE
     return model.eval()
 
 

@@ -16,12 +16,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from deepvqe_hub.drafts import make_parent
+from deepvqe_hub.atomic import make_parent
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.hub import card as cards
 from deepvqe_hub.hub.checkpoint import (
     MAX_BYTES,
-    UNKNOWN_LICENCE,
+    UNKNOWN_LICENSE,
     Checkpoint,
     build,
     build_blank,
@@ -58,16 +58,16 @@ def read_folder(
     config = parse_config(config_file.read_text(encoding="utf-8", errors="replace"), where)
     tensors = read_weights(folder / WEIGHTS, where)
     model = build(Checkpoint(config, tensors, "checkpoint folder"), where, cls)
-    model.licence = licence_in(folder)
+    model.license = license_in(folder)
     return model
 
 
-def licence_in(folder: Path) -> str:
+def license_in(folder: Path) -> str:
     """The licence that the model card in a folder states."""
     if not (folder / README).is_file():
-        return UNKNOWN_LICENCE
+        return UNKNOWN_LICENSE
     with open(folder / README, encoding="utf-8", errors="replace") as card:
-        return cards.licence_of(card.read(_MAX_CARD)) or UNKNOWN_LICENCE
+        return cards.license_of(card.read(_MAX_CARD)) or UNKNOWN_LICENSE
 
 
 def read_weights(path: str | Path, where: str | None = None) -> dict[str, torch.Tensor]:
@@ -93,7 +93,7 @@ def load_weights(model: EnhancementModel, path: str | Path) -> None:
     tensors = read_weights(path)
     check_tensors(model.state_dict(), tensors, str(path))
     model.load_state_dict(tensors, strict=True)
-    model.licence = licence_in(Path(path).resolve().parent)  # SpeechBrain links to files where they lie
+    model.license = license_in(Path(path).resolve().parent)  # SpeechBrain links to files where they lie
 
 
 def save_folder(

@@ -6,7 +6,6 @@ and bias. Here both become the statistics of our batch norms: identity for the f
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ import torch
 from deepvqe_hub.hub.checkpoint import MAX_BYTES, Checkpoint
 from deepvqe_hub.hub.errors import CheckpointError
 from deepvqe_hub.models.mask import ComplexConvolvingMask
-from deepvqe_hub.presets import PRESETS
 
 PREFIXES = {
     "mic_enc": "enblock",
@@ -110,7 +108,7 @@ def _config(meta: dict, path: Path) -> dict:
     def channels(key: str) -> list[int]:
         return [get(f"{key}.{i}") for i in range(1, min(get(f"{key}.count"), 16))]
 
-    options = copy.deepcopy(PRESETS["deepvqe-aec"]["options"]) | {
+    options = {
         "channels": channels("mic_channels"),
         "farend_channels": channels("far_channels"),
         "align_hidden": get("align_hidden"),

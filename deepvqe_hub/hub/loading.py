@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import tempfile
@@ -12,11 +11,12 @@ from pathlib import Path
 import torch
 
 from deepvqe_hub.enhancement import EnhancementModel
-from deepvqe_hub.hub import formats, registry
+from deepvqe_hub.hub import formats
 from deepvqe_hub.hub.checkpoint import build
 from deepvqe_hub.hub.download import Repository
-from deepvqe_hub.hub.errors import CheckpointError, HubError, NotCachedError, WeightsMissingError
+from deepvqe_hub.hub.errors import CheckpointError, HubError, NotCachedError
 from deepvqe_hub.hub.folder import CONFIG, README, WEIGHTS, expanded, read_folder
+from deepvqe_hub.hub.resolving import Place, check_kind, refuse_revision, resolve
 from deepvqe_hub.onnx import is_graph
 
 _HUB_OPTIONS = ("token", "cache_dir", "local_files_only", "force_download")
@@ -90,32 +90,16 @@ def load_as(
     cls: type[EnhancementModel], source: str | os.PathLike, revision: str | None, options: dict
 ) -> EnhancementModel:
     """`load` for a subclass: what `EnhancementModel.from_pretrained` does."""
-    check_kind(source)
-    if isinstance(source, str):
-        source, revision = at_revision(source, revision)
-    name = os.fspath(source)
-    entry = registry.find(name) if isinstance(source, str) else None
-    if entry is not None and entry.repo_id is None:
-        refuse(options, revision, f"the model {name}")
-        if not entry.embedded:
-            raise WeightsMissingError(no_weights(name))
-        return read_folder(entry.folder, f"the model {name}", cls)
-    path = expanded(name)
-    if entry is None and path.is_dir():
-        refuse(options, revision, f"the folder {path}")
-        return read_folder(path, cls=cls)
-    if "://" in name:
-        raise ValueError(f"{name} is an address; of a repository of the Hub give owner/name, or download the file")
-    if entry is None and (path.is_file() or names_a_file(source)):
-        if revision is not None:
-            raise ValueError(f"revision is for repositories of the Hub; {path} is a file")
-        if path.name == CONFIG and path.is_file():
-            raise CheckpointError(f"{path} is only the config; load the folder that holds its {WEIGHTS} as well")
+    place = resolve(source, revision)
+    if place.kind == "repository":
+        return _from_hub(place, options, cls)
+    if place.kind == "file":
+        if place.path.name == CONFIG:
+            raise CheckpointError(f"{place.path} is only the config; load the folder that holds its {WEIGHTS} as well")
         options = {key: value for key, value in options.items() if key not in _HUB_OPTIONS}
-        return build(formats.read_file(path, **options), str(path), cls)
-    if entry is None and "/" not in name:
-        raise ValueError(unknown_name(name))
-    return _from_hub(entry, name, revision, options, cls)
+        return build(formats.read_file(place.path, **options), place.name, cls)
+    _refuse_options(options, str(place))
+    return read_folder(place.path, str(place) if place.kind == "shipped" else place.name, cls)
 
 
 def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
@@ -124,7 +108,9 @@ def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
     threads, quantize = options.pop("threads", 1), options.pop("quantize", False)
     if is_graph(source):
         source = expanded(source)
-        refuse(options | ({"quantize": True} if quantize else {}), revision, f"the exported graph {source}")
+        where = f"the exported graph {source}"
+        _refuse_options(options | ({"quantize": True} if quantize else {}), where)
+        refuse_revision(revision, where)
         try:
             return OnnxModel(source, threads=threads)
         except ValueError as error:
@@ -135,9 +121,9 @@ def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
         return OnnxModel(path.read_bytes(), threads=threads)
 
 
-def _from_hub(entry: registry.Entry | None, name: str, revision: str | None, options: dict, cls):
+def _from_hub(place: Place, options: dict, cls: type[EnhancementModel]) -> EnhancementModel:
     asked = {key: options.pop(key) for key in _HUB_OPTIONS if key in options}
-    repository = Repository(entry.repo_id if entry else name, revision, **asked)
+    repository, entry = Repository(place.name, place.revision, **asked), place.entry
     file = options.pop("file", entry.file if entry else None)
     if file is None:
         try:
@@ -145,13 +131,13 @@ def _from_hub(entry: registry.Entry | None, name: str, revision: str | None, opt
         except (CheckpointError, NotCachedError) as error:  # perhaps in another project's format
             file = _foreign_file(repository, error)
         else:
-            refuse(options, None, str(repository))
+            _refuse_options(options, str(repository))
             folder = repository.folder(CONFIG, WEIGHTS)
             with contextlib.suppress(CheckpointError, HubError):  # a repository need not have a card
                 repository.file(README)  # lies in the same folder; names the licence
             return read_folder(folder, str(repository), cls)
     model = build(formats.read_file(repository.file(file), **options), f"{repository.repo_id}/{file}", cls)
-    model.licence = entry.licence.lower() if entry else model.licence
+    model.license = entry.license if entry else model.license
     return model
 
 
@@ -170,58 +156,8 @@ def _foreign_file(repository: Repository, error: Exception) -> str:
     raise error
 
 
-def at_revision(source: str, revision: str | None) -> tuple[str, str | None]:
-    """`"owner/name@v1"`, or a known name so, as two; a path is left as it is, whatever stands in it."""
-    name, at, tail = source.partition("@")
-    known = registry.find(name) is not None or re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
-    if not (at and tail and known) or Path(source).exists() or Path(tail).suffix.lower() in formats.SUFFIXES:
-        return source, revision
-    if revision not in (None, tail):
-        raise ValueError(f"{source} names one revision, revision={revision!r} another; give one of them")
-    return name, tail
-
-
-def check_kind(source: object) -> None:
-    """Raise ValueError for what is neither a path nor a string, or an empty one."""
-    if not isinstance(source, (str, os.PathLike)):
-        raise ValueError(f"what to load is named by a string or a path, not by {type(source).__name__}")
-    if source == "":
-        raise ValueError("the name of the model to load is empty")
-
-
-def refuse(options: dict, revision: str | None, where: str) -> None:
-    """Raise ValueError for a revision, or options that are not of the Hub, of what is no repository there."""
+def _refuse_options(options: dict, where: str) -> None:
+    """Raise ValueError for options that are not of the Hub, of what takes no other there."""
     unknown = [key for key in options if key not in _HUB_OPTIONS]
     if unknown:
         raise ValueError(f"{where} takes no option {', '.join(unknown)}")
-    if revision is not None:
-        raise ValueError(f"revision is for repositories of the Hub; {where} has none")
-
-
-def names_a_file(source: str | os.PathLike) -> bool:
-    """Whether it can only be a path here, there or not, and no repository of the Hub."""
-    name = os.fspath(source)
-    return (
-        not isinstance(source, str)
-        or name.startswith((".", "/", "~"))
-        or (os.sep != "/" and os.sep in name)
-        or name.count("/") > 1
-        or Path(name).suffix.lower() in formats.SUFFIXES
-    )
-
-
-def no_weights(name: str) -> str:
-    """What to say of a known name for which there are none."""
-    have = [entry.name for entry in registry.ENTRIES.values() if entry.available]
-    own = f'the folder of that name: "./{name}"' if Path(name).is_dir() else "a folder, file or Hub repository"
-    return (
-        f"no weights for {name} ship with this release; there are some for: {', '.join(have) or 'none'}. "
-        f'Random ones: EnhancementModel.from_config("{name}"); your own: load {own}'
-    )
-
-
-def unknown_name(name: str) -> str:
-    """What to say of a name that is none of ours, and no path or repository either."""
-    close = difflib.get_close_matches(name.lower(), registry.ENTRIES, 1)
-    hint = f"; did you mean {close[0]}?" if close else "."
-    return f"{name!r} is neither a file, a folder nor a known model{hint} Known: {', '.join(registry.ENTRIES)}"

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from deepvqe_hub.enhancement import EnhancementModel
-from deepvqe_hub.presets import PRESETS
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent.parent / "weights"
 """Checkpoint folders that ship inside the package, each called as its model."""
@@ -22,21 +21,19 @@ class Entry:
         name: what `deepvqe_hub.load` takes.
         preset: configuration, for `EnhancementModel.from_config`.
         description: one line.
-        licence: of the weights.
+        license: of the weights.
         repo_id: repository on the Hugging Face Hub, for weights that do not ship inside the package.
         file: name of the file there, for weights in another project's format.
         source: whose weights these are.
-        overrides: options in which these weights differ from the preset.
     """
 
     name: str
     preset: str
     description: str
-    licence: str = "Apache-2.0"
+    license: str = "apache-2.0"
     repo_id: str | None = None
     file: str | None = None
     source: str = "this project"
-    overrides: tuple[tuple[str, object], ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -67,7 +64,7 @@ class Entry:
             streams=model.network.streams,
             weights=self.weights,
             available=self.available,
-            licence=self.licence,
+            license=self.license,
             source=self.source,
             description=self.description,
         )
@@ -81,15 +78,10 @@ class Entry:
             return f"Hugging Face Hub: {self.repo_id}"
         return "none yet"
 
-    def config(self) -> dict:
-        """The preset's configuration with `overrides`, for `EnhancementModel.from_config`."""
-        preset = PRESETS[self.preset]
-        return preset | {"options": preset.get("options", {}) | dict(self.overrides)}
-
     def skeleton(self) -> EnhancementModel:
         """The model without memory: shapes and settings alone."""
         with torch.device("meta"):
-            return EnhancementModel.from_config(self.folder / "config.json" if self.embedded else self.config())
+            return EnhancementModel.from_config(self.folder / "config.json" if self.embedded else self.preset)
 
 
 ENTRIES: dict[str, Entry] = {
@@ -104,15 +96,22 @@ ENTRIES: dict[str, Entry] = {
         Entry("tf-gridnet", "tf-gridnet", "noise suppression offline; sees the whole signal"),
         Entry(
             "deepvqe-aec-gguf",
-            "deepvqe-aec",
+            "deepvqe-aec-gguf",
             "full size with delays up to 0.5 s: echo cancellation, noise suppression",
             repo_id="richiejp/deepvqe-aec-gguf",
             file="deepvqe.gguf",
             source="deepvqe-ggml by Richard Palethorpe, trained on the DNS Challenge data (CC BY 4.0)",
-            overrides=(("upsampling", "concat"), ("dmax", 32)),
         ),
     )
 }
+
+HUB_ENTRIES: dict[tuple[str, bool], tuple[str, ...]] = {
+    ("DeepVQE", False): ("deepvqe_s", "deepvqe"),
+    ("DeepVQE", True): ("deepvqe_aec_s", "deepvqe_aec"),
+    ("DPCRN", False): ("dpcrn",),
+    ("TFGridNet", False): ("tf_gridnet",),
+}
+"""Entry points of `hubconf.py` that take checkpoints of a network, without or with a far end."""
 
 
 def find(name: str) -> Entry | None:
@@ -135,7 +134,7 @@ class ModelInfo:
         streams: whether it runs live.
         weights: where they come from: "in the package", "Hugging Face Hub: …", "none yet".
         available: whether `deepvqe_hub.load` finds weights (for the Hub, given a network).
-        licence: of the weights.
+        license: of the weights.
         source: whose weights.
         description: one line.
     """
@@ -148,7 +147,7 @@ class ModelInfo:
     streams: bool
     weights: str
     available: bool
-    licence: str
+    license: str
     source: str
     description: str
 

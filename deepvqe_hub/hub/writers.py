@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from deepvqe_hub.drafts import draft, make_parent
+from deepvqe_hub.atomic import atomic_write
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub.gguf_file import CUBE_ROOTS, PREFIXES
 from deepvqe_hub.models import DeepVQE, all_options
@@ -28,7 +28,7 @@ def write_tar(model: EnhancementModel, path: str | Path) -> list[str]:
     known = stft["window"] in ("sqrt_hann", "hann") and stft["padding"] in ("zeros", "reflect")
     _same_function(model, PRESETS["deepvqe"] | {"stft": stft if known else {}}, path)
     state = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
-    with draft(make_parent(path)) as part:
+    with atomic_write(path, overwrite=True) as part:
         torch.save({"model": state}, part)
     if stft == {"window": "sqrt_hann", "padding": "zeros"}:
         return []
@@ -42,10 +42,10 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
         ValueError: the model computes something that project does not: another front end, an interleaving decoder.
         ImportError: the package `gguf` is missing.
     """
-    preset = PRESETS["deepvqe-aec"]
+    preset = PRESETS["deepvqe-aec-gguf"]
     given = _options(model)
     dmax = given.get("dmax", 1)  # another network has none, and is refused
-    options = preset["options"] | {"upsampling": "concat", "dmax": dmax}
+    options = preset["options"] | {"dmax": dmax}
     _same_function(model, preset | {"options": options, "sample_rate": model.sample_rate}, path)
     try:
         import gguf
@@ -62,7 +62,7 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
     for name, value in CUBE_ROOTS.items():
         tensors[name] = torch.tensor(value).numpy()
 
-    with draft(make_parent(path)) as part:
+    with atomic_write(path, overwrite=True) as part:
         writer = gguf.GGUFWriter(part, "deepvqe")
         numbers = {
             "version": 1,
@@ -72,7 +72,7 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
             "sample_rate": model.sample_rate,
             "dmax": dmax,
             "align_hidden": model.network.align.hidden,
-            **_listed("mic_channels", [2, 64, 128, 128, 128, 128]),
+            **_listed("mic_channels", [2, *given["channels"]]),
             **_listed("far_channels", [2, *given["farend_channels"]]),
         }
         for key, value in numbers.items():
@@ -93,7 +93,7 @@ def write_onnx(model: EnhancementModel, path: str | Path) -> list[str]:
     """Write a streaming graph, see `deepvqe_hub.onnx.export`."""
     from deepvqe_hub.onnx import export
 
-    export(model, make_parent(path), overwrite=True)
+    export(model, path, overwrite=True)
     return []
 
 

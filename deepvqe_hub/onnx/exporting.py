@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from deepvqe_hub._version import __version__
-from deepvqe_hub.drafts import check_free, whole_or_nothing
+from deepvqe_hub.atomic import atomic_write, check_free
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.onnx.description import FORMAT_VERSION, MAX_BATCH_SIZE, MAX_FRAMES
 
@@ -76,7 +76,7 @@ def export(
         model = copy.deepcopy(model).float()  # the graph computes in float32, whatever the weights are kept in
     with torch.autocast(next(model.parameters()).device.type, enabled=False):  # whatever the caller computes in
         graph = build(model, frames=frames, quantize=quantize, waveform=waveform, batch_size=batch_size)
-        with whole_or_nothing(path, overwrite=overwrite) as part:
+        with atomic_write(path, overwrite=overwrite) as part:
             part.write_bytes(graph.SerializeToString())
             check(model, part, TOLERANCE_8BIT if quantize else TOLERANCE)
     return path

@@ -252,13 +252,13 @@ class EnhancementBrain(sb.Brain):
         super()._save(path)
         with Path(path).open("a", encoding="utf-8") as file:  # beside SpeechBrain's own numbers
             numbers = {"hours": self.hours, "batch_items": self.batch_items, "seconds": self.clock.seconds}
-            file.write(yaml.dump(numbers | {"start": self.start, "licence": self.model.licence}))
+            file.write(yaml.dump(numbers | {"start": self.start, "license": self.model.license}))
 
     @mark_as_loader
     def _recover(self, path, end_of_epoch):
         super()._recover(path, end_of_epoch)
         saved = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        self.hours, self.start, self.model.licence = saved["hours"], saved["start"], saved["licence"]
+        self.hours, self.start, self.model.license = saved["hours"], saved["start"], saved["license"]
         self.clock.start(saved["seconds"])
         if self.hparams.init_from and self.hparams.init_from != self.start:
             logger.warning("init_from %s is not used: the run goes on from a checkpoint", self.hparams.init_from)

@@ -35,7 +35,7 @@ def publish(brain, folder: str | Path, card: dict | None = None) -> Path:
     card["results"] = {**card.get("results", {}), "Validation mixtures of the run": labelled(best.meta)}
     if brain.test_stats:
         card["results"]["Test mixtures of the run"] = labelled(brain.test_stats)
-    card["license"] = card.get("license") or brain.model.licence
+    card["license"] = card.get("license") or brain.model.license
     return save_folder(brain.average.module.eval(), folder, card=card, overwrite=True)
 
 

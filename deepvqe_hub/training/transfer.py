@@ -71,7 +71,7 @@ def init_from(
         ValueError: as `start_weights`.
     """
     source = start_weights(model, source)
-    model.licence = source.licence
+    model.license = source.license
     if _shapes(model) == _shapes(source):
         model.load_state_dict(source.state_dict())
         differing = _differing_options(model, source)

@@ -12,18 +12,22 @@ from pathlib import Path
 
 
 @contextmanager
-def draft(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name when the block ends well and is removed when it does not.
 
-    A link stays, and what it leads to is written; a file that is replaced hands on its permissions.
+    The folder is made. A link stays, and what it leads to is written; a file that is replaced hands on its permissions.
+
+    Args:
+        path: the file to write.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
-        IsADirectoryError, FileExistsError: for what is no file, see `check_free`.
-        OSError: its folder is missing or may not be written to.
+        IsADirectoryError, FileExistsError: see `check_free`, at the beginning or the end of the block.
+        OSError: the folder cannot be made or written to.
     """
     path = Path(path)
-    check_free(path, overwrite=True)
-    target = _behind_link(path)
+    check_free(path, overwrite=overwrite)
+    target = _behind_link(make_parent(path))
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
     part = target.parent / f".{uuid.uuid4().hex}.part"
     try:
@@ -34,6 +38,7 @@ def draft(path: str | os.PathLike) -> Iterator[Path]:
         if mode is not None:  # what is private stays so meanwhile
             part.chmod(mode | stat.S_IRUSR | stat.S_IWUSR)
         yield part
+        check_free(path, overwrite=overwrite)
         if mode is not None:
             part.chmod(mode)
         os.replace(part, target)
@@ -59,16 +64,6 @@ def make_parent(path: str | os.PathLike) -> Path:
 
 def _behind_link(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
-
-
-@contextmanager
-def whole_or_nothing(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
-    """A `draft` of `path`, whose folder is made; arguments and errors as for `check_free`."""
-    path = Path(path)
-    check_free(path, overwrite=overwrite)
-    with draft(make_parent(path)) as part:
-        yield part
-        check_free(path, overwrite=overwrite)
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
@@ -112,7 +107,7 @@ def write_files(contents: Mapping[Path, str], overwrite: bool) -> None:
         ValueError: two of them are the same file.
     """
     check_writable(list(contents), overwrite)
-    with ExitStack() as drafts:
+    with ExitStack() as parts:
         for path, text in contents.items():
-            part = drafts.enter_context(draft(make_parent(path)))
+            part = parts.enter_context(atomic_write(path, overwrite=overwrite))
             part.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names may be no text
