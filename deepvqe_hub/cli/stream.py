@@ -18,6 +18,7 @@ import contextlib
 import os
 import sys
 
+from deepvqe_hub._optional import need
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._arguments import thread_count
 
@@ -131,13 +132,12 @@ def run_live(args: argparse.Namespace, converter, sounddevice) -> int:
 def sound_devices():
     """The module `sounddevice`, or an error with the remedy."""
     try:
-        import sounddevice
-    except (ImportError, OSError) as error:  # OSError: the PortAudio library is missing
+        return need("sounddevice", "live audio", "live")
+    except ImportError as error:
         raise CommandError(
-            f"sound devices need sounddevice ({error}): pip install deepvqe-hub[live], on Linux also the package "
-            "libportaudio2; or pipe raw PCM through standard input and output"
+            f"{error}; on Linux it needs the system's package libportaudio2 as well; or pipe raw PCM through standard "
+            "input and output"
         ) from error
-    return sounddevice
 
 
 @contextlib.contextmanager

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from deepvqe_hub._optional import need
 from deepvqe_hub.demo.studio import NO_LIMIT_DB, Studio
 
-try:
-    import gradio as gr
-except ImportError as error:
-    raise ImportError('the demo needs gradio: pip install "deepvqe-hub[demo]"') from error
+gr = need("gradio", "the demo", "demo")
 
 KEEP_SECONDS = 3600  # after which uploads and results are deleted
 

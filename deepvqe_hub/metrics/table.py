@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from deepvqe_hub.metrics._signal import locate
+from deepvqe_hub._optional import locate
 
 
 class MissingSignalError(ValueError):
@@ -100,7 +100,7 @@ def check_packages(names: Iterable[str]) -> None:
     """Raise an ImportError that names the remedy, if a package for one of these measures is missing."""
     for name in names:
         for package in METRICS[name].packages:
-            locate(package, METRICS[name].label)
+            locate(package, METRICS[name].label, "metrics")
 
 
 def check_talk(talk: str | None) -> None:

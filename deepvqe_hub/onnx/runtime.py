@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepvqe_hub._optional import need
 from deepvqe_hub.limits import MAX_THREADS
 from deepvqe_hub.onnx.description import read_info
 
@@ -21,10 +22,7 @@ class Step:
     """
 
     def __init__(self, graph: str | os.PathLike | bytes, threads: int = 1, providers: Sequence | None = None):
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise ImportError("running ONNX files needs onnxruntime: pip install deepvqe-hub[onnx]") from error
+        ort = need("onnxruntime", "running ONNX graphs", "onnx")
         name = "the graph" if isinstance(graph, bytes) else os.fspath(graph)
         self.graph = graph if isinstance(graph, bytes) else os.path.abspath(name)  # to open it again from elsewhere
         graph = graph if isinstance(graph, bytes) else name
