@@ -126,6 +126,22 @@ class Power(nn.Module):
         return torch.view_as_real(self.spectrogram(wave)).square().sum(-1)
 
 
+def p808_loss(sample_rate: int = _RATE) -> nn.Module:
+    """The score of `P808` times -1, from -5 to -1: (batch, samples) estimate, target (not heard) -> (batch,).
+
+    Raises:
+        ImportError: as `P808`.
+    """
+
+    class Negative(P808):
+        """As a loss, of which less is better."""
+
+        def forward(self, estimate, target):
+            return -super().forward(estimate)
+
+    return Negative(sample_rate)
+
+
 class P808(nn.Module):
     """The network of DNSMOS P.808: (batch, samples) -> (batch,), predicted quality from 1 to 5.
 
