@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from deepvqe_hub.demo import LAUNCH, Studio, build
+    from deepvqe_hub.demo import Studio, launch
 
     if args.threads is not None:
         import torch
@@ -45,9 +45,7 @@ def run(args: argparse.Namespace) -> int:
     for name in args.model:
         studio.model(name)  # a name that does not load is better known now
     try:
-        build(studio).launch(
-            server_name=args.host, server_port=args.port, share=args.share, inbrowser=args.browser, **LAUNCH
-        )
+        launch(studio, server_name=args.host, server_port=args.port, share=args.share, inbrowser=args.browser)
     except OSError as error:
         raise CommandError(f"cannot listen on {args.host}: {error}") from error
     return 0
