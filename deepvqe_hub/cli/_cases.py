@@ -53,12 +53,14 @@ def collect(folder: Path, args: argparse.Namespace, **roles: Path | None):
     return cases, metadata
 
 
-def add_talk_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that `collect` reads."""
+def add_case_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that `collect` and `choose_metrics` read."""
     add = parser.add_argument
     add("--metadata", metavar="CSV", type=Path, help="conditions of the files, such as their talk types")
     add("--talk", choices=("st", "nst", "dt"), help="talk type of all files: far-end, near-end single, double talk")
     add("--talk-column", metavar="NAME", help="metadata column with talk types (default: talk, scenario, kind)")
+    text = "comma-separated, such as dnsmos,pesq_wb (default: all that the signals and packages allow)"
+    add("--metrics", metavar="LIST", help=text)
 
 
 def choose_metrics(names: str | None, **roles: Path | str | None) -> list[str]:
