@@ -65,7 +65,7 @@ def add_case_options(parser: argparse.ArgumentParser) -> None:
 
 def choose_metrics(names: str | None, **roles: Path | str | None) -> list[str]:
     """The measures named, or all that the given signals (as in `collect`) and the installed packages allow."""
-    from deepvqe_hub.metrics.table import MissingSignalError, chosen_metrics
+    from deepvqe_hub.metrics.registry import MissingSignalError, chosen_metrics
 
     if roles["farend"] and not roles["noisy"]:
         raise CommandError("--farend is for AECMOS, which also needs the microphone signals: --noisy DIR")

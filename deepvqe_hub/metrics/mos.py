@@ -17,7 +17,7 @@ import numpy as np
 
 from deepvqe_hub._optional import locate, need
 from deepvqe_hub.metrics._signal import SAMPLE_RATE, signal
-from deepvqe_hub.metrics.table import check_talk
+from deepvqe_hub.metrics.registry import check_talk
 
 WINDOW = 144160  # samples, 9.01 s: the input length of the DNSMOS networks
 _MIN_SECONDS = 0.25
