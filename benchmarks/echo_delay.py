@@ -1,6 +1,6 @@
 """How often a model finds the echo's delay to a frame, on recordings whose delay is known.
 
-python benchmarks/echo_delay.py deepvqe-aec-s path/to/echo_test
+    python benchmarks/echo_delay.py deepvqe-aec-s path/to/echo_test
 
 The folder, such as one of recipes/AEC/testset_prepare.py, holds mic/ and farend/ with files of the same names, and
 meta.csv with the columns file (or id) and delay_ms; rows without a delay are left out. Counted are the frames after the

@@ -42,7 +42,7 @@ def main() -> None:
     means = {name: {key: float(np.mean([s[key] for s in rows])) for key in rows[0]} for name, rows in scores.items()}
     for name, values in means.items():
         print(f"{name:8s} " + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
-    print(f"{len(names)} files; difference of 8 bit from float32: {np.mean(errors):.1f} dB below the signal")
+    print(f"{len(names)} files; difference of 8 bit from float32: {-np.mean(errors):.1f} dB below the signal")
     save(args.json, {"dnsmos": means, "files": len(names), "difference_db": float(np.mean(errors))})
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import torch
 
-# OSError: torchaudio built for CUDA beside a torch without it; RuntimeError: for another CUDA than torch's.
-IMPORT_ERRORS = (ImportError, OSError, RuntimeError)
-
 
 def remedies() -> str:
     """What was found, and what makes a pair that works, a line each."""

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
+from deepvqe_hub._optional import IMPORT_ERRORS
+from deepvqe_hub._torchaudio import remedies
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.files.disk import enhance_to_mono
 from deepvqe_hub.hub.folder import WEIGHTS

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from deepvqe_hub.perceptual import P808, pesq_loss, stoi_loss
+from deepvqe_hub.perceptual import p808_loss, pesq_loss, stoi_loss
 from deepvqe_hub.stft import STFT
 
 
@@ -68,15 +68,15 @@ class SpeechLoss(nn.Module):
         self.sisdr_weight, self.silence_weight = sisdr_weight, silence_weight
         self.floor, self.residual_floor = 10 ** (level_floor_db / 10), 10 ** (residual_floor_db / 10)
         self.stft = stft or STFT()
-        self.pesq_weight = pesq_weight
-        if pesq_weight:
-            self.pesq = pesq_loss(sample_rate)
-        self.stoi_weight = stoi_weight
-        if stoi_weight:
-            self.stoi = stoi_loss(sample_rate)
-        self.p808_weight = p808_weight
-        if p808_weight:
-            self.p808 = P808(sample_rate)
+        self.perceptual_weights: dict[str, float] = {}  # by the name of the module that has the term
+        for name, weight, make in (
+            ("pesq", pesq_weight, pesq_loss),
+            ("stoi", stoi_weight, stoi_loss),
+            ("p808", p808_weight, p808_loss),
+        ):
+            if weight:
+                self.perceptual_weights[name] = weight
+                self.add_module(name, make(sample_rate))
 
     def forward(self, estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if estimate.dim() != 2 or estimate.shape != target.shape:
@@ -98,7 +98,7 @@ class SpeechLoss(nn.Module):
             loss = loss - self.sisdr_weight * (si_sdr(estimate, target) * audible).mean()
         if self.silence_weight:
             loss = loss + self.silence_weight * (self.residual_db(estimate) * ~audible).mean()
-        if self.pesq_weight or self.stoi_weight or self.p808_weight:
+        if self.perceptual_weights:
             loss = loss + (self.perceptual(estimate, target, audible) * audible).mean()
         return loss
 
@@ -108,12 +108,8 @@ class SpeechLoss(nn.Module):
         tone = 0.1 * torch.arange(target.shape[-1], device=target.device, dtype=torch.float32).sin()
         estimate, target = (torch.where(audible[:, None], wave.float(), tone) for wave in (estimate, target))
         loss = target.new_zeros(len(target))
-        if self.pesq_weight:
-            loss = loss + self.pesq_weight * self.pesq(estimate, target)
-        if self.stoi_weight:
-            loss = loss + self.stoi_weight * self.stoi(estimate, target)
-        if self.p808_weight:
-            loss = loss - self.p808_weight * self.p808(estimate)
+        for name, weight in self.perceptual_weights.items():
+            loss = loss + weight * self.get_submodule(name)(estimate, target)
         return loss
 
     def residual_db(self, estimate: torch.Tensor) -> torch.Tensor:

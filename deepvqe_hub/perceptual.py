@@ -8,29 +8,27 @@ torch-stoi. DNSMOS P.808 (C. Reddy et al., "DNSMOS", 2021) is a small convolutio
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import warnings
-from collections.abc import Iterator
+from types import ModuleType
 
 import torch
 from torch import nn
 
-from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
+from deepvqe_hub._optional import need
+from deepvqe_hub._torchaudio import remedies
 from deepvqe_hub.fourier import fft_length
 
 _RATE = 16000  # Hz, unless told otherwise
 
 
-@contextlib.contextmanager
-def _explained(what: str, package: str) -> Iterator[None]:
-    """Around an import of `package`, or of what it needs torchaudio for."""
+def _need(module: str, purpose: str) -> ModuleType:
+    """`need` for a module that imports torchaudio; where that cannot be done, it is most likely torchaudio's fault."""
     try:
-        yield
-    except IMPORT_ERRORS as error:
-        if importlib.util.find_spec(package.replace("-", "_")) is None:
-            raise ImportError(f'{what} needs the package "{package}": pip install {package}') from error
-        raise ImportError(f"{what} needs {package}, which cannot be imported: {error}\n{remedies()}") from error
+        return need(module, purpose)
+    except ModuleNotFoundError:
+        raise
+    except ImportError as error:
+        raise ImportError(f"{error}\n{remedies()}") from error
 
 
 def pesq_loss(sample_rate: int = _RATE) -> nn.Module:
@@ -39,10 +37,9 @@ def pesq_loss(sample_rate: int = _RATE) -> nn.Module:
     Raises:
         ImportError: without the package torch-pesq, or without a torchaudio that fits torch.
     """
-    with _explained("pesq_weight", "torch-pesq"):
-        from torch_pesq import PesqLoss
+    package = _need("torch_pesq", "pesq_weight")
 
-    class Pesq(PesqLoss):
+    class Pesq(package.PesqLoss):
         """Its two recursive filters by products of spectra; torchaudio goes from sample to sample, on a GPU as well."""
 
         def __init__(self):
@@ -87,10 +84,9 @@ def stoi_loss(sample_rate: int = _RATE) -> nn.Module:
     Raises:
         ImportError: without the package torch-stoi, or without a torchaudio that fits torch.
     """
-    with _explained("stoi_weight", "torch-stoi"):
-        from torch_stoi import NegSTOILoss
+    package = _need("torch_stoi", "stoi_weight")
 
-    class Stoi(NegSTOILoss):
+    class Stoi(package.NegSTOILoss):
         """The same for a whole batch at once, in shapes that do not depend on what is heard."""
 
         @staticmethod
@@ -130,6 +126,22 @@ class Power(nn.Module):
         return torch.view_as_real(self.spectrogram(wave)).square().sum(-1)
 
 
+def p808_loss(sample_rate: int = _RATE) -> nn.Module:
+    """The score of `P808` times -1, from -5 to -1: (batch, samples) estimate, target (not heard) -> (batch,).
+
+    Raises:
+        ImportError: as `P808`.
+    """
+
+    class Negative(P808):
+        """As a loss, of which less is better."""
+
+        def forward(self, estimate, target):
+            return -super().forward(estimate)
+
+    return Negative(sample_rate)
+
+
 class P808(nn.Module):
     """The network of DNSMOS P.808: (batch, samples) -> (batch,), predicted quality from 1 to 5.
 
@@ -150,9 +162,8 @@ class P808(nn.Module):
         super().__init__()
         self.resample = nn.Identity()
         if sample_rate != _RATE:
-            with _explained(f"DNSMOS at {sample_rate} Hz", "torchaudio"):
-                from torchaudio.transforms import Resample
-            self.resample = Resample(sample_rate, _RATE)
+            transforms = _need("torchaudio.transforms", f"DNSMOS at {sample_rate} Hz")
+            self.resample = transforms.Resample(sample_rate, _RATE)
         self.layers = onnx_layers("dnsmos_models/model_v8.onnx")
         self.register_buffer("filters", torch.from_numpy(mel_filters(321, 120)).float(), persistent=False)
         self.register_buffer("window", torch.hann_window(321), persistent=False)
@@ -178,10 +189,7 @@ class GlobalMax(nn.Module):
 
 def onnx_layers(name: str) -> nn.Sequential:
     """A chain of convolutions, maxima and products from a file of `speechmos`, without gradients of their own."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise ImportError('the loss with DNSMOS needs the package "onnx": pip install onnx') from error
+    onnx = need("onnx", "the loss with DNSMOS")
     from deepvqe_hub.metrics.mos import network_file
 
     graph = onnx.load(network_file(name)).graph

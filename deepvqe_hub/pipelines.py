@@ -17,7 +17,8 @@ import os
 import torch
 from torch import nn
 
-from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
+from deepvqe_hub._optional import IMPORT_ERRORS
+from deepvqe_hub._torchaudio import remedies
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.hub import ModelInfo, load, registry
 from deepvqe_hub.hub.card import PAPERS

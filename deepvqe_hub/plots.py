@@ -10,16 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from deepvqe_hub._optional import need
 from deepvqe_hub.atomic import atomic_write
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import Recording, Source
 from deepvqe_hub.files.blocks import FarEnd, resampled
 
-try:
-    from matplotlib.figure import Figure  # without pyplot: no display, no global state
-except ImportError as error:
-    raise ImportError('plots need matplotlib: pip install "deepvqe-hub[plot]"') from error
-
+Figure = need("matplotlib.figure", "drawing", "plot").Figure  # without pyplot: no display, no global state
 PLOT_SECONDS = 120  # of a long recording
 COLUMNS = 1500  # of a spectrogram at most; a page shows no more
 RANGE_DB = 80

@@ -125,6 +125,7 @@ def test_command_line(files, monkeypatch, capsys):
     monkeypatch.setattr(gradio.Blocks, "launch", lambda self, **options: calls.append(options))
     assert main(["demo", "--model", str(files / "echo"), "--port", "8123", "--max-seconds", "5"]) == 0
     assert (calls[0]["server_name"], calls[0]["server_port"], calls[0]["share"]) == ("127.0.0.1", 8123, False)
+    assert calls[0]["max_file_size"] == "100mb"
     monkeypatch.setattr(gradio.Blocks, "launch", lambda self, **options: (_ for _ in ()).throw(OSError("no free port")))
     assert main(["demo", "--model", str(files / "echo")]) == 2
     assert "no free port" in capsys.readouterr().err
@@ -142,14 +143,22 @@ def test_space():
     assert "deepvqe-hub[demo" in (SPACE / "requirements.txt").read_text()
 
 
+def test_what_launch_sets_can_be_set_otherwise(studio, monkeypatch):
+    gradio, calls = pytest.importorskip("gradio"), []
+    from deepvqe_hub.demo import launch
+
+    monkeypatch.setattr(gradio.Blocks, "launch", lambda self, **options: calls.append(options))
+    assert isinstance(launch(studio, max_file_size="1mb"), gradio.Blocks)
+    assert calls[0]["max_file_size"] == "1mb" and calls[0]["ssr_mode"] is False
+
+
 @pytest.fixture
 def server(studio, files):
     pytest.importorskip("gradio")
-    from deepvqe_hub.demo import LAUNCH, build
+    from deepvqe_hub.demo import launch
 
-    page = build(studio, [files / "noisy.wav"])
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **LAUNCH)
-    yield url
+    page = launch(studio, [files / "noisy.wav"], prevent_thread_lock=True, quiet=True)
+    yield page.local_url
     page.close()
 
 

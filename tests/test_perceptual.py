@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from deepvqe_hub.losses import SpeechLoss
 from deepvqe_hub.metrics import dnsmos_p808, stoi
-from deepvqe_hub.perceptual import P808, pesq_loss, stoi_loss
+from deepvqe_hub.perceptual import P808, p808_loss, pesq_loss, stoi_loss
 
 QUIET = {"complex_weight": 0.0, "magnitude_weight": 0.0, "sisdr_weight": 0.0}
 
@@ -127,6 +127,11 @@ def test_p808_is_that_of_the_measure():
         assert float(p808()(wave[None, :-160])) == pytest.approx(dnsmos_p808(wave), abs=1e-4)
     both = p808()(torch.stack([waves()[0], tone[:32000]]))
     assert both.tolist() == pytest.approx([float(p808()(wave[None])) for wave in (waves()[0], tone[:32000])], abs=1e-4)
+
+
+def test_p808_loss_is_the_score_with_the_sign_of_a_loss():
+    network, (speech, noise) = p808(), waves()
+    assert torch.equal(p808_loss()(speech[None], noise[None]), -network(speech[None]))
 
 
 def test_p808_hears_the_same_at_another_rate():

@@ -1,21 +1,27 @@
-"""Arguments that several commands have, and what they stand for."""
+"""What arguments of several commands have in common: their types, and what the help says of them."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from deepvqe_hub.limits import MAX_THREADS
 
-
-def positive(text: str) -> int:
-    """A whole number from 1, as a type of an argument."""
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return int(text)
+MODEL = "name, folder, file or Hub repository[@revision]"
+DEVICE = "for PyTorch, such as cpu, cuda or cuda:1 (default: cpu)"
+FORCE = "replace existing outputs"
 
 
-def thread_count(text: str) -> int:
-    """A number of threads, as a type of an argument."""
-    if not (text.isdecimal() and 1 <= int(text) <= MAX_THREADS):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to {MAX_THREADS}")
-    return int(text)
+def whole_number(most: int | None = None) -> Callable[[str], int]:
+    """The type of an argument that is a whole number from 1, to `most` where there is a limit."""
+    wanted = f"whole number from 1 to {most}" if most else "positive whole number"
+
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and 1 <= int(text) <= (most or int(text))):
+            raise argparse.ArgumentTypeError(f"{text} is not a {wanted}")
+        return int(text)
+
+    return parse
+
+
+positive, thread_count = whole_number(), whole_number(MAX_THREADS)

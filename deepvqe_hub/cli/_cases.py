@@ -53,17 +53,19 @@ def collect(folder: Path, args: argparse.Namespace, **roles: Path | None):
     return cases, metadata
 
 
-def add_talk_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that `collect` reads."""
+def add_case_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that `collect` and `choose_metrics` read."""
     add = parser.add_argument
     add("--metadata", metavar="CSV", type=Path, help="conditions of the files, such as their talk types")
     add("--talk", choices=("st", "nst", "dt"), help="talk type of all files: far-end, near-end single, double talk")
     add("--talk-column", metavar="NAME", help="metadata column with talk types (default: talk, scenario, kind)")
+    text = "comma-separated, such as dnsmos,pesq_wb (default: all that the signals and packages allow)"
+    add("--metrics", metavar="LIST", help=text)
 
 
 def choose_metrics(names: str | None, **roles: Path | str | None) -> list[str]:
     """The measures named, or all that the given signals (as in `collect`) and the installed packages allow."""
-    from deepvqe_hub.metrics.table import MissingSignalError, chosen_metrics
+    from deepvqe_hub.metrics.registry import MissingSignalError, chosen_metrics
 
     if roles["farend"] and not roles["noisy"]:
         raise CommandError("--farend is for AECMOS, which also needs the microphone signals: --noisy DIR")

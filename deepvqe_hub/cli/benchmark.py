@@ -12,18 +12,24 @@ RTF is computing time over audio time. Weights are random, which does not change
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
+import sys
+import tempfile
+from pathlib import Path
 
 from deepvqe_hub.atomic import check_writable, write_files
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._arguments import thread_count
+from deepvqe_hub.cli._arguments import FORCE, thread_count
 from deepvqe_hub.cli._measure import BACKENDS
 from deepvqe_hub.machine import cores, description
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--models", nargs="+", metavar="NAME", help="of deepvqe models (default: all)")
-    add("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, metavar="NAME", help=f"of {', '.join(BACKENDS)}")
+    add("--models", nargs="+", metavar="NAME", help="names that `deepvqe models` lists (default: all)")
+    names = ", ".join(BACKENDS)
+    add("--backends", nargs="+", choices=BACKENDS, default=BACKENDS, metavar="NAME", help=f"{names} (default: all)")
     add(
         "--threads",
         nargs="+",
@@ -31,19 +37,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="thread counts (default: 1 and the number of usable cores)",
     )
-    add("--seconds", type=float, default=4.0, help="of audio (default: 4)")
+    add("--seconds", type=float, default=4.0, metavar="S", help="seconds of audio (default: 4)")
     add("--frames", type=int, default=1, metavar="N", help="frames a call when streaming (default: 1)")
-    add("--json", metavar="FILE", help="write the numbers there as well")
-    add("--force", action="store_true", help="replace an existing file")
+    add("--json", metavar="JSON", help="write the numbers as well, with the machine")
+    add("--force", action="store_true", help=FORCE)
 
 
 def run(args: argparse.Namespace) -> int:
-    import itertools
-    import json
-    import sys
-    import tempfile
-    from pathlib import Path
-
     from deepvqe_hub.cli._measure import MAX_SECONDS, Trial, apart, measure, prepare
     from deepvqe_hub.hub.registry import ENTRIES
     from deepvqe_hub.onnx.description import MAX_FRAMES

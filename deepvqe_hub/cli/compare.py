@@ -20,8 +20,8 @@ from pathlib import Path
 
 from deepvqe_hub.atomic import check_writable, write_files
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._arguments import positive
-from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect
+from deepvqe_hub.cli._arguments import FORCE, MODEL, positive
+from deepvqe_hub.cli._cases import add_case_options, choose_metrics, collect
 from deepvqe_hub.machine import cores
 from deepvqe_hub.onnx import is_graph
 
@@ -38,21 +38,20 @@ UNPROCESSED = "(unprocessed)"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("models", nargs="+", metavar="[LABEL=]MODEL", help="a name, folder, file or Hub repository[@revision]")
+    add("models", nargs="+", metavar="[LABEL=]MODEL", help=MODEL)
     add("--noisy", metavar="DIR", type=Path, help="recordings to enhance and score")
     add("--reference", metavar="DIR", type=Path, help="their clean references")
     add("--farend", metavar="DIR", type=Path, help="their far-end signals, for models that take one")
-    add_talk_options(parser)
-    add("--metrics", metavar="LIST", help="comma-separated, e.g. dnsmos,pesq_wb (default: all that the signals allow)")
-    add("--seconds", type=float, default=10.0, help="of audio for speed and memory (default: 10)")
+    add_case_options(parser)
+    add("--seconds", type=float, default=10.0, metavar="S", help="seconds of audio for speed and memory (default: 10)")
     add("--live", choices=("onnx", "onnx-8bit", "torch"), default="onnx", help="what runs live frames (default: onnx)")
     add("--jobs", metavar="N", type=positive, help="processes for quality (default: one a core)")
     add("--markdown", action="store_true", help="print a Markdown table, with intervals")
     add("-o", "--output", metavar="CSV", type=Path, help="write the table, with intervals")
     add("--plot", metavar="PNG", type=Path, help="draw quality against cost")
-    add("--plot-cost", choices=COSTS, metavar="COST", help=f"of {', '.join(COSTS)} (default: macs_per_second)")
-    add("--plot-quality", metavar="METRIC", help="(default: dnsmos_ovrl, or the first that is scored)")
-    add("--force", action="store_true", help="overwrite existing results")
+    add("--plot-cost", choices=COSTS, metavar="COST", help=f"{', '.join(COSTS)} (default: macs_per_second)")
+    add("--plot-quality", metavar="METRIC", help="measure to draw (default: dnsmos_ovrl, or the first that is scored)")
+    add("--force", action="store_true", help=FORCE)
     add("-q", "--quiet", action="store_true", help="no progress")
 
 

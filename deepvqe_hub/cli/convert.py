@@ -14,28 +14,29 @@ implementation, .gguf files of deepvqe-ggml and .h5 files of DPCRN's authors. Wr
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from deepvqe_hub.atomic import check_free
 from deepvqe_hub.cli import CommandError
+from deepvqe_hub.cli._arguments import FORCE, MODEL
 
 
-def configure(parser) -> None:
-    parser.add_argument("input", metavar="IN", help="checkpoint file or folder, model name, Hub repository[@revision]")
-    parser.add_argument("output", metavar="OUT", help="folder, or file ending in .tar, .gguf or .onnx")
-    parser.add_argument("--window", help="for a .tar: window it was trained with (default: sqrt_hann)")
-    parser.add_argument("--padding", help="for a .tar: zeros or reflect, what stands around a signal")
-    parser.add_argument(
-        "--temperature", type=float, help="for a .gguf: softmax temperature it was trained to (default: 1)"
-    )
-    parser.add_argument("--half", action="store_true", help="for a folder: store matrices in half precision")
-    parser.add_argument("--name", help="for a folder: title of the model card")
-    parser.add_argument("--license", help="for a folder: licence of the weights, as the Hub calls it (default: IN's)")
-    parser.add_argument("--force", action="store_true", help="replace an existing OUT")
-    parser.add_argument("--verbose", action="store_true", help="report every tensor")
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("input", metavar="IN", help=MODEL)
+    add("output", metavar="OUT", help="folder, or file ending in .tar, .gguf or .onnx")
+    add("--window", help="for a .tar: window it was trained with, sqrt_hann or hann (default: sqrt_hann)")
+    add("--padding", help="for a .tar: around a signal, zeros or reflect (default: reflect for hann, else zeros)")
+    add("--temperature", type=float, help="for a .gguf: softmax temperature it was trained to (default: 1)")
+    add("--half", action="store_true", help="for a folder: store matrices in half precision")
+    add("--name", help="for a folder: title of the model card (default: that of OUT)")
+    add("--license", help="for a folder: licence of the weights, as the Hub calls it (default: IN's)")
+    add("--force", action="store_true", help=FORCE)
+    add("--verbose", action="store_true", help="report every tensor")
 
 
-def run(args) -> int:
+def run(args: argparse.Namespace) -> int:
     from deepvqe_hub.hub import load, save_folder
     from deepvqe_hub.hub.checkpoint import UNKNOWN_LICENSE, build
     from deepvqe_hub.hub.formats import read_file
@@ -72,7 +73,7 @@ def run(args) -> int:
     return 0
 
 
-def _report(checkpoint, model, args) -> None:
+def _report(checkpoint, model, args: argparse.Namespace) -> None:
     print(f"{args.input}: {checkpoint.format}, {_size(model)}")
     ours = {name for name in checkpoint.tensors if not name.endswith("num_batches_tracked")}
     renamed = {name: theirs for name, theirs in checkpoint.names.items() if name.removeprefix("network.") != theirs}

@@ -13,19 +13,14 @@ from __future__ import annotations
 import argparse
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._arguments import thread_count
+from deepvqe_hub.cli._arguments import DEVICE, MODEL, thread_count
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--model",
-        action="append",
-        default=[],
-        help="name, folder, file or Hub repository[@revision]; may be repeated (default: all with weights)",
-    )
-    add("--device", help="such as cpu, cuda or cuda:1")
-    add("--max-seconds", type=float, default=120, metavar="S", help="longest recording to accept (default: 120)")
+    add("--model", action="append", default=[], help=f"{MODEL}; may be repeated (default: all with weights)")
+    add("--device", help=DEVICE)
+    add("--max-seconds", type=float, default=120, metavar="S", help="longest recording, in seconds (default: 120)")
     add("--threads", type=thread_count, metavar="N", help="threads for computing (default: all)")
     add("--no-scores", action="store_true", help="no DNSMOS, which takes longer than the enhancement")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this computer only)")
@@ -35,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from deepvqe_hub.demo import LAUNCH, Studio, build
+    from deepvqe_hub.demo import Studio, launch
 
     if args.threads is not None:
         import torch
@@ -45,9 +40,7 @@ def run(args: argparse.Namespace) -> int:
     for name in args.model:
         studio.model(name)  # a name that does not load is better known now
     try:
-        build(studio).launch(
-            server_name=args.host, server_port=args.port, share=args.share, inbrowser=args.browser, **LAUNCH
-        )
+        launch(studio, server_name=args.host, server_port=args.port, share=args.share, inbrowser=args.browser)
     except OSError as error:
         raise CommandError(f"cannot listen on {args.host}: {error}") from error
     return 0

@@ -20,7 +20,7 @@ import sys
 import time
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._arguments import positive, thread_count
+from deepvqe_hub.cli._arguments import DEVICE, FORCE, MODEL, positive, thread_count
 from deepvqe_hub.cli._inputs import STANDARD, Job, plan
 from deepvqe_hub.cli._work import Result, Settings, in_processes, one_by_one
 
@@ -29,8 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="files, folders, patterns such as '*.wav', or - for standard input")
     add("-o", "--output", metavar="OUT", help="file, or folder for several inputs, or - for standard output as WAV")
-    names = "name, folder, file or Hub repository[@revision]"
-    add("--model", help=f"{names} (default: deepvqe-s, with a far end deepvqe-aec-s)")
+    add("--model", help=f"{MODEL} (default: deepvqe-s, with a far end deepvqe-aec-s)")
     add("--farend", metavar="FILE|DIR", help="what the loudspeaker played; in a folder, what evaluate would pair")
     add(
         "--farend-pattern",
@@ -38,15 +37,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="pairs file names, * standing for what they share; in the folder --farend, or else beside the input. "
         "FAREND alone: * is the input's name without extension",
     )
-    add("--device", help="such as cpu, cuda or cuda:1")
-    add("--mix", type=float, default=1.0, metavar="0..1", help="1 enhanced (default), 0 as it was, between: a blend")
-    add("--attenuation-limit", type=float, metavar="DB", help="take away at most this much")
+    add("--device", help=DEVICE)
+    add("--mix", type=float, default=1.0, metavar="0..1", help="1 enhanced, 0 as it was, else a blend (default: 1)")
+    add("--attenuation-limit", type=float, metavar="DB", help="take away at most so many dB (default: no limit)")
     add("--plot", action="store_true", help="draw spectrograms before and after, NAME.png beside the output")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="skip inputs whose output (and picture) exists")
-    existing.add_argument("--force", action="store_true", help="replace existing outputs")
-    add("--jobs", type=positive, default=1, metavar="N", help="work on N files at once, in processes of their own")
-    add("--threads", type=thread_count, metavar="N", help="of each process (default: all; one with --jobs or a graph)")
+    existing.add_argument("--force", action="store_true", help=FORCE)
+    add("--jobs", type=positive, default=1, metavar="N", help="processes, of a file each at a time (default: 1)")
+    add("--threads", type=thread_count, metavar="N", help="threads a process (default: all; 1 with --jobs or a graph)")
     add("-q", "--quiet", action="store_true", help="no progress and no summary")
 
 

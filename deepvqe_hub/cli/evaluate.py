@@ -22,33 +22,27 @@ from pathlib import Path
 
 from deepvqe_hub.atomic import check_writable, write_files
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._arguments import positive
-from deepvqe_hub.cli._cases import add_talk_options, choose_metrics, collect
+from deepvqe_hub.cli._arguments import FORCE, MODEL, positive
+from deepvqe_hub.cli._cases import add_case_options, choose_metrics, collect
 from deepvqe_hub.machine import cores
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add = parser.add_argument
     add("enhanced", metavar="ENHANCED", type=Path, help="folder (searched with its subfolders) or file to score")
     add("--reference", metavar="DIR", type=Path, help="clean references")
     add("--noisy", metavar="DIR", type=Path, help="unprocessed input (microphone): scored, too, and compared")
     add("--farend", metavar="DIR", type=Path, help="far-end (loudspeaker) signals")
-    add("--model", metavar="NAME_OR_PATH", help="ENHANCED is noisy: enhance it in memory with this model first")
+    add("--model", help=f"ENHANCED is noisy: enhance it in memory with this model first; {MODEL}")
     add("--group-by", metavar="COLUMNS", help="columns of the metadata for the breakdown (default: all that fit)")
-    add("--bins", type=int, help="ranges to cut columns of numbers into (default 4)")
-    add_talk_options(parser)
-    add(
-        "--metrics",
-        metavar="LIST",
-        help="comma-separated, e.g. dnsmos,pesq_wb,aecmos (default: all that the signals and packages allow)",
-    )
+    add("--bins", type=int, metavar="N", help="ranges to cut columns of numbers into (default: 4)")
+    add_case_options(parser)
     add("--skip-noisy", action="store_true", help="do not score the unprocessed input")
     add("--jobs", metavar="N", type=positive, help="processes (default: one a core)")
     add("-o", "--output", metavar="CSV", type=Path, help="write the scores, one line a file")
     add("--json", metavar="JSON", type=Path, help="write summary, settings and versions")
     add("--markdown", action="store_true", help="print Markdown tables")
-    add("--force", action="store_true", help="overwrite existing results")
+    add("--force", action="store_true", help=FORCE)
     add("-q", "--quiet", action="store_true", help="no progress bar")
 
 

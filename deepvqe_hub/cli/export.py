@@ -13,18 +13,19 @@ from __future__ import annotations
 import argparse
 
 from deepvqe_hub.cli import CommandError
+from deepvqe_hub.cli._arguments import FORCE, MODEL
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("model", metavar="MODEL", help="name, folder, file or Hub repository[@revision]")
+    add("model", metavar="MODEL", help=MODEL)
     add("output", metavar="OUT.onnx", help="file to write")
     add("--revision", help="branch, tag or commit, another way to say MODEL@revision")
     add("--frames", type=int, default=1, metavar="N", help="frames a call: faster each, later all (default: 1)")
     add("--batch-size", type=int, default=1, metavar="N", help="streams side by side (default: 1)")
     add("--quantize", action="store_true", help="8-bit weights and activations")
     add("--waveform", action="store_true", help="put the spectral front end into the graph")
-    add("--force", action="store_true", help="replace an existing file")
+    add("--force", action="store_true", help=FORCE)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ COLUMNS = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="everything that is known, for programs")
+    parser.add_argument("--json", action="store_true", help="print all that is known, as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

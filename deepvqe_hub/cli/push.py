@@ -9,19 +9,22 @@ examples name the folder, the uploaded one names REPO_ID. The token comes from `
 
 from __future__ import annotations
 
+import argparse
+
 from deepvqe_hub.cli import CommandError
 
 
-def configure(parser) -> None:
-    parser.add_argument("folder", help="checkpoint folder, as save_pretrained and the recipes write it")
-    parser.add_argument("repo_id", metavar="REPO_ID", help="owner/name; made if it does not exist")
-    parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--branch", help="branch to commit to (default: main)")
-    parser.add_argument("--create-pr", action="store_true", help="open a pull request instead of committing")
-    parser.add_argument("--message", default="Upload DeepVQE checkpoint", help="commit message")
+def configure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="checkpoint folder, as save_pretrained and the recipes write it")
+    add("repo_id", metavar="REPO_ID", help="owner/name; made if it does not exist")
+    add("--private", action="store_true", help="make a new repository private")
+    add("--branch", help="branch to commit to (default: main)")
+    add("--create-pr", action="store_true", help="open a pull request instead of committing")
+    add("--message", default="Upload DeepVQE checkpoint", help="commit message (default: %(default)s)")
 
 
-def run(args) -> int:
+def run(args: argparse.Namespace) -> int:
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
     from deepvqe_hub.hub.folder import read_folder

@@ -2,6 +2,7 @@
 
   deepvqe stream                                     microphone to loudspeaker, at a terminal
   deepvqe stream --list-devices
+  deepvqe stream --model deepvqe-s.onnx              what deepvqe export has written, without PyTorch
   ffmpeg -i talk.mp4 -ac 1 -ar 48000 -f s16le - | deepvqe stream --rate 48000 | aplay -f S16_LE -r 48000
   deepvqe stream --model deepvqe-aec-s --channels 2 < mic_and_loudspeaker.raw > clean.raw
 
@@ -18,23 +19,24 @@ import contextlib
 import os
 import sys
 
+from deepvqe_hub._optional import need
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._arguments import thread_count
+from deepvqe_hub.cli._arguments import DEVICE, MODEL, thread_count
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--model", default="deepvqe-s", help="name, folder, file, Hub repository[@revision] or exported .onnx file")
+    add("--model", default="deepvqe-s", help=f"{MODEL} (default: deepvqe-s)")
     add("--rate", type=int, metavar="HZ", help="sample rate of input and output (default: the model's)")
-    add("--format", choices=("s16le", "f32le"), default="s16le", help="of raw PCM (default: s16le)")
+    add("--format", choices=("s16le", "f32le"), default="s16le", help="samples of raw PCM (default: s16le)")
     add("--channels", type=int, choices=(1, 2), default=1, help="of the input; the second is the far end (default: 1)")
     add("--live", action="store_true", help="use sound devices although standard input is no terminal")
     add("--list-devices", action="store_true", help="list the sound devices")
-    add("--input-device", metavar="NAME", help="number, or part of the name, of the microphone")
+    add("--input-device", metavar="NAME", help="number, or part of the name, of the microphone (default: the system's)")
     add("--output-device", metavar="NAME", help="the same for the loudspeaker")
-    add("--block", type=float, metavar="MS", help="of sound devices: length of a block (default: 16)")
-    add("--device", help="for PyTorch, such as cpu or cuda")
-    add("--threads", type=thread_count, default=1, help="threads for computing (default: 1)")
+    add("--block", type=float, metavar="MS", help="length of a block of the sound devices (default: 16)")
+    add("--device", help=DEVICE)
+    add("--threads", type=thread_count, default=1, metavar="N", help="threads for computing (default: 1)")
     add("-q", "--quiet", action="store_true", help="no meter and no report")
 
 
@@ -131,13 +133,12 @@ def run_live(args: argparse.Namespace, converter, sounddevice) -> int:
 def sound_devices():
     """The module `sounddevice`, or an error with the remedy."""
     try:
-        import sounddevice
-    except (ImportError, OSError) as error:  # OSError: the PortAudio library is missing
+        return need("sounddevice", "live audio", "live")
+    except ImportError as error:
         raise CommandError(
-            f"sound devices need sounddevice ({error}): pip install deepvqe-hub[live], on Linux also the package "
-            "libportaudio2; or pipe raw PCM through standard input and output"
+            f"{error}; on Linux it needs the system's package libportaudio2 as well; or pipe raw PCM through standard "
+            "input and output"
         ) from error
-    return sounddevice
 
 
 @contextlib.contextmanager

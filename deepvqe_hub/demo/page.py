@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
+from deepvqe_hub._optional import need
 from deepvqe_hub.demo.studio import NO_LIMIT_DB, Studio
 
-try:
-    import gradio as gr
-except ImportError as error:
-    raise ImportError('the demo needs gradio: pip install "deepvqe-hub[demo]"') from error
+gr = need("gradio", "the demo", "demo")
 
 KEEP_SECONDS = 3600  # after which uploads and results are deleted
-
-# For Blocks.launch: fonts of the system, as no page of another server should be asked; large files are refused early.
-LAUNCH = {
-    "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-    "max_file_size": "100mb",
-    "ssr_mode": False,
-    "footer_links": ["api", "gradio"],
-    "run_history": False,
-}
 
 _INTRO = """# DeepVQE: noise, reverberation and echo out of speech
 
@@ -31,7 +21,7 @@ Recordings are processed where this page comes from and deleted within two hours
 
 
 def build(studio: Studio | None = None, examples: Sequence[str | os.PathLike] = ()) -> gr.Blocks:
-    """The demo as a Gradio app; `build().launch(**LAUNCH)` shows it.
+    """The demo as a Gradio app, to be put into another one; by itself `launch` shows it.
 
     Args:
         studio: models and limits, by default all models with weights.
@@ -73,4 +63,31 @@ def build(studio: Studio | None = None, examples: Sequence[str | os.PathLike] = 
         if examples:
             gr.Examples([[os.fspath(path)] for path in examples], [noisy], cache_examples=False)
         button.click(enhance, [noisy, farend, model, mix, limit], [after, picture, report], api_name="enhance")
+    return page
+
+
+def launch(studio: Studio | None = None, examples: Sequence[str | os.PathLike] = (), **options: Any) -> gr.Blocks:
+    """Show the demo in the browser, with uploads of at most 100 MB; returns when it is stopped.
+
+    Args:
+        studio, examples: as for `build`.
+        **options: of `gradio.Blocks.launch`, in the place of what is set here, such as `server_port`. With
+            `prevent_thread_lock=True` it returns at once.
+
+    Returns:
+        The page, of which `close()` ends the server.
+
+    Raises:
+        OSError: the port, or each that Gradio tries, is taken.
+    """
+    page = build(studio, examples)
+    settings = {
+        # Fonts of the system, as no page of another server should be asked.
+        "theme": gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+        "max_file_size": "100mb",  # larger ones are refused before they are sent
+        "ssr_mode": False,
+        "footer_links": ["api", "gradio"],
+        "run_history": False,
+    }
+    page.launch(**settings | options)
     return page

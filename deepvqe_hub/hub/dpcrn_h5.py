@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deepvqe_hub._optional import need
 from deepvqe_hub.hub.checkpoint import MAX_BYTES, Checkpoint
 from deepvqe_hub.hub.errors import CheckpointError
 
@@ -46,10 +47,7 @@ def read(path: Path) -> Checkpoint:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Every array of an HDF5 file, by its path inside; at most as many numbers as the largest model has."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError("reading HDF5 files needs h5py: pip install h5py") from error
+    h5py = need("h5py", "reading HDF5 files")
     arrays, size = {}, 0
 
     def visit(name: str, item) -> None:

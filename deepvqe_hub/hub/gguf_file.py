@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deepvqe_hub._optional import need
 from deepvqe_hub.hub.checkpoint import MAX_BYTES, Checkpoint
 from deepvqe_hub.hub.errors import CheckpointError
 from deepvqe_hub.models.mask import ComplexConvolvingMask
@@ -128,10 +129,7 @@ def _config(meta: dict, path: Path) -> dict:
 
 def _read_arrays(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
     """Metadata and tensors, 8-bit ones dequantised and in their original shape."""
-    try:
-        import gguf
-    except ImportError as error:
-        raise ImportError("GGUF files need the package gguf: pip install 'deepvqe-hub[gguf]'") from error
+    gguf = need("gguf", "reading GGUF files", "gguf")
     if path.stat().st_size > MAX_BYTES:
         raise CheckpointError(f"{path} is larger than {MAX_BYTES:,} bytes")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from deepvqe_hub._optional import need
 from deepvqe_hub.atomic import atomic_write
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.hub.gguf_file import CUBE_ROOTS, PREFIXES
@@ -47,10 +48,7 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
     dmax = given.get("dmax", 1)  # another network has none, and is refused
     options = preset["options"] | {"dmax": dmax}
     _same_function(model, preset | {"options": options, "sample_rate": model.sample_rate}, path)
-    try:
-        import gguf
-    except ImportError as error:
-        raise ImportError("GGUF files need the package gguf: pip install 'deepvqe-hub[gguf]'") from error
+    gguf = need("gguf", "writing GGUF files", "gguf")
     prefixes = {ours: theirs for theirs, ours in PREFIXES.items()}
     tensors = {}
     for name, tensor in model.network.folded().state_dict().items():

@@ -13,7 +13,7 @@ Batches and files (NaN where a measure is not defined):
 
 `METRICS` says of each measure what it needs and where it comes from. Everything is computed at 16 kHz; other rates
 are resampled, and every channel is scored on its own and the scores averaged. PESQ, STOI, DNSMOS and AECMOS need
-`pip install "deepvqe-hub[metrics]"`.
+`pip install "deepvqe-hub[metrics]"`; without a C compiler, `"deepvqe-hub[mos]"` has all of them but PESQ.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from deepvqe_hub.metrics._signal import UnscorableError
 from deepvqe_hub.metrics.evaluation import Case, evaluate_file, evaluate_files
 from deepvqe_hub.metrics.intrusive import erle, estoi, pesq_wb, si_sdr, stoi
 from deepvqe_hub.metrics.mos import aecmos, dnsmos, dnsmos_p808, dnsmos_p835
+from deepvqe_hub.metrics.registry import METRICS, Metric, available_metrics, select_metrics
 from deepvqe_hub.metrics.scoring import evaluate_tensors
 from deepvqe_hub.metrics.statistics import bootstrap_interval
-from deepvqe_hub.metrics.table import METRICS, Metric, available_metrics, select_metrics
 
 __all__ = [
     "METRICS",

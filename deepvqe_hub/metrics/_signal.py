@@ -1,9 +1,6 @@
-"""What every measure needs: checked one-dimensional signals at 16 kHz, and optional packages."""
+"""What every measure needs: checked one-dimensional signals at 16 kHz."""
 
 from __future__ import annotations
-
-import importlib
-import importlib.util
 
 import numpy as np
 
@@ -15,28 +12,6 @@ _SILENCE = 1e-5  # peak, -100 dBFS: below half a step of 16-bit audio
 
 class UnscorableError(ValueError):
     """A signal that a measure is not defined for: silent, not finite or too short. The text says why."""
-
-
-def need(module: str, purpose: str):
-    """Import an optional package, or raise an ImportError that names the remedy."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(_remedy(module, purpose)) from error
-
-
-def locate(module: str, purpose: str):
-    """Find (not import) an optional package; returns its import specification."""
-    spec = importlib.util.find_spec(module)
-    if spec is None:
-        raise ImportError(_remedy(module, purpose))
-    return spec
-
-
-def _remedy(module: str, purpose: str) -> str:
-    # pesq is built from source; a machine without a compiler can have the others
-    other = "" if module == "pesq" else ' (no C compiler: "deepvqe-hub[mos]", all but PESQ)'
-    return f'{purpose} needs the package "{module}": pip install "deepvqe-hub[metrics]"{other}'
 
 
 def as_array(wav) -> np.ndarray:

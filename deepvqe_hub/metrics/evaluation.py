@@ -16,8 +16,8 @@ import numpy as np
 
 from deepvqe_hub.files.samples import fitted
 from deepvqe_hub.metrics._signal import SAMPLE_RATE, resample
+from deepvqe_hub.metrics.registry import check_talk, chosen_metrics
 from deepvqe_hub.metrics.scoring import score_channels
-from deepvqe_hub.metrics.table import check_talk, chosen_metrics
 from deepvqe_hub.processes import worker_pool
 
 if TYPE_CHECKING:  # it needs torch, which scores alone do not
@@ -28,14 +28,21 @@ _TOLERANCE = 0.1  # seconds by which signals may differ in length without a word
 
 @dataclass(frozen=True)
 class Case:
-    """The files that belong together: paths, and the talk type ("st", "nst", "dt" or None, see `aecmos`)."""
+    """The files that belong together.
+
+    Attributes:
+        enhanced: the file to score.
+        reference, noisy, farend: clean speech, what went in, and the loudspeaker's signal, as far as there are.
+        talk: talk type, "st", "nst", "dt" or None, see `deepvqe_hub.metrics.aecmos`.
+        name: of the file in results, by default the file name of `enhanced`.
+    """
 
     enhanced: Path
     reference: Path | None = None
     noisy: Path | None = None
     farend: Path | None = None
     talk: str | None = None
-    name: str | None = None  # in the results; the file name of `enhanced` if not given
+    name: str | None = None
 
 
 def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
@@ -106,19 +113,18 @@ def evaluate_file(
         scored at all). Scores that are not defined are NaN.
 
     Raises:
-        ValueError: unknown metric, or one that needs a file which is not given.
+        ValueError: unknown metric or talk type, or a metric that needs a file which is not given.
         FileNotFoundError, CheckpointError: as `deepvqe_hub.load`, for a model that cannot be loaded.
         ImportError: a package is missing; the text names the remedy.
     """
     case = enhanced if isinstance(enhanced, Case) else Case(enhanced, reference, noisy, farend, talk)
     names = chosen_metrics(metrics, _given(case, model))
     check_talk(case.talk)
-    result = {"file": case.name or Path(case.enhanced).name, "seconds": float("nan")}
-    result |= dict.fromkeys(names, float("nan"))
+    result = _blank(case) | dict.fromkeys(names, float("nan"))
     has_input = model is not None or case.noisy is not None
     input_names = [name for name in names if name != "erle"] if has_input and score_noisy else []
     result |= {f"noisy_{name}": float("nan") for name in input_names}
-    notes = result["notes"] = {}
+    notes = result["notes"]
     if model is not None:
         load_model(model)  # a wrong name is an error, not a note at the file
     try:
@@ -139,6 +145,11 @@ def evaluate_file(
         result.update({f"noisy_{name}": value for name, value in scores.items()})
         notes.update({f"noisy_{name}": text for name, text in reasons.items()})
     return result
+
+
+def _blank(case: Case, **notes: str) -> dict:
+    """The result for a file before it is scored, or in the place of scores."""
+    return {"file": case.name or Path(case.enhanced).name, "seconds": float("nan"), "notes": notes}
 
 
 def _given(case: Case, model: object) -> set[str]:
@@ -184,6 +195,9 @@ def evaluate_files(
         progress: show a bar on standard error, if that is a terminal.
 
     A file that kills its process (audio libraries in C can) is noted as failed and the others are scored.
+
+    Raises:
+        ValueError, FileNotFoundError, CheckpointError, ImportError: as `evaluate_file`.
     """
     from tqdm import tqdm
 
@@ -218,11 +232,7 @@ def _in_processes(cases: list[Case], options: dict, jobs: int, bar) -> list[dict
             try:
                 results[index] = submit(evaluate_file, cases[index], **options).result()
             except BrokenProcessPool:
-                results[index] = {
-                    "file": cases[index].name or Path(cases[index].enhanced).name,
-                    "seconds": float("nan"),
-                    "notes": {"failed": "the process that scored it died"},
-                }
+                results[index] = _blank(cases[index], failed="the process that scored it died")
             bar.update()
     return [results[index] for index in range(len(cases))]
 

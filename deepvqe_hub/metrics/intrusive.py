@@ -10,7 +10,8 @@ import warnings
 
 import numpy as np
 
-from deepvqe_hub.metrics._signal import SAMPLE_RATE, UnscorableError, decibels, need, pair, signal
+from deepvqe_hub._optional import need
+from deepvqe_hub.metrics._signal import SAMPLE_RATE, UnscorableError, decibels, pair, signal
 
 _PESQ_SECONDS = 20.0
 
@@ -58,7 +59,7 @@ def pesq_wb(estimate, target, sample_rate: int = SAMPLE_RATE) -> float:
 
     Source: ITU-T P.862 and P.862.2 (2007).
     """
-    package = need("pesq", "PESQ")
+    package = need("pesq", "PESQ", "metrics")
     estimate, target = pair(estimate, target, sample_rate, seconds=0.25)
     pieces = int(np.ceil(target.size / (_PESQ_SECONDS * SAMPLE_RATE)))
     scores = []
@@ -91,7 +92,7 @@ def stoi(estimate, target, sample_rate: int = SAMPLE_RATE, *, extended: bool = F
 
     Source: Taal et al., IEEE TASLP 19(7), 2011; extended: Jensen and Taal, IEEE TASLP 24(11), 2016.
     """
-    package = need("pystoi", "ESTOI" if extended else "STOI")
+    package = need("pystoi", "ESTOI" if extended else "STOI", "metrics")
     estimate, target = pair(estimate, target, sample_rate, seconds=0.4)
     with warnings.catch_warnings():
         # pystoi warns and returns 1e-5 for too little speech: a number that would pass for a score

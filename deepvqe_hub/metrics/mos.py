@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from deepvqe_hub.metrics._signal import SAMPLE_RATE, locate, need, signal
-from deepvqe_hub.metrics.table import check_talk
+from deepvqe_hub._optional import locate, need
+from deepvqe_hub.metrics._signal import SAMPLE_RATE, signal
+from deepvqe_hub.metrics.registry import check_talk
 
 WINDOW = 144160  # samples, 9.01 s: the input length of the DNSMOS networks
 _MIN_SECONDS = 0.25
@@ -32,13 +33,13 @@ _CALIBRATION = {
 
 def network_file(name: str) -> Path:
     """One of the files of `speechmos`; ImportError without that package."""
-    return Path(locate("speechmos", "DNSMOS and AECMOS").submodule_search_locations[0]) / name
+    return Path(locate("speechmos", "DNSMOS or AECMOS", "metrics").submodule_search_locations[0]) / name
 
 
 @functools.cache
 def _network(name: str):
     """The ONNX session for one file of `speechmos`: one a process, one thread."""
-    onnxruntime = need("onnxruntime", "DNSMOS and AECMOS")
+    onnxruntime = need("onnxruntime", "DNSMOS or AECMOS", "metrics")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(str(network_file(name)), options, providers=["CPUExecutionProvider"])

@@ -11,8 +11,8 @@ import platform
 from collections.abc import Mapping, Sequence
 
 from deepvqe_hub._version import __version__
+from deepvqe_hub.metrics.registry import METRICS
 from deepvqe_hub.metrics.statistics import mean_interval
-from deepvqe_hub.metrics.table import METRICS
 
 SIG_DROP = 0.3  # MOS: a fall of DNSMOS SIG below the input's that a listener would call damaged speech
 _PACKAGES = ("torch", "numpy", "soundfile", "soxr", "pesq", "pystoi", "speechmos", "onnxruntime")

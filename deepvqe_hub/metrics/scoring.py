@@ -9,9 +9,9 @@ import numpy as np
 from deepvqe_hub.files.samples import fitted
 from deepvqe_hub.metrics import intrusive, mos
 from deepvqe_hub.metrics._signal import SAMPLE_RATE, as_array, resample
-from deepvqe_hub.metrics.table import METRICS, check_talk, chosen_metrics
+from deepvqe_hub.metrics.registry import METRICS, check_talk, chosen_metrics
 
-# One entry for each network or package that yields several measures at once, or one.
+# Measures that one network gives are computed together.
 # The functions take single channels at 16 kHz: enhanced, the other signals by name, talk type.
 _COMPUTE = {
     ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl"): lambda wav, others, talk: mos.dnsmos_p835(wav).values(),

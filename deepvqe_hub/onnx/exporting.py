@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deepvqe_hub._optional import need
 from deepvqe_hub._version import __version__
 from deepvqe_hub.atomic import atomic_write, check_free
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
@@ -51,6 +52,7 @@ def export(
         `path`.
 
     Raises:
+        ImportError: without onnx, which writes the graph, or onnxruntime, which checks it; the text names the remedy.
         FileExistsError: if the file exists, without `overwrite`; for a device or a pipe.
         ValueError: for a network that cannot stream, numbers out of range, 8 bits for a network that is traced, or a
             name that does not end in ".onnx".
@@ -84,6 +86,7 @@ def export(
 
 def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, batch_size=1):
     """The graph as an `onnx.ModelProto`; arguments as for `export`, but the model is float32."""
+    need("onnx", "writing ONNX graphs", "onnx")  # which the modules below import
     from deepvqe_hub.onnx.builder import Graph
     from deepvqe_hub.onnx.frontend import analyse, synthesise
     from deepvqe_hub.onnx.network import StepWriter

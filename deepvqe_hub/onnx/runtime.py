@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepvqe_hub._optional import need
 from deepvqe_hub.limits import MAX_THREADS
 from deepvqe_hub.onnx.description import read_info
 
@@ -21,47 +22,27 @@ class Step:
     """
 
     def __init__(self, graph: str | os.PathLike | bytes, threads: int = 1, providers: Sequence | None = None):
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise ImportError("running ONNX files needs onnxruntime: pip install deepvqe-hub[onnx]") from error
-        name = "the graph" if isinstance(graph, bytes) else os.fspath(graph)
-        self.graph = graph if isinstance(graph, bytes) else os.path.abspath(name)  # to open it again from elsewhere
-        graph = graph if isinstance(graph, bytes) else name
-        if graph is name and not os.path.isfile(name):
-            raise FileNotFoundError(f"there is no file {name}; make one with: deepvqe export MODEL {name}")
-        if not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
-            raise ValueError(f"threads must be a whole number from 1 to {MAX_THREADS}, not {threads!r}")
+        graph = graph if isinstance(graph, bytes) else os.fspath(graph)
+        name = "the graph" if isinstance(graph, bytes) else graph
         providers = [providers] if isinstance(providers, str) else list(providers or ["CPUExecutionProvider"])
-        there = ort.get_available_providers()
-        for provider in providers:
-            name_of = provider if isinstance(provider, str) else provider[0]  # or (name, its options)
-            if name_of not in there:  # onnxruntime would take the CPU
-                raise ValueError(f"this onnxruntime has no provider {name_of}; it has {', '.join(there)}")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        # Feature maps fade towards zero in silence, and arithmetic on denormal numbers is a hundred times slower.
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        try:
-            self.session = ort.InferenceSession(
-                graph if isinstance(graph, bytes) else name,
-                options,
-                providers=providers,
-            )
-        except Exception as error:  # onnxruntime has a class for each of its error codes, and no common one
-            raise ValueError(f"onnxruntime cannot open {name}: {error}") from error
+        self.session = _session(graph, name, threads, providers)
         self.info = read_info(self.session, name)
+        self.graph = graph if isinstance(graph, bytes) else os.path.abspath(graph)  # to open it again from elsewhere
         self._options = threads, providers
+        self._bind()
 
-        shapes = {x.name: tuple(x.shape) for x in self.session.get_inputs()}
+    def _bind(self) -> None:
+        """Allocate inputs, output and states, and bind the session to them."""
+        from onnxruntime import OrtValue
+
+        wrap = OrtValue.ortvalue_from_numpy  # shares the array's memory
         names = ["noisy", "farend"] if self.info["farend"] else ["noisy"]
+        shapes = {x.name: tuple(x.shape) for x in self.session.get_inputs()}
         self.inputs = [np.zeros(shapes[name], np.float32) for name in names]
         self.output = np.zeros_like(self.inputs[0])
         # Two copies of each state, of which calls read and write in turn; a state may say that one will do.
         self._states, self._turn = [], 0
         self._bindings = [self.session.io_binding(), self.session.io_binding()]
-        wrap = ort.OrtValue.ortvalue_from_numpy  # shares the array's memory
         for binding in self._bindings:
             for name, array in zip(names, self.inputs, strict=True):
                 binding.bind_ortvalue_input(name, wrap(array))
@@ -99,3 +80,39 @@ class Step:
         """Overwrite what the next call reads as state `name`."""
         pair = dict(self._states)[name]
         pair[self._turn % len(pair)][...] = value
+
+
+def _session(graph: str | bytes, name: str, threads: int, providers: list):
+    """A session of onnxruntime on the file at `graph`, or on its bytes; arguments as for `Step`.
+
+    Args:
+        name: what to call the graph in an error.
+
+    Raises:
+        ImportError: without onnxruntime.
+        FileNotFoundError: no such file.
+        ValueError: threads out of range, an unknown provider, or what onnxruntime cannot open.
+    """
+    ort = need("onnxruntime", "running ONNX graphs", "onnx")
+    if isinstance(graph, str) and not os.path.isfile(graph):
+        raise FileNotFoundError(f"there is no file {name}; make one with: deepvqe export MODEL {name}")
+    if not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
+        raise ValueError(f"threads must be a whole number from 1 to {MAX_THREADS}, not {threads!r}")
+    _check_providers(providers, ort.get_available_providers())
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    # Feature maps fade towards zero in silence, and arithmetic on denormal numbers is a hundred times slower.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    try:
+        return ort.InferenceSession(graph, options, providers=providers)
+    except Exception as error:  # onnxruntime has a class for each of its error codes, and no common one
+        raise ValueError(f"onnxruntime cannot open {name}: {error}") from error
+
+
+def _check_providers(providers: list, there: list[str]) -> None:
+    """Raise ValueError for a provider that is not there; onnxruntime would take the CPU."""
+    for provider in providers:
+        name = provider if isinstance(provider, str) else provider[0]  # or (name, its options)
+        if name not in there:
+            raise ValueError(f"this onnxruntime has no provider {name}; it has {', '.join(there)}")

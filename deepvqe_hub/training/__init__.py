@@ -1,6 +1,7 @@
 """What the recipes share: the training loop on SpeechBrain's `Brain`, its settings, checkpoints and publishing."""
 
-from deepvqe_hub._torchaudio import IMPORT_ERRORS, remedies
+from deepvqe_hub._optional import IMPORT_ERRORS
+from deepvqe_hub._torchaudio import remedies
 
 try:
     from deepvqe_hub.training.brain import EnhancementBrain

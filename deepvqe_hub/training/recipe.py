@@ -21,7 +21,7 @@ from deepvqe_hub.data.recordings import splits_of
 from deepvqe_hub.data.settings import check_settings
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.metrics import select_metrics
-from deepvqe_hub.metrics.table import check_packages
+from deepvqe_hub.metrics.registry import check_packages
 from deepvqe_hub.training.bottleneck import check_matching
 from deepvqe_hub.training.brain import EnhancementBrain
 from deepvqe_hub.training.distributed import world

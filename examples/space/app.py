@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from deepvqe_hub.demo import LAUNCH, build
-
-page = build(examples=sorted(Path(__file__).parent.glob("*.wav")))
+from deepvqe_hub.demo import launch
 
 if __name__ == "__main__":
-    page.launch(**LAUNCH)
+    launch(examples=sorted(Path(__file__).parent.glob("*.wav")))

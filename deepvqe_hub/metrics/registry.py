@@ -1,11 +1,11 @@
-"""The table of measures: what each needs, its unit and where it comes from."""
+"""The known measures: what each needs, its unit and where it comes from; and which of them to compute."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from deepvqe_hub.metrics._signal import locate
+from deepvqe_hub._optional import locate
 
 
 class MissingSignalError(ValueError):
@@ -28,10 +28,10 @@ class Metric:
     Attributes:
         label: for the head of a table.
         needs: signals besides the enhanced one: "reference" (clean), "noisy" (what went in), "farend" (loudspeaker).
-        unit: "dB", "MOS" (about 1 to 5) or "" (0 to 1).
-        talk: talk types in which it means something, see `deepvqe_hub.metrics.aecmos`; None: not known which.
-        packages: optional packages it takes.
+        unit: "dB" (-100 to 100), "MOS" (about 1 to 5) or "" (about 0 to 1).
         source: the publication.
+        packages: optional packages it takes.
+        talk: talk types in which it means something, see `deepvqe_hub.metrics.aecmos`; None: not known which.
     """
 
     label: str
@@ -75,10 +75,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def available_metrics(*, reference: bool = False, noisy: bool = False, farend: bool = False) -> list[str]:
-    """The names of all measures that can be computed from the signals at hand."""
+    """The names of all measures that can be computed from the signals at hand; of echo, where there is a far end."""
     given = {name for name, there in (("reference", reference), ("noisy", noisy), ("farend", farend)) if there}
     names = [name for name, metric in METRICS.items() if given.issuperset(metric.needs)]
-    return names if farend else [name for name in names if name != "erle"]  # no echo, nothing to return
+    return names if farend else [name for name in names if name != "erle"]  # without echo it counts removed noise
 
 
 def select_metrics(names: str | Iterable[str]) -> list[str]:
@@ -100,7 +100,7 @@ def check_packages(names: Iterable[str]) -> None:
     """Raise an ImportError that names the remedy, if a package for one of these measures is missing."""
     for name in names:
         for package in METRICS[name].packages:
-            locate(package, METRICS[name].label)
+            locate(package, METRICS[name].label, "metrics")
 
 
 def check_talk(talk: str | None) -> None:
