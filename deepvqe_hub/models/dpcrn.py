@@ -23,8 +23,8 @@ from deepvqe_hub.models.causal import (
     State,
     Stateful,
     complex_product,
-    merge_norm,
 )
+from deepvqe_hub.models.fusing import fuse_norm
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ class Layers(nn.Module):
         x = self.conv_list[i](x, state, self.bn_list[i] if i < len(self.bn_list) else None)
         return self.act_list[i](x) if i < len(self.act_list) else x
 
-    def fold(self) -> None:
+    def fuse_norms(self) -> None:
         for conv, norm in zip(self.conv_list, self.bn_list):
-            merge_norm(conv, norm)
+            fuse_norm(conv, norm)
         self.bn_list = nn.ModuleList()
 
 
