@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
 from deepvqe_hub.stft import STFT, Analysis
 from deepvqe_hub.streaming import Stream, as_batch, check_wave, precision
+
+Kind = TypeVar("Kind")
 
 FORMAT_VERSION = 1
 GPU_SECONDS = 320  # of all signals of a batch together; a GPU is at its best with much at once
@@ -379,7 +382,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         return [round(length * noisy.shape[1]) for length in lengths.tolist()]
 
 
-def uncompiled(model: object) -> object:
+def uncompiled(model: Kind) -> Kind:
     """What is inside a model that was given to `torch.compile`, or `model` itself."""
     return getattr(model, "_orig_mod", model)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from deepvqe_hub.drafts import whole_or_nothing
-from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import Recording, Source
 from deepvqe_hub.files.blocks import FarEnd, resampled
+
+if TYPE_CHECKING:
+    from deepvqe_hub.enhancement import EnhancementModel
+    from deepvqe_hub.protocols import Model
 
 try:
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
@@ -37,7 +40,7 @@ def plot_enhancement(
     enhanced: Source,
     path: str | os.PathLike,
     *,
-    model: EnhancementModel | None = None,
+    model: Model | None = None,
     farend: Source | None = None,
     seconds: float = PLOT_SECONDS,
     overwrite: bool = False,

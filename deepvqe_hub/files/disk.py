@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepvqe_hub.drafts import check_free
-from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import Recording, Source
 from deepvqe_hub.files.blocks import FarEnd, check_model, dry_share, enhanced_blocks, resampled, warn_of_length
 from deepvqe_hub.files.output import written
 
+if TYPE_CHECKING:
+    from deepvqe_hub.protocols import Model
+
 
 def enhance_file(
-    model: EnhancementModel,
+    model: Model,
     source: Source,
     output: str | os.PathLike,
     farend: Source | None = None,
@@ -77,7 +80,7 @@ def enhance_file(
 
 
 def enhance_to_mono(
-    model: EnhancementModel, source: Source, output: str | os.PathLike | None = None, farend: Source | None = None
+    model: Model, source: Source, output: str | os.PathLike | None = None, farend: Source | None = None
 ) -> np.ndarray:
     """Enhance a sound file mixed down to mono, at the model's rate.
 

@@ -132,8 +132,10 @@ class OnnxStreams:
     def __init__(self, streams: list[OnnxStream]):
         self._streams = streams
         self.batch_size = sum(stream.batch_size for stream in streams)
-        for name in ("config", "sample_rate", "farend", "latency", "frames", "hop_length", "call_samples"):
-            setattr(self, name, getattr(streams[0], name))
+        first = streams[0]
+        self.config, self.sample_rate, self.farend = first.config, first.sample_rate, first.farend
+        self.latency, self.frames = first.latency, first.frames
+        self.hop_length, self.call_samples = first.hop_length, first.call_samples
 
     def reset(self) -> None:
         for stream in self._streams:
