@@ -17,7 +17,7 @@ from deepvqe_hub.onnx import is_graph
 if TYPE_CHECKING:
     from deepvqe_hub.protocols import NumpyStream
 
-MOST_BLOCKS = 20_000  # that are counted to find the latency, some minutes of audio
+MAX_BLOCKS = 20_000  # that are counted to find the latency, some minutes of audio
 # Of sound files; as samples they would be a bang.
 HEADERS = (b"RIFF", b"RF64", b"riff", b"FORM", b".snd", b"caff", b"fLaC", b"OggS", b"ID3")
 FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
@@ -87,7 +87,7 @@ class Converter:
 
         common = gcd(self.rate, rate)
         size_ratio, block_ratio = size * (self.rate // common), block * (rate // common)
-        cycle = min(size_ratio // gcd(size_ratio, block_ratio), MOST_BLOCKS)
+        cycle = min(size_ratio // gcd(size_ratio, block_ratio), MAX_BLOCKS)
         beginning = ceil(2 * self.stream.latency * self.rate / block) + 10
         taken = heard = done = given = most = 0
         for _ in range(beginning + cycle):

@@ -70,7 +70,7 @@ def enhance_file(
     with ExitStack() as stack:
         recording = stack.enter_context(Recording(source))
         far = None if farend is None else _far_end(stack.enter_context(Recording(farend)), recording, model.sample_rate)
-        with written(output, recording.layout, overwrite=overwrite) as write:
+        with written(output, recording.info, overwrite=overwrite) as write:
             wave = recording.blocks()
             for block in enhanced_blocks(model, wave, recording.sample_rate, recording.channels, far, dry):
                 write(block)
@@ -104,8 +104,8 @@ def enhance_to_mono(
             far = _far_end(reading.enter_context(Recording(farend)), recording, rate, channels=1)
         write = None
         if output is not None:
-            layout = replace(recording.layout, sample_rate=rate, channels=1, subtype="PCM_16")
-            write = writing.enter_context(written(Path(output), layout, overwrite=True))
+            info = replace(recording.info, sample_rate=rate, channels=1, subtype="PCM_16")
+            write = writing.enter_context(written(Path(output), info, overwrite=True))
         for block in enhanced_blocks(model, _mono(recording, rate), rate, 1, far):
             parts.append(block[:, 0])
             if write is not None:
