@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import nn
 
-from deepvqe_hub.limits import BLOCK_SECONDS, MAX_MODEL_RATE, MIN_RATE, check_layout
+from deepvqe_hub.limits import BLOCK_SECONDS, MAX_MODEL_RATE, MIN_RATE, check_format_version, check_layout
 from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
 from deepvqe_hub.stft import STFT, Analysis
@@ -58,11 +58,9 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         format_version: int = FORMAT_VERSION,
     ):
         super().__init__()
-        if not (isinstance(format_version, int) and format_version <= FORMAT_VERSION):
-            raise ValueError(
-                f"the checkpoint has format version {format_version!r}, this release reads up to {FORMAT_VERSION}: "
-                "pip install --upgrade deepvqe-hub"
-            )
+        check_format_version(format_version, FORMAT_VERSION, "the checkpoint")
+        if type(format_version) is not int or format_version < 1:
+            raise ValueError(f"format_version {format_version!r} does not exist")
         if not (isinstance(sample_rate, int) and MIN_RATE <= sample_rate <= MAX_MODEL_RATE):
             raise ValueError(
                 f"sample_rate must be a whole number from {MIN_RATE} to {MAX_MODEL_RATE} Hz, not {sample_rate!r}"
@@ -123,7 +121,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         revision: str | None = None,
         map_location: str | torch.device = "cpu",
         strict: bool = True,
-        **hub_options,
+        **options,
     ) -> EnhancementModel:
         """A model with trained weights, strictly, in evaluation mode: `deepvqe_hub.load` for this class.
 
@@ -133,7 +131,8 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
             revision: branch, tag or commit of a Hub repository.
             map_location: device for the model.
             strict: True, as there is no other way.
-            **hub_options: `token`, `cache_dir`, `local_files_only`, `force_download`.
+            **options: the others of `deepvqe_hub.load`: for the Hub `token`, `cache_dir`, `local_files_only`,
+                `force_download` and `file`; for a `.tar` `window` and `padding`; for a `.gguf` `temperature`.
 
         Raises:
             FileNotFoundError, ValueError: as `deepvqe_hub.load`.
@@ -143,7 +142,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         from deepvqe_hub.hub.loading import load_as, on_device
 
         source = pretrained_model_name_or_path
-        return on_device(load_as(cls, source, revision, hub_options), map_location, source)
+        return on_device(load_as(cls, source, revision, options), map_location, source)
 
     def save_pretrained(
         self,
@@ -168,10 +167,15 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
         Returns:
             The URL of the commit, if there is one.
+
+        Raises:
+            ValueError: for another `config` than the model's.
         """
         from deepvqe_hub.hub.folder import save_folder
         from deepvqe_hub.hub.upload import upload
 
+        if config is not None and config != self.config:
+            raise ValueError("config differs from the model's, which is what is saved; leave config out")
         if push_to_hub_kwargs and not push_to_hub:
             raise TypeError(
                 f"save_pretrained has no option {', '.join(push_to_hub_kwargs)} without push_to_hub=True; "
@@ -207,8 +211,11 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
     @property
     def latency(self) -> float:
-        """Algorithmic latency in seconds: how long a sample waits at most until it comes out of a stream."""
-        return self.stft.win_length / self.sample_rate
+        """Algorithmic latency in seconds: how long a sample waits at most until it comes out of a stream.
+
+        Infinite for a network that needs the whole signal.
+        """
+        return self.stft.win_length / self.sample_rate if self.network.streams else math.inf
 
     @property
     def farend(self) -> bool:

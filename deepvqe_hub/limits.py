@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,15 @@ MAX_RATE = 10_000_000  # Hz, of a recording
 BLOCK_SECONDS = 2  # of a long signal in memory as features at a time; longer blocks fall out of a CPU's caches
 MAX_THREADS = 1024  # with very many, libraries crash
 MAX_CHANNELS = 64  # of a recording; more side by side with fewer samples are time and channels mixed up
+
+
+def check_format_version(version: object, latest: int, where: object, error: type[Exception] = ValueError) -> None:
+    """Raise `error`, which calls it `where`, for what a later release has written; what is no number is let through."""
+    if isinstance(version, Real) and version > latest:
+        raise error(
+            f"{where} has format version {version}, this release reads up to {latest}: "
+            "pip install --upgrade deepvqe-hub"
+        )
 
 
 def check_loudness(wave: np.ndarray, name: str) -> None:
