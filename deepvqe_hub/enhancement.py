@@ -418,5 +418,5 @@ def _same_shape(noisy: torch.Tensor, farend: torch.Tensor | None) -> None:
 
 
 def _shape(wave: object) -> object:
-    """For messages."""
+    """Shape, or type of what has none, for messages."""
     return tuple(wave.shape) if hasattr(wave, "shape") else type(wave).__name__

@@ -31,7 +31,7 @@ class Stream:
 
     @property
     def sample_rate(self) -> int:
-        """Of input and output, in Hz."""
+        """Sample rate of input and output, in Hz."""
         return self.model.sample_rate
 
     @property

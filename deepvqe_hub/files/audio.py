@@ -171,7 +171,7 @@ class Recording:
 
     @property
     def duration(self) -> float:
-        """In seconds."""
+        """Length in seconds."""
         return self.frames / self.sample_rate
 
     def blocks(self, seconds: float | None = None) -> Iterator[np.ndarray]:

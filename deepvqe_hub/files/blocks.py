@@ -144,7 +144,7 @@ class ArrayStream:
 
 
 class _WholeSignal:
-    """In place of a stream for a network that needs the whole signal: everything comes out at the end."""
+    """What stands in for a stream where a network needs the whole signal: everything comes out at the end."""
 
     def __init__(self, model: EnhancementModel, batch_size: int):
         self.model, self.batch_size = model, batch_size

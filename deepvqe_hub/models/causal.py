@@ -190,17 +190,18 @@ def complex_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 class CausalNetwork(nn.Module):
     """Base class of networks that stream: complex spectra in and out, with explicit state.
 
-    A subclass implements `enhance(spec, farend, state)`, in which each layer replaces its own entries of `state`,
-    and calls `name_states` at the end of its constructor.
+    A subclass implements `enhance` and calls `name_states` at the end of its constructor.
     """
 
     streams = True
+    """Whether frames may be given one after the other."""
     farend = False
     """Whether the network takes a far-end (loudspeaker) signal."""
     finds_delay = False
     """Whether it has a method `delay` that tells where the echo is, as `DeepVQE` has."""
 
     def name_states(self) -> None:
+        """Tell each layer its name in the state; a subclass calls it when all its layers are there."""
         for name, module in self.named_modules():
             if isinstance(module, Stateful):
                 module.key = name
@@ -240,6 +241,17 @@ class CausalNetwork(nn.Module):
         return self.enhance(spec, farend, state), state
 
     def enhance(self, spec: torch.Tensor, farend: torch.Tensor | None, state: State) -> torch.Tensor:
+        """Enhance the next frames of a spectrum: the method that a subclass writes, and `forward` calls.
+
+        Args:
+            spec: microphone spectrum, real, (batch, bins, frames, 2) with real and imaginary part last.
+            farend: loudspeaker spectrum of the same shape; None is silence, and always so for a network without.
+            state: what the layers remember, at first zeros. Each layer puts new tensors for its own entries into
+                this `dict`; the tensors themselves are not written to.
+
+        Returns:
+            The enhanced spectrum in the shape of `spec`. Frame t depends on no later frame of the inputs.
+        """
         raise NotImplementedError
 
     def folded(self) -> CausalNetwork:
