@@ -25,7 +25,7 @@ def read_info(session, path) -> dict:
         raise ValueError(f"{path} is an ONNX file, but deepvqe-hub did not write it; make one with: deepvqe export")
     try:
         info = json.loads(text)
-        if not info["format_version"] > FORMAT_VERSION:  # or it may say anything
+        if not info["format_version"] > FORMAT_VERSION:  # a later one may describe itself otherwise
             _check(info, session)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
