@@ -10,17 +10,20 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import nn
 
-from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST, LOUDEST_HALF, MAX_MODEL_RATE, MIN_RATE, check_layout
+from deepvqe_hub.limits import BLOCK_SECONDS, MAX_MODEL_RATE, MIN_RATE, check_format_version, check_layout
 from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
 from deepvqe_hub.stft import STFT, Analysis
-from deepvqe_hub.streaming import Stream, precision
+from deepvqe_hub.streaming import Stream, as_batch, check_wave, precision
+
+Kind = TypeVar("Kind")
 
 FORMAT_VERSION = 1
 GPU_SECONDS = 320  # of all signals of a batch together; a GPU is at its best with much at once
@@ -55,11 +58,9 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         format_version: int = FORMAT_VERSION,
     ):
         super().__init__()
-        if not (isinstance(format_version, int) and format_version <= FORMAT_VERSION):
-            raise ValueError(
-                f"the checkpoint has format version {format_version!r}, this release reads up to {FORMAT_VERSION}: "
-                "pip install --upgrade deepvqe-hub"
-            )
+        check_format_version(format_version, FORMAT_VERSION, "the checkpoint")
+        if type(format_version) is not int or format_version < 1:
+            raise ValueError(f"format_version {format_version!r} does not exist")
         if not (isinstance(sample_rate, int) and MIN_RATE <= sample_rate <= MAX_MODEL_RATE):
             raise ValueError(
                 f"sample_rate must be a whole number from {MIN_RATE} to {MAX_MODEL_RATE} Hz, not {sample_rate!r}"
@@ -120,7 +121,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         revision: str | None = None,
         map_location: str | torch.device = "cpu",
         strict: bool = True,
-        **hub_options,
+        **options,
     ) -> EnhancementModel:
         """A model with trained weights, strictly, in evaluation mode: `deepvqe_hub.load` for this class.
 
@@ -130,7 +131,8 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
             revision: branch, tag or commit of a Hub repository.
             map_location: device for the model.
             strict: True, as there is no other way.
-            **hub_options: `token`, `cache_dir`, `local_files_only`, `force_download`.
+            **options: the others of `deepvqe_hub.load`: for the Hub `token`, `cache_dir`, `local_files_only`,
+                `force_download` and `file`; for a `.tar` `window` and `padding`; for a `.gguf` `temperature`.
 
         Raises:
             FileNotFoundError, ValueError: as `deepvqe_hub.load`.
@@ -140,7 +142,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         from deepvqe_hub.hub.loading import load_as, on_device
 
         source = pretrained_model_name_or_path
-        return on_device(load_as(cls, source, revision, hub_options), map_location, source)
+        return on_device(load_as(cls, source, revision, options), map_location, source)
 
     def save_pretrained(
         self,
@@ -165,10 +167,15 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
         Returns:
             The URL of the commit, if there is one.
+
+        Raises:
+            ValueError: for another `config` than the model's.
         """
         from deepvqe_hub.hub.folder import save_folder
         from deepvqe_hub.hub.upload import upload
 
+        if config is not None and config != self.config:
+            raise ValueError("config differs from the model's, which is what is saved; leave config out")
         if push_to_hub_kwargs and not push_to_hub:
             raise TypeError(
                 f"save_pretrained has no option {', '.join(push_to_hub_kwargs)} without push_to_hub=True; "
@@ -204,8 +211,11 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
     @property
     def latency(self) -> float:
-        """Algorithmic latency in seconds: how long a sample waits at most until it comes out of a stream."""
-        return self.stft.win_length / self.sample_rate
+        """Algorithmic latency in seconds: how long a sample waits at most until it comes out of a stream.
+
+        Infinite for a network that needs the whole signal.
+        """
+        return self.stft.win_length / self.sample_rate if self.network.streams else math.inf
 
     @property
     def farend(self) -> bool:
@@ -246,9 +256,10 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         """
         if lengths is not None:
             return self._padded(noisy, farend, lengths)
-        wave = self._checked(noisy, "noisy")
+        dtype = precision(self.network)
+        wave = as_batch(noisy, "noisy", dtype)
         check_layout(noisy, "noisy")
-        far = None if farend is None else self._checked(farend, "farend")
+        far = None if farend is None else as_batch(farend, "farend", dtype)
         _same_shape(noisy, farend)
         if noisy.numel() == 0:
             return noisy.clone()
@@ -266,7 +277,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         """A batch of signals of different lengths, each as if it were alone."""
         ends = self._ends(noisy, lengths)
         if farend is not None:
-            _check_type(farend, "farend")
+            check_wave(farend, "farend")
         _same_shape(noisy, farend)
         if self.network.streams and self.stft.padding != "reflect":  # what follows silence changes nothing before it
             valid = torch.arange(noisy.shape[1], device=noisy.device) < torch.tensor(ends, device=noisy.device)[:, None]
@@ -280,7 +291,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         return torch.cat([F.pad(row, (0, noisy.shape[1] - row.shape[1])) for row in rows])
 
     def _at_once(self, wave: torch.Tensor, far: torch.Tensor | None) -> torch.Tensor:
-        return Stream(self, self.network).step(wave, far, last=True)
+        return Stream(self, self.network).process(wave, far, last=True)
 
     def _in_blocks(self, wave: torch.Tensor, far: torch.Tensor | None) -> torch.Tensor:
         block = block_seconds(wave) * self.sample_rate
@@ -290,7 +301,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         enhanced, done = torch.empty_like(wave), 0
         for start in range(0, wave.shape[1], block):
             part = slice(start, start + block)
-            out = stream.step(wave[:, part], None if far is None else far[:, part], last=part.stop >= wave.shape[1])
+            out = stream.process(wave[:, part], None if far is None else far[:, part], last=part.stop >= wave.shape[1])
             enhanced[:, done : done + out.shape[1]] = out
             done += out.shape[1]
         return enhanced
@@ -349,42 +360,23 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         if not self.finds_delay:
             why = "was built without alignment" if self.farend else "has no far end"
             raise ValueError(f"this model {why}, so it estimates no delay; load an echo-cancelling model")
-        waves = self._checked(noisy, "noisy"), self._checked(farend, "farend")
+        dtype = precision(self.network)
+        waves = as_batch(noisy, "noisy", dtype), as_batch(farend, "farend", dtype)
         check_layout(noisy, "noisy")
         _same_shape(noisy, farend)
         if noisy.numel() == 0:
             raise ValueError(f"noisy is empty, of shape {_shape(noisy)}; there is no delay in it")
         signals, samples = waves[0].shape
         network, analyses = self.network.for_inference(), [Analysis(self.stft) for _ in waves]
-        state = network.initial_state(signals, device=waves[0].device, dtype=self._dtype)
+        state = network.initial_state(signals, device=waves[0].device, dtype=dtype)
         block, parts = block_seconds(waves[0]) * self.sample_rate, []
         for start in range(0, samples, block):
             end = start + block
             specs = [analyse(wave[:, start:end], last=end >= samples) for analyse, wave in zip(analyses, waves)]
             if specs[0].shape[2]:  # a window may be longer than a block
-                parts.append(network.delay(*(spec.to(self._dtype) for spec in specs), state))
+                parts.append(network.delay(*(spec.to(dtype) for spec in specs), state))
         distribution = torch.cat(parts, dim=1)
         return distribution.reshape(*noisy.shape[:-1], *distribution.shape[-2:])
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        """Of the network."""
-        return precision(self.network)
-
-    def _checked(self, wave: torch.Tensor, name: str) -> torch.Tensor:
-        """`wave` as (batch, time) in the precision of the front end, or an error that names it."""
-        _check_type(wave, name)
-        # Fourier transforms want single precision at least; what soundfile reads is double unless told otherwise.
-        wave = wave.to(torch.float64 if self._dtype == torch.float64 else torch.float32)
-        # A program is exported, and a CUDA graph recorded, without numbers to look at.
-        recorded = torch.compiler.is_exporting() or (wave.is_cuda and torch.cuda.is_current_stream_capturing())
-        loudest = LOUDEST_HALF if self._dtype == torch.float16 else LOUDEST
-        if not recorded and not (wave.abs() < loudest).all():
-            raise ValueError(
-                f"{name} contains NaN, Inf or a number beyond {loudest:g}; repair the recording, for example with "
-                "torch.nan_to_num"
-            )
-        return wave[None] if wave.dim() == 1 else wave.flatten(0, -2)
 
     def _ends(self, noisy: torch.Tensor, lengths: torch.Tensor) -> list[int]:
         lengths = torch.as_tensor(lengths)
@@ -397,7 +389,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         return [round(length * noisy.shape[1]) for length in lengths.tolist()]
 
 
-def uncompiled(model: object) -> object:
+def uncompiled(model: Kind) -> Kind:
     """What is inside a model that was given to `torch.compile`, or `model` itself."""
     return getattr(model, "_orig_mod", model)
 
@@ -420,20 +412,11 @@ def _check_sizes(options: Mapping) -> None:
             raise ValueError(f"{name} must be 1 or more, not {value}")
 
 
-def _check_type(wave: object, name: str) -> None:
-    if not isinstance(wave, torch.Tensor):
-        raise ValueError(f"{name} is a {type(wave).__name__}; a torch.Tensor is needed (numpy: deepvqe_hub.enhance)")
-    if not wave.is_floating_point():
-        raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
-    if wave.dim() == 0:
-        raise ValueError(f"{name} is a single number; its last dimension must be time")
-
-
 def _same_shape(noisy: torch.Tensor, farend: torch.Tensor | None) -> None:
     if farend is not None and _shape(farend) != _shape(noisy):
         raise ValueError(f"farend {_shape(farend)} and noisy {_shape(noisy)} differ in shape")
 
 
 def _shape(wave: object) -> object:
-    """For messages."""
+    """Shape, or type of what has none, for messages."""
     return tuple(wave.shape) if hasattr(wave, "shape") else type(wave).__name__

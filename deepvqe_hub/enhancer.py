@@ -125,7 +125,7 @@ class Enhancer(Pretrained):
         self._frozen = freeze_params
 
     def train(self, mode: bool = True) -> Enhancer:
-        """As of every module, but what is frozen stays in evaluation mode, or its batch norms would go on learning."""
+        """Set the mode; what is frozen stays in evaluation mode, or its batch norms would go on learning."""
         super().train(mode)
         if self._frozen:
             self.mods.eval()
@@ -139,7 +139,7 @@ class Enhancer(Pretrained):
 
     @property
     def sample_rate(self) -> int:
-        """Of what goes in and comes out, in Hz; `load_audio` and `enhance_file` resample to it."""
+        """Sample rate of what goes in and comes out, in Hz; `load_audio` and `enhance_file` resample to it."""
         return self.model.sample_rate
 
     def enhance_batch(

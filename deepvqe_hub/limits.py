@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,7 +17,16 @@ MAX_LIVE_RATE = 768_000  # Hz, of a sound device
 MAX_RATE = 10_000_000  # Hz, of a recording
 BLOCK_SECONDS = 2  # of a long signal in memory as features at a time; longer blocks fall out of a CPU's caches
 MAX_THREADS = 1024  # with very many, libraries crash
-MOST_CHANNELS = 64  # of a recording; more side by side with fewer samples are time and channels mixed up
+MAX_CHANNELS = 64  # of a recording; more side by side with fewer samples are time and channels mixed up
+
+
+def check_format_version(version: object, latest: int, where: object, error: type[Exception] = ValueError) -> None:
+    """Raise `error`, which calls it `where`, for what a later release has written; what is no number is let through."""
+    if isinstance(version, Real) and version > latest:
+        raise error(
+            f"{where} has format version {version}, this release reads up to {latest}: "
+            "pip install --upgrade deepvqe-hub"
+        )
 
 
 def check_loudness(wave: np.ndarray, name: str) -> None:
@@ -34,7 +44,7 @@ def check_loudness(wave: np.ndarray, name: str) -> None:
 
 def check_layout(wave: np.ndarray | torch.Tensor, name: str) -> None:
     """Refuse (..., time, channels), which would be thousands of signals of two samples."""
-    if wave.ndim > 1 and 0 < wave.shape[-1] <= MOST_CHANNELS < wave.shape[-2]:
+    if wave.ndim > 1 and 0 < wave.shape[-1] <= MAX_CHANNELS < wave.shape[-2]:
         raise ValueError(
             f"{name} has shape {tuple(wave.shape)}, which is {wave.shape[-2]} signals of {wave.shape[-1]} samples; "
             "time is the last dimension: transpose what soundfile reads, (time, channels)"

@@ -94,7 +94,7 @@ def called(path: Path, what: str) -> bool:
 
 
 def find_pairs(names: Iterable[str], where: str | Path, what: str) -> dict[str, Path | None]:
-    """For each name the audio file in `where` that belongs to it, see `Counterparts`, or None.
+    """Find for each name the audio file in `where` that belongs to it, see `Counterparts`, or None.
 
     Several may have one in common, such as `x/a.wav` and `y/a.wav`, but not one with the very path of one of them.
 

@@ -64,7 +64,10 @@ def pesq_loss(sample_rate: int = _RATE) -> nn.Module:
 
 
 def impulse_response(coefficients: torch.Tensor, samples: int = 1024) -> torch.Tensor:
-    """Of a recursive filter, (2, order + 1) numerator and denominator; those of PESQ are below -160 dB after 600."""
+    """Impulse response of a recursive filter: numerator and denominator, (2, order + 1) -> (samples,).
+
+    Those of PESQ's filters are below -160 dB after 600 samples.
+    """
     from scipy.signal import lfilter
 
     impulse = torch.eye(1, samples, dtype=torch.float64)[0]

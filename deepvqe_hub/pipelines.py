@@ -75,7 +75,7 @@ class EnhancementBundle:
 
     @property
     def sample_rate(self) -> int:
-        """Of what the model takes and gives, in Hz."""
+        """Sample rate of what the model takes and gives, in Hz."""
         return self._entry.skeleton().sample_rate
 
     @property

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from deepvqe_hub._optional import need
 from deepvqe_hub.atomic import atomic_write
-from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import Recording, Source
 from deepvqe_hub.files.blocks import FarEnd, resampled
+
+if TYPE_CHECKING:
+    from deepvqe_hub.enhancement import EnhancementModel
+    from deepvqe_hub.protocols import Model
 
 Figure = need("matplotlib.figure", "drawing", "plot").Figure  # without pyplot: no display, no global state
 PLOT_SECONDS = 120  # of a long recording
@@ -34,7 +37,7 @@ def plot_enhancement(
     enhanced: Source,
     path: str | os.PathLike,
     *,
-    model: EnhancementModel | None = None,
+    model: Model | None = None,
     farend: Source | None = None,
     seconds: float = PLOT_SECONDS,
     overwrite: bool = False,

@@ -61,6 +61,7 @@ class STFT:
 
     @property
     def bins(self) -> int:
+        """Bins of a spectrum, from 0 Hz to half the sample rate: win_length / 2 + 1."""
         return self.win_length // 2 + 1
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from deepvqe_hub.limits import LOUDEST, LOUDEST_HALF
 from deepvqe_hub.stft import Analysis, Synthesis
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Stream:
 
     @property
     def sample_rate(self) -> int:
-        """Of input and output, in Hz."""
+        """Sample rate of input and output, in Hz."""
         return self.model.sample_rate
 
     @property
@@ -59,25 +60,34 @@ class Stream:
                 f"farend chunk {tuple(farend.shape)} and microphone chunk {tuple(chunk.shape)} differ in shape"
             )
         self._flat, self._dtype = chunk.dim() == 1, chunk.dtype
-        enhanced = self._step(wave, far).to(chunk.dtype)
+        enhanced = self._infer(wave, far).to(chunk.dtype)
         return enhanced[0] if self._flat else enhanced
 
     def flush(self) -> torch.Tensor:
         """End the signal: the samples still due, in the shape and type of the chunks. Then `reset`."""
         weight = next(self.network.parameters(), torch.empty(0))
-        wave = self.model._checked(weight.new_zeros(self.batch_size, 0), "chunk")
-        wave = self._step(wave, None, last=True).to(self._dtype)
+        nothing = weight.new_zeros(self.batch_size, 0, dtype=signal_dtype(precision(self.network)))
+        wave = self._infer(nothing, None, last=True).to(self._dtype)
         self.reset()
         return wave[0] if self._flat else wave
 
-    def _step(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
-        """`step` without gradients. A copy, because others may not write to what inference mode has made."""
+    def _infer(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
+        """`process` without gradients. A copy, because others may not write to what inference mode has made."""
         with torch.inference_mode():
-            enhanced = self.step(wave, far, last)
+            enhanced = self.process(wave, far, last)
         return enhanced.clone()
 
-    def step(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
-        """The work itself, on (batch, time); offline it is called with the whole signal as the last chunk."""
+    def process(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
+        """Enhance the next samples of a batch, gradients and all; a call of the stream checks its chunk and does this.
+
+        Args:
+            wave: what `as_batch` returns, (batch, time).
+            far: likewise, of the same shape; None is silence.
+            last: whether the signal ends here, as it does at once when a model is called with the whole of it.
+
+        Returns:
+            The samples that are ready, (batch, fewer or more than time).
+        """
         if far is not None and not self.model.farend:
             raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
         self._due += wave.shape[1]
@@ -93,7 +103,7 @@ class Stream:
         return wave
 
     def _checked(self, chunk: torch.Tensor, name: str) -> torch.Tensor:
-        wave = self.model._checked(chunk, name)
+        wave = as_batch(chunk, name, precision(self.network))
         if chunk.dim() > 2 or wave.shape[0] != self.batch_size:
             raise ValueError(f"{name} has shape {tuple(chunk.shape)}; this stream takes ({self.batch_size}, time)")
         return wave
@@ -105,3 +115,38 @@ def precision(network: nn.Module) -> torch.dtype:
     # One after the other, as a stream asks for every chunk and the first will do.
     found = (value.dtype for value in chain(network.parameters(), weights) if isinstance(value, torch.Tensor))
     return next(found, torch.float32)
+
+
+def signal_dtype(network: torch.dtype) -> torch.dtype:
+    """The type of signals for a network of this type: Fourier transforms want single precision at least."""
+    return torch.float64 if network == torch.float64 else torch.float32
+
+
+def check_wave(wave: object, name: str) -> None:
+    """Raise a ValueError that calls it `name` for what is no tensor of samples in floating point."""
+    if not isinstance(wave, torch.Tensor):
+        raise ValueError(f"{name} is a {type(wave).__name__}; a torch.Tensor is needed (numpy: deepvqe_hub.enhance)")
+    if not wave.is_floating_point():
+        raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
+    if wave.dim() == 0:
+        raise ValueError(f"{name} is a single number; its last dimension must be time")
+
+
+def as_batch(wave: torch.Tensor, name: str, dtype: torch.dtype) -> torch.Tensor:
+    """Signals, (..., time), as (batch, time) in the precision of the front end for a network of type `dtype`.
+
+    Raises:
+        ValueError: which calls them `name`, as `check_wave`, and for samples that are no sound (not in a program that
+            is being exported or recorded).
+    """
+    check_wave(wave, name)
+    wave = wave.to(signal_dtype(dtype))  # what soundfile reads is double unless told otherwise
+    # A program is exported, and a CUDA graph recorded, without numbers to look at.
+    recorded = torch.compiler.is_exporting() or (wave.is_cuda and torch.cuda.is_current_stream_capturing())
+    loudest = LOUDEST_HALF if dtype == torch.float16 else LOUDEST
+    if not recorded and not (wave.abs() < loudest).all():
+        raise ValueError(
+            f"{name} contains NaN, Inf or a number beyond {loudest:g}; repair the recording, for example with "
+            "torch.nan_to_num"
+        )
+    return wave[None] if wave.dim() == 1 else wave.flatten(0, -2)

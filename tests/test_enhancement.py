@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import re
 
 import numpy as np
@@ -346,6 +347,11 @@ def test_a_config_is_the_models_own():
     assert model.config["options"]["channels"][0] != 99 and model.config["stft"]["window"] == "hann"
 
 
+def test_the_latency_of_a_network_that_needs_the_whole_signal_is_infinite():
+    options = {"channels": 4, "blocks": 1, "hidden": 4, "heads": 2}
+    assert EnhancementModel("TFGridNet", options).latency == math.inf
+
+
 def test_config_from_a_file(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"options": TINY, "sample_rate": 8000}))
     model = EnhancementModel.from_config(tmp_path / "config.json")
@@ -363,6 +369,8 @@ def test_config_from_a_file(tmp_path):
         ({"options": {**TINY, "hidden": 1 << 20}}, "parameters; the limit"),
         ({"stft": {"win_length": 1 << 30, "hop_length": 1 << 29}}, "win_length"),
         ({"format_version": 99}, "upgrade"),
+        ({"format_version": 0}, "does not exist"),
+        ({"format_version": True}, "does not exist"),
     ],
 )
 def test_absurd_configs(config, message):

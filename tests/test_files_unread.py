@@ -49,7 +49,7 @@ def test_mp3_of_unknown_length_is_read_whole(whole, before, after, title, tmp_pa
         with Recording(source) as recording:
             wave = np.concatenate(list(recording.blocks()))[:, 0]
             assert len(wave) == recording.frames
-            assert recording.layout.tags.get("title") == title
+            assert recording.info.tags.get("title") == title
     assert 0 < len(wave) - len(decoded) < 3 * 1152  # delays of encoder and decoder, which the first frame tells
     likeness = np.correlate(wave, decoded[-RATE:])
     assert likeness.max() > 0.99 * np.square(decoded[-RATE:]).sum()

@@ -59,6 +59,14 @@ def test_nothing_is_overwritten_unasked(model, folder):
     assert not same(model, load(folder))
 
 
+def test_a_model_is_saved_with_its_own_config_and_no_other(model, tmp_path):
+    with pytest.raises(ValueError, match="leave config out"):
+        model.save_pretrained(tmp_path / "m", config={"network": "nonsense"})
+    assert not (tmp_path / "m").exists()
+    model.save_pretrained(tmp_path / "m", config=dict(model.config))
+    assert same(model, load(tmp_path / "m"))
+
+
 def test_the_home_folder(model, tmp_path, monkeypatch):
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

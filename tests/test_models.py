@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize, prune, spectral_norm, weight_norm
 
 from deepvqe_hub import EnhancementModel
 from deepvqe_hub.models import DPCRN, DeepVQE, TFGridNet, all_options
-from deepvqe_hub.models.causal import CausalConv2d, layout
+from deepvqe_hub.models.causal import CausalConv2d, memory_format_of
 from deepvqe_hub.presets import PRESETS
 
 BINS = 33
@@ -206,7 +206,7 @@ def test_channels_last_is_the_same_function_and_stays_so(network, error, monkeyp
     convolve = torch.nn.functional.conv2d
 
     def spied(x, weight, *args):
-        layouts.append((tuple(weight.shape[1:]), layout(x)))
+        layouts.append((tuple(weight.shape[1:]), memory_format_of(x)))
         return convolve(x, weight, *args)
 
     monkeypatch.setattr(torch.nn.functional, "conv2d", spied)

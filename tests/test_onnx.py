@@ -14,8 +14,10 @@ from deepvqe_hub import EnhancementModel, enhance
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
+from deepvqe_hub.files.blocks import ArrayStream  # noqa: E402
 from deepvqe_hub.onnx import OnnxModel, OnnxStream, export  # noqa: E402
 from deepvqe_hub.pipelines import Enhance  # noqa: E402
+from deepvqe_hub.protocols import LiveStream, Model, NumpyStream  # noqa: E402
 
 STFT = {"win_length": 64, "hop_length": 32}
 SMALL = {
@@ -120,6 +122,18 @@ def test_batches_and_look_alike(tmp_path, variant):
         enhanced = alike(*(w.astype(kind) for w in waves))
         assert enhanced.dtype == kind
         np.testing.assert_allclose(enhanced, wanted, atol=1e-2 if kind is np.float16 else 1e-5)
+
+
+def test_what_the_protocols_promise_is_there(tmp_path):
+    model = small_model()
+    graph = OnnxModel(export(model, tmp_path / "m.onnx"))
+    streams = graph.stream(), graph.stream(2), ArrayStream(model, model.stream())
+    for protocol, things in (Model, (model, graph)), (LiveStream, (model.stream(),)), (NumpyStream, streams):
+        names = {name for part in protocol.__mro__ for name in (*vars(part), *getattr(part, "__annotations__", ()))}
+        names = {name for name in names if not name.startswith("_")}
+        assert len(names) >= 6
+        for thing in things:
+            assert callable(thing) and not [name for name in names if not hasattr(thing, name)]
 
 
 def test_shorter_than_a_frame(tmp_path):

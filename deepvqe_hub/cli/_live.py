@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from math import ceil, gcd
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,13 +14,16 @@ from deepvqe_hub.files.samples import from_float, to_float
 from deepvqe_hub.limits import MAX_LIVE_RATE, MIN_RATE
 from deepvqe_hub.onnx import is_graph
 
-MOST_BLOCKS = 20_000  # that are counted to find the latency, some minutes of audio
+if TYPE_CHECKING:
+    from deepvqe_hub.protocols import NumpyStream
+
+MAX_BLOCKS = 20_000  # that are counted to find the latency, some minutes of audio
 # Of sound files; as samples they would be a bang.
 HEADERS = (b"RIFF", b"RF64", b"riff", b"FORM", b".snd", b"caff", b"fLaC", b"OggS", b"ID3")
 FORMATS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 
 
-def open_stream(model: str, threads: int = 1, device: str | None = None):
+def open_stream(model: str, threads: int = 1, device: str | None = None) -> NumpyStream:
     """A stream on numpy arrays: an exported graph for a path ending in .onnx, PyTorch for all that `load` knows."""
     if is_graph(model):
         from deepvqe_hub.onnx import OnnxStream
@@ -49,7 +53,7 @@ class Converter:
         channels: of the input: 1, or 2 where the second is the far end.
     """
 
-    def __init__(self, stream, rate: int, channels: int = 1):
+    def __init__(self, stream: NumpyStream, rate: int, channels: int = 1):
         if channels not in (1, 2):
             raise ValueError(f"channels must be 1, or 2 with the far end as the second, not {channels}")
         if channels == 2 and not stream.farend:
@@ -83,7 +87,7 @@ class Converter:
 
         common = gcd(self.rate, rate)
         size_ratio, block_ratio = size * (self.rate // common), block * (rate // common)
-        cycle = min(size_ratio // gcd(size_ratio, block_ratio), MOST_BLOCKS)
+        cycle = min(size_ratio // gcd(size_ratio, block_ratio), MAX_BLOCKS)
         beginning = ceil(2 * self.stream.latency * self.rate / block) + 10
         taken = heard = done = given = most = 0
         for _ in range(beginning + cycle):

@@ -7,7 +7,7 @@ from math import ceil, gcd
 import numpy as np
 
 CROSSINGS = 48  # of zero on either side, at the lower of the two rates
-MOST_WEIGHTS = 1 << 21  # half of the numbers in the table of filters
+MAX_WEIGHTS = 1 << 21  # half of the numbers in the table of filters
 BETA = 8.0  # of the Kaiser window: images and aliases below -80 dB, flat up to 0.9 of the band
 
 
@@ -24,7 +24,7 @@ class Resampler:
         self.up, self.down = target // common, source // common
         band = min(1.0, self.up / self.down)
         self.half = ceil(CROSSINGS / band)
-        if self.up * self.half > MOST_WEIGHTS:
+        if self.up * self.half > MAX_WEIGHTS:
             raise ValueError(
                 f"{source} and {target} Hz have too little in common; choose a usual rate, such as 48000 Hz"
             )

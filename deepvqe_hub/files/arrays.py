@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import block_frames
 from deepvqe_hub.files.blocks import FarEnd, check_model, dry_share, enhanced_blocks, warn_of_length
 from deepvqe_hub.files.samples import as_numpy, from_float, to_float
-from deepvqe_hub.limits import MAX_RATE, MIN_RATE, MOST_CHANNELS, check_layout, check_loudness
+from deepvqe_hub.limits import MAX_CHANNELS, MAX_RATE, MIN_RATE, check_layout, check_loudness
+
+if TYPE_CHECKING:
+    from deepvqe_hub.protocols import Model
 
 
 def enhance(
-    model: EnhancementModel,
+    model: Model,
     audio: np.ndarray | torch.Tensor,
     sample_rate: int,
     farend: np.ndarray | torch.Tensor | None = None,
@@ -90,7 +93,7 @@ def _samples(audio: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
     else:
         samples = np.asarray(audio)
         samples = samples[:, None] if samples.ndim == 1 else samples
-        if samples.ndim == 2 and samples.shape[1] > max(MOST_CHANNELS, len(samples)):
+        if samples.ndim == 2 and samples.shape[1] > max(MAX_CHANNELS, len(samples)):
             raise ValueError(
                 f"{name} has shape {samples.shape}, which is {samples.shape[1]} channels: "
                 "numpy audio is (time, channels), as soundfile reads it; transpose it, or pass a tensor (..., time)"

@@ -29,7 +29,7 @@ class AudioFileError(ValueError):
 
 
 @dataclass(frozen=True)
-class Layout:
+class AudioInfo:
     """What a sound file is, beside its samples.
 
     Attributes:
@@ -61,8 +61,8 @@ class Recording:
 
     Attributes:
         name: for messages.
-        layout: of the file.
-        sample_rate, channels, frames: of the layout.
+        info: what the file is, beside its samples.
+        sample_rate, channels, frames: as in `info`.
 
     Raises:
         FileNotFoundError: for a path that is not there.
@@ -104,7 +104,7 @@ class Recording:
         except AudioFileError:
             self.close()
             raise
-        self.layout = Layout(self.sample_rate, self.channels, self.frames, *kind, tags)
+        self.info = AudioInfo(self.sample_rate, self.channels, self.frames, *kind, tags)
 
     def _look_for_unread(self, handle: str | bytes | BinaryIO) -> None:
         """Refuse joined recordings, and find the length of an MP3 file that does not tell it."""
@@ -171,7 +171,7 @@ class Recording:
 
     @property
     def duration(self) -> float:
-        """In seconds."""
+        """Length in seconds."""
         return self.frames / self.sample_rate
 
     def blocks(self, seconds: float | None = None) -> Iterator[np.ndarray]:

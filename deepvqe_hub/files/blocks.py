@@ -9,6 +9,7 @@ import math
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ import torch
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.files.samples import fitted
 from deepvqe_hub.streaming import Stream
+
+if TYPE_CHECKING:
+    from deepvqe_hub.protocols import LiveStream, Model
 
 Blocks = Iterable[np.ndarray]
 
@@ -26,7 +30,7 @@ def warn_of_length(farend: str, longer: float, audio: str, stacklevel: int) -> N
     warnings.warn(f"{farend} is {abs(longer):.3f} s {change} to fit {audio}", stacklevel=stacklevel + 1)
 
 
-def check_model(model: EnhancementModel, farend: object) -> EnhancementModel:
+def check_model(model: Model, farend: object) -> Model:
     """The model itself; refuses what is no model, and a far end, if there is one, for a model that takes none."""
     model = uncompiled(model)
     if not callable(getattr(model, "stream", None)):
@@ -54,7 +58,7 @@ def dry_share(mix: float, attenuation_limit_db: float | None) -> float:
 
 
 def enhanced_blocks(
-    model: EnhancementModel,
+    model: Model,
     blocks: Blocks,
     sample_rate: int,
     channels: int,
@@ -98,11 +102,12 @@ def resampled(blocks: Blocks, source: int, target: int, channels: int) -> Iterat
     yield resampler.resample_chunk(np.zeros((math.ceil(source / target) + 1, channels), np.float32), last=True)
 
 
-def _live(model: EnhancementModel, blocks: Blocks, channels: int, farend: FarEnd | None) -> Iterator[np.ndarray]:
+def _live(model: Model, blocks: Blocks, channels: int, farend: FarEnd | None) -> Iterator[np.ndarray]:
     """Blocks at the model's rate through its stream."""
     rows = channels
+    stream: ArrayStream | LiveStream[np.ndarray]
     if isinstance(model, EnhancementModel):
-        stream = ArrayStream(model, model.stream(channels) if model.network.streams else _WholeSignal(model))
+        stream = ArrayStream(model, model.stream(channels) if model.network.streams else _WholeSignal(model, channels))
     else:  # an exported graph, for so many signals side by side: silence joins those that are too few
         stream = model.stream()
         rows = math.ceil(channels / stream.batch_size) * stream.batch_size
@@ -120,7 +125,7 @@ class ArrayStream:
     def __init__(self, model: EnhancementModel, stream: Stream | _WholeSignal):
         self.device, self.stream = next((p.device for p in model.parameters()), "cpu"), stream
         self.sample_rate, self.farend, self.latency = model.sample_rate, model.farend, model.latency
-        self.call_samples = model.stft.hop_length
+        self.batch_size, self.call_samples = stream.batch_size, model.stft.hop_length
 
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
         return self._array(self.stream(self._tensor(chunk), None if farend is None else self._tensor(farend)))
@@ -139,10 +144,10 @@ class ArrayStream:
 
 
 class _WholeSignal:
-    """In place of a stream for a network that needs the whole signal: everything comes out at the end."""
+    """What stands in for a stream where a network needs the whole signal: everything comes out at the end."""
 
-    def __init__(self, model: EnhancementModel):
-        self.model = model
+    def __init__(self, model: EnhancementModel, batch_size: int):
+        self.model, self.batch_size = model, batch_size
         self.chunks: list[torch.Tensor] = []
         self.far: list[torch.Tensor] = []
 

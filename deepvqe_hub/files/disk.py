@@ -8,18 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepvqe_hub.atomic import check_free
-from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files.audio import Recording, Source
 from deepvqe_hub.files.blocks import FarEnd, check_model, dry_share, enhanced_blocks, resampled, warn_of_length
 from deepvqe_hub.files.output import written
 
+if TYPE_CHECKING:
+    from deepvqe_hub.protocols import Model
+
 
 def enhance_file(
-    model: EnhancementModel,
+    model: Model,
     source: Source,
     output: str | os.PathLike,
     farend: Source | None = None,
@@ -67,7 +70,7 @@ def enhance_file(
     with ExitStack() as stack:
         recording = stack.enter_context(Recording(source))
         far = None if farend is None else _far_end(stack.enter_context(Recording(farend)), recording, model.sample_rate)
-        with written(output, recording.layout, overwrite=overwrite) as write:
+        with written(output, recording.info, overwrite=overwrite) as write:
             wave = recording.blocks()
             for block in enhanced_blocks(model, wave, recording.sample_rate, recording.channels, far, dry):
                 write(block)
@@ -77,7 +80,7 @@ def enhance_file(
 
 
 def enhance_to_mono(
-    model: EnhancementModel, source: Source, output: str | os.PathLike | None = None, farend: Source | None = None
+    model: Model, source: Source, output: str | os.PathLike | None = None, farend: Source | None = None
 ) -> np.ndarray:
     """Enhance a sound file mixed down to mono, at the model's rate.
 
@@ -101,8 +104,8 @@ def enhance_to_mono(
             far = _far_end(reading.enter_context(Recording(farend)), recording, rate, channels=1)
         write = None
         if output is not None:
-            layout = replace(recording.layout, sample_rate=rate, channels=1, subtype="PCM_16")
-            write = writing.enter_context(written(Path(output), layout, overwrite=True))
+            info = replace(recording.info, sample_rate=rate, channels=1, subtype="PCM_16")
+            write = writing.enter_context(written(Path(output), info, overwrite=True))
         for block in enhanced_blocks(model, _mono(recording, rate), rate, 1, far):
             parts.append(block[:, 0])
             if write is not None:

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from deepvqe_hub.atomic import atomic_write
-from deepvqe_hub.files.audio import AudioFileError, Layout, native
+from deepvqe_hub.files.audio import AudioFileError, AudioInfo, native
 from deepvqe_hub.files.samples import levels
 
 # Extensions that are not the name of a libsndfile format: the format, and its subtype where the extension fixes it.
@@ -43,7 +43,7 @@ def named_format(path: str | os.PathLike) -> tuple[str | None, str | None]:
     return container, subtype
 
 
-def output_format(path: str | os.PathLike, like: Layout) -> tuple[str, str]:
+def output_format(path: str | os.PathLike, like: AudioInfo) -> tuple[str, str]:
     """Container and sample format for `path`: by its extension, otherwise as close to `like` as the container can.
 
     Returns:
@@ -66,7 +66,7 @@ def output_format(path: str | os.PathLike, like: Layout) -> tuple[str, str]:
 
 
 @contextmanager
-def written(path: Path, like: Layout, *, overwrite: bool) -> Iterator[Callable[[np.ndarray], None]]:
+def written(path: Path, like: AudioInfo, *, overwrite: bool) -> Iterator[Callable[[np.ndarray], None]]:
     """Write a sound file laid out and tagged as `like`; gives a function that appends blocks, float (time, channels).
 
     Integer formats are rounded and clipped to ±1.

@@ -11,6 +11,7 @@ import torch
 
 from deepvqe_hub.enhancement import FORMAT_VERSION, MAX_PARAMETERS, EnhancementModel
 from deepvqe_hub.hub.errors import CheckpointError, FormatVersionError
+from deepvqe_hub.limits import check_format_version
 
 MAX_BYTES = 4 * MAX_PARAMETERS + (1 << 20)
 """Size of the largest weights file that is read: the largest model in float32, and a header."""
@@ -115,11 +116,7 @@ def check_config(config: Any, where: str) -> dict[str, Any]:
             + (f" (it is for {config['model_type']!r})" if isinstance(config.get("model_type"), str) else "")
         )
     version = config["format_version"]
-    if type(version) is int and version > FORMAT_VERSION:
-        raise FormatVersionError(
-            f"{where} has format version {version}, this release reads up to {FORMAT_VERSION}: "
-            "pip install --upgrade deepvqe-hub"
-        )
+    check_format_version(version, FORMAT_VERSION, where, FormatVersionError)
     unknown = sorted(set(config) - set(_CONFIG_KEYS))
     if unknown:
         raise CheckpointError(f"{where}: unknown entries in the config: {', '.join(map(str, unknown))}")

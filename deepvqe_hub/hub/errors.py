@@ -44,7 +44,7 @@ class DownloadError(HubError):
 
 
 def first_line(error: Exception, *words: str) -> str:
-    """Of a long message the first line, or the first one with one of `words`."""
+    """The first line of a long message, or its first one with one of `words`."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     wanted = [line for line in lines if any(word in line for word in words)]
     return (wanted or lines or [type(error).__name__])[0]

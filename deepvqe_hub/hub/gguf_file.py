@@ -134,7 +134,7 @@ def _read_arrays(path: Path) -> tuple[dict, dict[str, np.ndarray]]:
         raise CheckpointError(f"{path} is larger than {MAX_BYTES:,} bytes")
 
     class Reader(gguf.GGUFReader):
-        """Of plain values alone: an array may claim any length, and would be read, even past the end of the file."""
+        """Reads plain values alone: an array may claim any length, and would be read past the end of the file."""
 
         def _get_field_parts(self, offset, kind):
             if kind == gguf.GGUFValueType.ARRAY:

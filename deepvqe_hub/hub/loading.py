@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 
@@ -19,9 +20,39 @@ from deepvqe_hub.hub.folder import CONFIG, README, WEIGHTS, expanded, read_folde
 from deepvqe_hub.hub.resolving import Place, check_kind, refuse_revision, resolve
 from deepvqe_hub.onnx import is_graph
 
+if TYPE_CHECKING:
+    from deepvqe_hub.onnx.model import OnnxModel
+
 _HUB_OPTIONS = ("token", "cache_dir", "local_files_only", "force_download")
 
 
+@overload
+def load(
+    name_or_path: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    backend: Literal["torch"] | None = None,
+    **options,
+) -> EnhancementModel: ...
+@overload
+def load(
+    name_or_path: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    backend: Literal["onnx"],
+    **options,
+) -> OnnxModel: ...
+@overload
+def load(
+    name_or_path: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    backend: str | None,
+    **options,
+) -> EnhancementModel | OnnxModel: ...
 def load(
     name_or_path: str | os.PathLike,
     *,
@@ -29,7 +60,7 @@ def load(
     device: str | torch.device | None = None,
     backend: str | None = None,
     **options,
-) -> EnhancementModel:
+) -> EnhancementModel | OnnxModel:
     """A model with trained weights, in evaluation mode. Nothing that is loaded is executed.
 
     Args:
@@ -53,7 +84,8 @@ def load(
             `deepvqe_hub.hub.gguf_file.read`.
 
     Returns:
-        The model, float32, `model.sample_rate` Hz; with onnxruntime an `deepvqe_hub.onnx.OnnxModel`.
+        The model, float32, `model.sample_rate` Hz; with onnxruntime a `deepvqe_hub.onnx.OnnxModel`. What both have is
+        `deepvqe_hub.protocols.Model`. Type checkers, who cannot tell a `.onnx` by its name, are told by `backend`.
 
     Raises:
         FileNotFoundError: no such file, or one of the kinds of `deepvqe_hub.hub.HubError` and
@@ -102,7 +134,7 @@ def load_as(
     return read_folder(place.path, str(place) if place.kind == "shipped" else place.name, cls)
 
 
-def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict):
+def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict) -> OnnxModel:
     from deepvqe_hub.onnx import OnnxModel, export
 
     threads, quantize = options.pop("threads", 1), options.pop("quantize", False)

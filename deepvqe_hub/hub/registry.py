@@ -42,6 +42,7 @@ class Entry:
 
     @property
     def embedded(self) -> bool:
+        """Whether the weights ship with this release, in `folder`."""
         return (self.folder / "model.safetensors").is_file()
 
     @property

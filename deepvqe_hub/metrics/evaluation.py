@@ -20,8 +20,8 @@ from deepvqe_hub.metrics.registry import check_talk, chosen_metrics
 from deepvqe_hub.metrics.scoring import score_channels
 from deepvqe_hub.processes import worker_pool
 
-if TYPE_CHECKING:  # it needs torch, which scores alone do not
-    from deepvqe_hub.enhancement import EnhancementModel
+if TYPE_CHECKING:
+    from deepvqe_hub.protocols import Model
 
 _TOLERANCE = 0.1  # seconds by which signals may differ in length without a word about it
 
@@ -54,7 +54,7 @@ def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
         return np.ascontiguousarray(wav, dtype=np.float64), recording.sample_rate
 
 
-def load_model(model: EnhancementModel | str | os.PathLike) -> EnhancementModel:
+def load_model(model: Model | str | os.PathLike) -> Model:
     """The model to evaluate; by its name, it is loaded once a process as long as its files stay what they are."""
     if not isinstance(model, (str, os.PathLike)):
         return model
@@ -64,13 +64,15 @@ def load_model(model: EnhancementModel | str | os.PathLike) -> EnhancementModel:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(name: str, files: tuple):
+def _load(name: str, files: tuple) -> Model:
     import deepvqe_hub
 
     return deepvqe_hub.load(name)
 
 
-def run_model(model, noisy: np.ndarray, rate: int, farend: np.ndarray | None, farend_rate: int) -> np.ndarray:
+def run_model(
+    model: Model | str | os.PathLike, noisy: np.ndarray, rate: int, farend: np.ndarray | None, farend_rate: int
+) -> np.ndarray:
     """Enhance `(channels, time)` at `rate`; returns as many channels at 16 kHz.
 
     The far end is fitted to the microphone signal. A model that takes no far end is run without.
@@ -93,7 +95,7 @@ def evaluate_file(
     farend: str | Path | None = None,
     metrics: str | Iterable[str] | None = None,
     talk: str | None = None,
-    model: EnhancementModel | str | os.PathLike | None = None,
+    model: Model | str | os.PathLike | None = None,
     score_noisy: bool = True,
 ) -> dict:
     """Score one file.
@@ -157,7 +159,7 @@ def _given(case: Case, model: object) -> set[str]:
     return given | {"noisy"} if model is not None else given
 
 
-def _read_case(case: Case, model: object) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _read_case(case: Case, model: Model | str | os.PathLike | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     raw = {}
     paths = {"enhanced": case.enhanced, "reference": case.reference, "noisy": case.noisy, "farend": case.farend}
     for name, path in paths.items():
@@ -182,7 +184,7 @@ def evaluate_files(
     cases: Iterable[Case],
     *,
     metrics: str | Iterable[str] | None = None,
-    model: EnhancementModel | str | os.PathLike | None = None,
+    model: Model | str | os.PathLike | None = None,
     score_noisy: bool = True,
     jobs: int = 1,
     progress: bool = False,

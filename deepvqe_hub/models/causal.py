@@ -10,20 +10,14 @@ Shapes: feature maps are (batch, channels, frames, bins); sequences are (batch, 
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils import parametrize, prune
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 
 from deepvqe_hub.models import winograd
+from deepvqe_hub.models.fusing import fused_copy, fused_weights, split_norm
 
 State = dict[str, torch.Tensor]
-_REWRITERS = (prune.BasePruningMethod, SpectralNorm, WeightNorm)  # hooks that set a weight before each call
 
 
 class Stateful(nn.Module):
@@ -39,8 +33,8 @@ class Stateful(nn.Module):
         """`x` with the remembered frames put in front (dim 2); remembers its last frames for the next call."""
         name = f"{self.key}.{name}"
         past = state[name]
-        # In the layout of x, or the two together would be in neither.
-        x = torch.cat([past.to(x.dtype, memory_format=layout(x)), x], dim=2)
+        # In the memory format of x, or the two together would be in neither.
+        x = torch.cat([past.to(x.dtype, memory_format=memory_format_of(x)), x], dim=2)
         # A copy, because a view would keep the whole chunk alive from one call to the next.
         state[name] = x[:, :, x.shape[2] - past.shape[2] :].clone()
         return x
@@ -83,8 +77,8 @@ class CausalConv2d(nn.Conv2d, Stateful):
 
     def forward(self, x: torch.Tensor, state: State, norm: nn.BatchNorm2d | None = None) -> torch.Tensor:
         """Convolve, then normalise."""
-        fold, after = divided(norm)
-        weight, bias = fold_norm(self, fold)
+        fused, after = split_norm(norm)
+        weight, bias = fused_weights(self, fused)
         x = self.with_past(x, state)
         if self.margins is not None:
             x = F.pad(x, self.margins)
@@ -125,8 +119,8 @@ class CausalConvTranspose2d(nn.ConvTranspose2d, Stateful):
         return {"tail": (self.out_channels, self.kernel_size[0] - 1, self.out_bins)}
 
     def forward(self, x: torch.Tensor, state: State, norm: nn.BatchNorm2d | None = None) -> torch.Tensor:
-        fold, after = divided(norm)
-        weight, bias = fold_norm(self, fold)
+        fused, after = split_norm(norm)
+        weight, bias = fused_weights(self, fused)
         frames, name = x.shape[2], f"{self.key}.tail"
         x = F.conv_transpose2d(x, weight, None, self.stride)[..., self.below : self.below + self.out_bins]
         x = x + F.pad(state[name], (0, 0, 0, frames))
@@ -153,11 +147,11 @@ class SubpixelConv2d(nn.Module):
         self.out_bins = out_bins
 
     def forward(self, x: torch.Tensor, state: State, norm: nn.BatchNorm2d | None = None) -> torch.Tensor:
-        fold, after = divided(norm)
-        x = self.conv(x, state, fold)
+        fused, after = split_norm(norm)
+        x = self.conv(x, state, fused)
         if self.order == "concat":
             x = torch.cat(x.chunk(2, dim=1), -1)
-        elif layout(x) == torch.channels_last:  # the order that memory has already
+        elif memory_format_of(x) == torch.channels_last:  # the order that memory has already
             x = x.permute(0, 2, 3, 1).unflatten(3, (2, -1)).flatten(2, 3).permute(0, 3, 1, 2)
         else:
             x = torch.stack(x.chunk(2, dim=1), -1).flatten(-2)
@@ -180,81 +174,10 @@ class CausalGRU(nn.GRU, Stateful):
         return x
 
 
-def layout(x: torch.Tensor) -> torch.memory_format:
+def memory_format_of(x: torch.Tensor) -> torch.memory_format:
     """`torch.channels_last` for maps that lie in memory so and not otherwise, else `torch.contiguous_format`."""
     last = x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
-
-
-def divided(norm: nn.BatchNorm2d | None) -> tuple[nn.BatchNorm2d | None, Callable[[torch.Tensor], torch.Tensor]]:
-    """A norm as what `fold_norm` takes into the weights before it, and what is left to do after them.
-
-    In evaluation mode all of it is folded, which makes one pass of two; in training mode the batch decides, so none is.
-    """
-    return (None, norm) if norm is not None and norm.training else (norm, _unchanged)
-
-
-def _unchanged(x: torch.Tensor) -> torch.Tensor:
-    return x
-
-
-def fold_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of `conv` followed by `norm` in evaluation mode; its own where there is no norm.
-
-    Where the norm comes after a rearrangement of channels into bins (`SubpixelConv2d`) it has fewer channels
-    than the convolution; each of its channels then scales every group of the convolution's.
-    """
-    if norm is None:
-        return conv.weight, conv.bias
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    shift = norm.bias - norm.running_mean * scale
-    groups = conv.out_channels // scale.numel()
-    scale, shift = scale.repeat(groups), shift.repeat(groups)
-    per_output = (1, -1, 1, 1) if conv.transposed else (-1, 1, 1, 1)
-    return conv.weight * scale.view(per_output), conv.bias * scale + shift
-
-
-def merge_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
-    """Fold `norm` into the weights of `conv` for good."""
-    weight, bias = fold_norm(conv, norm)
-    conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
-
-
-def uncopied(network: nn.Module) -> dict[int, object]:
-    """A memo for `copy.deepcopy`: hooks stay what they are, and computed tensors lose their graph.
-
-    A hook may keep what cannot be copied, and its owner reads the original; weights are computed, for example, in a
-    GRU that is parametrized, and under `torch.func.functional_call`.
-    """
-    memo = {}
-    for module in network.modules():
-        for name, value in vars(module).items():
-            for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
-                if name.endswith("hooks"):
-                    memo[id(item)] = item
-                elif isinstance(item, torch.Tensor) and not item.is_leaf:
-                    memo[id(item)] = item.detach().clone()
-    for module in network.modules():  # one that is a hook, too, is still a part
-        memo.pop(id(module), None)
-    return memo
-
-
-def settle(module: nn.Module) -> None:
-    """Replace pruning and parametrizations, such as weight norm, by the values that they give.
-
-    `torch.nn.utils.parametrize` removes them from the class, which a copy shares with what it was copied from.
-    """
-    for key, hook in list(module._forward_pre_hooks.items()):
-        if isinstance(hook, _REWRITERS):
-            hook.remove(module)
-            del module._forward_pre_hooks[key]
-    if not parametrize.is_parametrized(module):
-        return
-    values = {name: getattr(module, name).detach() for name in module.parametrizations}
-    module.__class__ = type(module).__bases__[0]
-    del module.parametrizations
-    for name, value in values.items():
-        setattr(module, name, nn.Parameter(value, False))
 
 
 def complex_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -267,17 +190,18 @@ def complex_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 class CausalNetwork(nn.Module):
     """Base class of networks that stream: complex spectra in and out, with explicit state.
 
-    A subclass implements `enhance(spec, farend, state)`, in which each layer replaces its own entries of `state`,
-    and calls `name_states` at the end of its constructor.
+    A subclass implements `enhance` and calls `name_states` at the end of its constructor.
     """
 
     streams = True
+    """Whether frames may be given one after the other."""
     farend = False
     """Whether the network takes a far-end (loudspeaker) signal."""
     finds_delay = False
     """Whether it has a method `delay` that tells where the echo is, as `DeepVQE` has."""
 
     def name_states(self) -> None:
+        """Tell each layer its name in the state; a subclass calls it when all its layers are there."""
         for name, module in self.named_modules():
             if isinstance(module, Stateful):
                 module.key = name
@@ -317,19 +241,22 @@ class CausalNetwork(nn.Module):
         return self.enhance(spec, farend, state), state
 
     def enhance(self, spec: torch.Tensor, farend: torch.Tensor | None, state: State) -> torch.Tensor:
+        """Enhance the next frames of a spectrum: the method that a subclass writes, and `forward` calls.
+
+        Args:
+            spec: microphone spectrum, real, (batch, bins, frames, 2) with real and imaginary part last.
+            farend: loudspeaker spectrum of the same shape; None is silence, and always so for a network without.
+            state: what the layers remember, at first zeros. Each layer puts new tensors for its own entries into
+                this `dict`; the tensors themselves are not written to.
+
+        Returns:
+            The enhanced spectrum in the shape of `spec`. Frame t depends on no later frame of the inputs.
+        """
         raise NotImplementedError
 
     def folded(self) -> CausalNetwork:
-        """A frozen copy with every batch norm merged into its convolution (the same function, with the same hooks)."""
-        network = copy.deepcopy(self, uncopied(self)).eval().requires_grad_(False)
-        for module in network.modules():
-            settle(module)
-        for module in network.modules():
-            if hasattr(module, "fold"):
-                module.fold()
-            if isinstance(module, nn.RNNBase):
-                module.flatten_parameters()  # those of a copy lie apart, which cuDNN would mend at every call
-        return network
+        """A frozen copy with every batch norm fused into its convolution (the same function, with the same hooks)."""
+        return fused_copy(self)
 
     def for_inference(self) -> CausalNetwork:
         """A frozen copy that computes the same function in fewer operations: `folded`, and what a network adds.

@@ -21,8 +21,8 @@ from deepvqe_hub.models.causal import (
     CausalNetwork,
     State,
     SubpixelConv2d,
-    merge_norm,
 )
+from deepvqe_hub.models.fusing import fuse_norm
 from deepvqe_hub.models.mask import MASKS, ComplexConvolvingMask
 
 UPSAMPLING = ("interleave", "concat", "transposed")
@@ -156,7 +156,7 @@ class DeepVQE(CausalNetwork):
         network = self.folded()
         last, conv = network.deblock1, network.deblock1.upsampling_conv
         if isinstance(network.ccm, ComplexConvolvingMask) and not last.activation and not conv.transposed:
-            network.ccm.merge(conv)
+            network.ccm.combine_roots(conv)
         return network
 
     def delay(self, spec: torch.Tensor, farend: torch.Tensor, state: State | None = None) -> torch.Tensor:
@@ -204,8 +204,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: torch.Tensor, state: State) -> torch.Tensor:
         return F.elu(self.conv(x, state, self.bn), inplace=True) + x
 
-    def fold(self) -> None:
-        merge(self, self.conv)
+    def fuse_norms(self) -> None:
+        fuse_block(self, self.conv)
 
 
 class EncoderBlock(nn.Module):
@@ -221,8 +221,8 @@ class EncoderBlock(nn.Module):
         x = F.elu(self.conv(x, state, self.bn), inplace=True)
         return x if self.resblock is None else self.resblock(x, state)
 
-    def fold(self) -> None:
-        merge(self, self.conv)
+    def fuse_norms(self) -> None:
+        fuse_block(self, self.conv)
 
 
 class Bottleneck(nn.Module):
@@ -274,12 +274,12 @@ class DecoderBlock(nn.Module):
     def upsampling_conv(self) -> CausalConv2d | CausalConvTranspose2d:
         return self.deconv.conv if isinstance(self.deconv, SubpixelConv2d) else self.deconv
 
-    def fold(self) -> None:
-        merge(self, self.upsampling_conv)
+    def fuse_norms(self) -> None:
+        fuse_block(self, self.upsampling_conv)
 
 
-def merge(block: nn.Module, conv: CausalConv2d) -> None:
-    """Merge `block.bn`, where there is one, into `conv`."""
+def fuse_block(block: nn.Module, conv: CausalConv2d | CausalConvTranspose2d) -> None:
+    """Fuse `block.bn`, where there is one, into `conv`."""
     if block.bn is not None:
-        merge_norm(conv, block.bn)
+        fuse_norm(conv, block.bn)
         block.bn = None

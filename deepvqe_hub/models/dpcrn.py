@@ -23,12 +23,12 @@ from deepvqe_hub.models.causal import (
     State,
     Stateful,
     complex_product,
-    merge_norm,
 )
+from deepvqe_hub.models.fusing import fuse_norm
 
 
 @dataclass(frozen=True)
-class Layout:
+class Variant:
     """Where the two public implementations differ."""
 
     input_norm: bool
@@ -47,8 +47,8 @@ class Layout:
     layer_norm_eps: float
 
 
-LAYOUTS = {
-    "pytorch": Layout(
+VARIANTS = {
+    "pytorch": Variant(
         input_norm=False,
         final_norm=True,
         symmetric=True,
@@ -58,7 +58,7 @@ LAYOUTS = {
         batch_norm_eps=1e-5,
         layer_norm_eps=1e-8,
     ),
-    "keras": Layout(
+    "keras": Variant(
         input_norm=True,
         final_norm=False,
         symmetric=False,
@@ -93,20 +93,20 @@ class DPCRN(CausalNetwork):
         layout: str = "pytorch",
     ):
         super().__init__()
-        if layout not in LAYOUTS:
-            raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, not {layout!r}")
+        if layout not in VARIANTS:
+            raise ValueError(f"layout must be one of {', '.join(VARIANTS)}, not {layout!r}")
         if not len(channels) == len(kernel_bins) == len(strides) > 0:
             lengths = f"{len(channels)}, {len(kernel_bins)}, {len(strides)}"
             raise ValueError(f"channels, kernel_bins and strides differ in length: {lengths}")
         if any(width % 2 == 0 for width in kernel_bins):
             raise ValueError(f"kernel_bins must be odd, not {list(kernel_bins)}")
         self.bins = bins
-        form = LAYOUTS[layout]
-        self.input_ln = nn.LayerNorm((bins, 2), eps=form.layer_norm_eps) if form.input_norm else None
-        self.encoder = Encoder(bins, channels, kernel_bins, strides, form)
+        variant = VARIANTS[layout]
+        self.input_ln = nn.LayerNorm((bins, 2), eps=variant.layer_norm_eps) if variant.input_norm else None
+        self.encoder = Encoder(bins, channels, kernel_bins, strides, variant)
         width = self.encoder.conv_list[-1].out_bins
-        self.dprnns = nn.ModuleList(DualPathBlock(channels[-1], width, form) for _ in range(blocks))
-        self.decoder = Decoder(self.encoder, form)
+        self.dprnns = nn.ModuleList(DualPathBlock(channels[-1], width, variant) for _ in range(blocks))
+        self.decoder = Decoder(self.encoder, variant)
         self.name_states()
 
     def enhance(self, spec: torch.Tensor, farend: torch.Tensor | None, state: State) -> torch.Tensor:
@@ -126,35 +126,35 @@ class DPCRN(CausalNetwork):
 class Layers(nn.Module):
     """Convolutions, batch norms and PReLUs in three lists, as the PyTorch implementation names them."""
 
-    def __init__(self, convs: list[nn.Module], form: Layout, last: bool):
-        """`last`: the last convolution gives the mask, so no PReLU follows it, and a norm in one layout only."""
+    def __init__(self, convs: list[nn.Module], variant: Variant, last: bool):
+        """`last`: the last convolution gives the mask, so no PReLU follows it, and a norm in one variant only."""
         super().__init__()
         self.conv_list = nn.ModuleList(convs)
-        normed = convs if form.final_norm or not last else convs[:-1]
-        self.bn_list = nn.ModuleList(nn.BatchNorm2d(conv.out_channels, form.batch_norm_eps) for conv in normed)
+        normed = convs if variant.final_norm or not last else convs[:-1]
+        self.bn_list = nn.ModuleList(nn.BatchNorm2d(conv.out_channels, variant.batch_norm_eps) for conv in normed)
         active = convs[:-1] if last else convs
-        slopes = [conv.out_channels if form.slope_per_channel else 1 for conv in active]
+        slopes = [conv.out_channels if variant.slope_per_channel else 1 for conv in active]
         self.act_list = nn.ModuleList(nn.PReLU(count) for count in slopes)
 
     def layer(self, i: int, x: torch.Tensor, state: State) -> torch.Tensor:
         x = self.conv_list[i](x, state, self.bn_list[i] if i < len(self.bn_list) else None)
         return self.act_list[i](x) if i < len(self.act_list) else x
 
-    def fold(self) -> None:
+    def fuse_norms(self) -> None:
         for conv, norm in zip(self.conv_list, self.bn_list):
-            merge_norm(conv, norm)
+            fuse_norm(conv, norm)
         self.bn_list = nn.ModuleList()
 
 
 class Encoder(Layers):
     """(B, 2, T, F) -> the output of every layer."""
 
-    def __init__(self, bins: int, channels, kernel_bins, strides, form: Layout):
+    def __init__(self, bins: int, channels, kernel_bins, strides, variant: Variant):
         convs = []
         for inputs, outputs, width, stride in zip([2, *channels], channels, kernel_bins, strides):
-            convs.append(CausalConv2d(inputs, outputs, bins, (2, width), stride, margin(width, stride, form)))
+            convs.append(CausalConv2d(inputs, outputs, bins, (2, width), stride, margin(width, stride, variant)))
             bins = convs[-1].out_bins
-        super().__init__(convs, form, last=False)
+        super().__init__(convs, variant, last=False)
 
     def forward(self, x: torch.Tensor, state: State) -> list[torch.Tensor]:
         outputs = []
@@ -167,16 +167,16 @@ class Encoder(Layers):
 class Decoder(Layers):
     """Undoes the encoder, deepest layer first, each with the skip connection of its counterpart."""
 
-    def __init__(self, encoder: Encoder, form: Layout):
+    def __init__(self, encoder: Encoder, variant: Variant):
         convs = []
         for conv in reversed(encoder.conv_list):
             width, stride = conv.kernel_size[1], conv.stride[1]
-            below = margin(width, stride, form)
+            below = margin(width, stride, variant)
             convs.append(
                 CausalConvTranspose2d(2 * conv.out_channels, conv.in_channels, conv.bins, (2, width), stride, below)
             )
-        super().__init__(convs, form, last=True)
-        self.skip_first = form.skip_first
+        super().__init__(convs, variant, last=True)
+        self.skip_first = variant.skip_first
 
     def forward(self, x: torch.Tensor, skips: list[torch.Tensor], state: State) -> torch.Tensor:
         for i, skip in enumerate(reversed(skips)):
@@ -184,22 +184,22 @@ class Decoder(Layers):
         return x
 
 
-def margin(width: int, stride: int, form: Layout) -> int:
+def margin(width: int, stride: int, variant: Variant) -> int:
     """Bins by which a layer's kernel reaches below the lowest bin."""
-    return width // 2 if form.symmetric or stride == 1 else 0
+    return width // 2 if variant.symmetric or stride == 1 else 0
 
 
 class DualPathBlock(nn.Module):
     """A bidirectional LSTM along the bins of each frame, then an LSTM along the frames of each bin; (B, T, F, C)."""
 
-    def __init__(self, channels: int, bins: int, form: Layout):
+    def __init__(self, channels: int, bins: int, variant: Variant):
         super().__init__()
-        self.intra_rnn = LSTM(channels, channels // 2, form.hard_sigmoid, bidirectional=True)
+        self.intra_rnn = LSTM(channels, channels // 2, variant.hard_sigmoid, bidirectional=True)
         self.intra_fc = nn.Linear(channels // 2 * 2, channels)
-        self.intra_ln = nn.LayerNorm((bins, channels), eps=form.layer_norm_eps)
-        self.inter_rnn = CausalLSTM(channels, channels, bins, form.hard_sigmoid)
+        self.intra_ln = nn.LayerNorm((bins, channels), eps=variant.layer_norm_eps)
+        self.inter_rnn = CausalLSTM(channels, channels, bins, variant.hard_sigmoid)
         self.inter_fc = nn.Linear(channels, channels)
-        self.inter_ln = nn.LayerNorm((bins, channels), eps=form.layer_norm_eps)
+        self.inter_ln = nn.LayerNorm((bins, channels), eps=variant.layer_norm_eps)
 
     def forward(self, x: torch.Tensor, state: State) -> torch.Tensor:
         y, _ = self.intra_rnn(x.flatten(0, 1))

@@ -35,7 +35,7 @@ class ComplexConvolvingMask(Mask, Stateful):
     27 real channels are 3 parts of 9 complex weights along the cube roots of one, for 3 frames (t-2, t-1, t) and 3 bins
     (f-1, f, f+1): out(t, f) = sum_mn H_mn(t, f) X(t-2+m, f-1+n). No weights of its own.
 
-    It also takes 18 channels, the real parts of the 9 weights and then the imaginary parts; see `merge`.
+    It also takes 18 channels, the real parts of the 9 weights and then the imaginary parts; see `combine_roots`.
     """
 
     channels = 27
@@ -61,7 +61,7 @@ class ComplexConvolvingMask(Mask, Stateful):
         real, imaginary = parts
         return torch.stack([real[:, 0] - imaginary[:, 1], real[:, 1] + imaginary[:, 0]], -1).transpose(1, 2)
 
-    def merge(self, conv: nn.Conv2d) -> None:
+    def combine_roots(self, conv: nn.Conv2d) -> None:
         """Let `conv`, whose channels are this mask's, once or for several groups of bins, give the 18 for good.
 
         The same function, as nothing stands between the two that is not linear, with a third less to compute.

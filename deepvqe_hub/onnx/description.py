@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-from deepvqe_hub.limits import MAX_MODEL_RATE, MIN_RATE
+from deepvqe_hub.limits import MAX_MODEL_RATE, MIN_RATE, check_format_version
 from deepvqe_hub.onnx.spectra import WINDOWS
 
 FORMAT_VERSION = 1
@@ -23,21 +23,14 @@ def read_info(session, path) -> dict:
     text = session.get_modelmeta().custom_metadata_map.get("deepvqe_hub")
     if text is None:
         raise ValueError(f"{path} is an ONNX file, but deepvqe-hub did not write it; make one with: deepvqe export")
-    later = None
     try:
         info = json.loads(text)
-        if info["format_version"] > FORMAT_VERSION:
-            later = info["format_version"]
-        else:
+        if not info["format_version"] > FORMAT_VERSION:  # a later one may describe itself otherwise
             _check(info, session)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{path}: its description does not fit the graph ({reason}); export it again") from error
-    if later is not None:
-        raise ValueError(
-            f"{path} has format version {later}, this release reads up to {FORMAT_VERSION}: "
-            "pip install --upgrade deepvqe-hub"
-        )
+    check_format_version(info["format_version"], FORMAT_VERSION, path)
     return info
 
 

@@ -27,7 +27,7 @@ class OnnxModel:
 
     def __init__(self, path: str | os.PathLike | bytes, *, threads: int = 1, providers: Sequence | None = None):
         self._stream = OnnxStream(path, threads=threads, providers=providers)
-        self._options = {"path": self._stream._step.graph, "threads": threads, "providers": providers}
+        self._options = {"path": self._stream.source, "threads": threads, "providers": providers}
         self.config, self.sample_rate = self._stream.config, self._stream.sample_rate
         self.farend, self.latency = self._stream.farend, self._stream.latency
         self.hop_length = self._stream.hop_length

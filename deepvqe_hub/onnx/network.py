@@ -59,7 +59,7 @@ class StepWriter:
         return g.reshape(place)
 
     def here(self, tables: np.ndarray, place: str = "") -> str:
-        """Of `tables`, (places, ...), the one for this call's place, which is the rings' if none is given."""
+        """The one of `tables`, (places, ...), for this call's place, which is the rings' if none is given."""
         g, tables = self.graph, self.graph.constant(tables)
         key = tables, place or self._place
         if key not in self._chosen:
@@ -120,7 +120,7 @@ class StepWriter:
         return g.linear8(g.quantize(x), weight, bias) if self.quantize else g.linear(x, weight, bias)
 
     def elu(self, x: str) -> str:
-        """In operators that onnxruntime has vector code for; its own Elu takes twice their time."""
+        """ELU in operators that onnxruntime has vector code for; its own Elu takes twice their time."""
         g = self.graph
         below = g.op("Exp", g.op("Min", x, g.constant(0, np.float32)))
         return g.op("Max", x, g.op("Add", below, g.constant(-1, np.float32)))
@@ -233,7 +233,7 @@ class StepWriter:
         return self.graph.linear(x, weight, bias)
 
     def pointwise_channels_first(self, x: str, conv: nn.Conv2d, scale: float = 1.0) -> str:
-        """The same: (T * B * F, C) -> (C', T * B * F)."""
+        """A 1x1 convolution, as `pointwise`, with channels first: (T * B * F, C) -> (C', T * B * F)."""
         weight, bias = conv.weight.detach().numpy()[:, :, 0, 0], conv.bias.detach().numpy()[:, None]
         g = self.graph
         return g.op("Gemm", g.constant(weight * scale), x, g.constant(bias * scale), transB=1)

@@ -22,6 +22,9 @@ class OnnxStream:
         threads: of onnxruntime; one is best for live audio, more help only the largest networks.
         providers: onnxruntime's execution providers, best first; None is the CPU.
 
+    Attributes:
+        source: the absolute path of the graph, or its bytes: what opens it again.
+
     Shapes: chunks are (time,) for one stream, or (batch_size, time), floating point, nominally within ±1, at
     `sample_rate`. Far-end and microphone chunks are equally long.
 
@@ -32,7 +35,7 @@ class OnnxStream:
 
     def __init__(self, path: str | os.PathLike | bytes, *, threads: int = 1, providers: Sequence | None = None):
         self._step = Step(path, threads, providers)
-        info = self._step.info
+        self.source, info = self._step.graph, self._step.info
         self.config, self.sample_rate, self.farend = info["config"], info["sample_rate"], info["farend"]
         self.batch_size, self.frames = info["batch_size"], info["frames"]
         self._stft, self._waveform = info["stft"], info["input"] == "waveform"
@@ -129,8 +132,10 @@ class OnnxStreams:
     def __init__(self, streams: list[OnnxStream]):
         self._streams = streams
         self.batch_size = sum(stream.batch_size for stream in streams)
-        for name in ("config", "sample_rate", "farend", "latency", "frames", "hop_length", "call_samples"):
-            setattr(self, name, getattr(streams[0], name))
+        first = streams[0]
+        self.config, self.sample_rate, self.farend = first.config, first.sample_rate, first.farend
+        self.latency, self.frames = first.latency, first.frames
+        self.hop_length, self.call_samples = first.hop_length, first.call_samples
 
     def reset(self) -> None:
         for stream in self._streams:
