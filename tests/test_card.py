@@ -81,3 +81,11 @@ def test_the_licence_is_that_of_the_weights(folder, model, tmp_path):
     assert load(theirs).license == "unknown" and stated(save_folder(load(theirs), tmp_path / "c")) == "unknown"
     (theirs / "README.md").unlink()
     assert load(theirs).license == "unknown"
+
+
+@pytest.mark.parametrize("name", ["deepvqe-aec", "deepvqe-aec-s"])
+def test_limits_of_a_card_are_of_its_results(name):
+    card = ModelCard((registry.ENTRIES[name].folder / "README.md").read_text(encoding="utf-8"))
+    (results,) = card.data.to_dict()["model-index"][0]["results"]
+    value = next(metric["value"] for metric in results["metrics"] if metric["name"] == "double talk, SI-SDR (dB)")
+    assert f"SI-SDR rises from -8.4 to {value:.1f} dB" in card.content
