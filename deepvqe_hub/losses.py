@@ -18,6 +18,9 @@ from torch import nn
 from deepvqe_hub.perceptual import p808_loss, pesq_loss, stoi_loss
 from deepvqe_hub.stft import STFT
 
+PERCEPTUAL = {"pesq": pesq_loss, "stoi": stoi_loss, "p808": p808_loss}
+"""What makes the terms by what listeners hear, each with a weight of its own."""
+
 
 class SpeechLoss(nn.Module):
     """Weighted sum of eight terms; those beyond the first two are not computed with a weight of 0.
@@ -68,15 +71,10 @@ class SpeechLoss(nn.Module):
         self.sisdr_weight, self.silence_weight = sisdr_weight, silence_weight
         self.floor, self.residual_floor = 10 ** (level_floor_db / 10), 10 ** (residual_floor_db / 10)
         self.stft = stft or STFT()
-        self.perceptual_weights: dict[str, float] = {}  # by the name of the module that has the term
-        for name, weight, make in (
-            ("pesq", pesq_weight, pesq_loss),
-            ("stoi", stoi_weight, stoi_loss),
-            ("p808", p808_weight, p808_loss),
-        ):
+        self.pesq_weight, self.stoi_weight, self.p808_weight = pesq_weight, stoi_weight, p808_weight
+        for name, weight in self.perceptual_weights().items():
             if weight:
-                self.perceptual_weights[name] = weight
-                self.add_module(name, make(sample_rate))
+                self.add_module(name, PERCEPTUAL[name](sample_rate))
 
     def forward(self, estimate: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if estimate.dim() != 2 or estimate.shape != target.shape:
@@ -98,7 +96,7 @@ class SpeechLoss(nn.Module):
             loss = loss - self.sisdr_weight * (si_sdr(estimate, target) * audible).mean()
         if self.silence_weight:
             loss = loss + self.silence_weight * (self.residual_db(estimate) * ~audible).mean()
-        if self.perceptual_weights:
+        if any(self.perceptual_weights().values()):
             loss = loss + (self.perceptual(estimate, target, audible) * audible).mean()
         return loss
 
@@ -108,9 +106,14 @@ class SpeechLoss(nn.Module):
         tone = 0.1 * torch.arange(target.shape[-1], device=target.device, dtype=torch.float32).sin()
         estimate, target = (torch.where(audible[:, None], wave.float(), tone) for wave in (estimate, target))
         loss = target.new_zeros(len(target))
-        for name, weight in self.perceptual_weights.items():
-            loss = loss + weight * self.get_submodule(name)(estimate, target)
+        for name, weight in self.perceptual_weights().items():
+            if weight:
+                loss = loss + weight * self.get_submodule(name)(estimate, target)
         return loss
+
+    def perceptual_weights(self) -> dict[str, float]:
+        """The weights of the terms by what listeners hear, by the names in `PERCEPTUAL`."""
+        return {name: getattr(self, f"{name}_weight") for name in PERCEPTUAL}
 
     def residual_db(self, estimate: torch.Tensor) -> torch.Tensor:
         """Level above the floor in dB, from 0: (…, samples) -> (…)."""

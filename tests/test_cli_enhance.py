@@ -410,7 +410,7 @@ def test_a_closed_terminal_unwinds():
 @pytest.mark.skipif(os.name == "nt", reason="shell")
 def test_closed_standard_streams():
     """Whoever reads the output may go; whoever starts the program may have closed its input."""
-    deepvqe = f"{sys.executable} -m deepvqe_hub.cli"
+    deepvqe = f"{sys.executable} -m deepvqe_hub"
     shell = {"shell": True, "capture_output": True, "text": True}
     done = subprocess.run(f"({deepvqe} models; echo $? >&2) | true", **shell)
     assert done.stderr.strip() in ("0", "141")  # 0: it was faster

@@ -427,7 +427,7 @@ def test_a_terminal_that_cannot_show_a_letter(corpus):
     (corpus / "meta.csv").write_text("file,Gr\u00f6\u00dfe\n00,1\n01,1\n02,2\n03,2\n", "utf-8")
     arguments = ["noisy", "--reference", "clean", "--metadata", "meta.csv", "--metrics", "si_sdr", "-q", "--jobs", "1"]
     done = subprocess.run(
-        [sys.executable, "-m", "deepvqe_hub.cli", "evaluate", *arguments],
+        [sys.executable, "-m", "deepvqe_hub", "evaluate", *arguments],
         cwd=corpus,
         env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,

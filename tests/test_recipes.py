@@ -119,7 +119,8 @@ def single(corpus, tiny, tmp_path_factory):
     """The output folder of a finished run in one process, with batches of four."""
     out = tmp_path_factory.mktemp("single")
     options = ["--batch_size", 4, "--ckpt_interval_minutes", 7, "--loss", "{sisdr_weight:\n  0.5}"]
-    train("DNS3", *tiny, "--data_folder", corpus, "--output_folder", out, *options)
+    said = train("DNS3", *tiny, "--data_folder", corpus, "--output_folder", out, *options)
+    assert f"deepvqe enhance noisy.wav --model {out / 'model'}" in said
     return out
 
 

@@ -24,7 +24,7 @@ class CommandError(Exception):
 
 def _commands():
     for info in pkgutil.iter_modules(__path__):
-        if not info.name.startswith("_"):  # what commands share, and __main__
+        if not info.name.startswith("_"):  # what commands share
             yield info.name, importlib.import_module(f"{__name__}.{info.name}")
 
 

@@ -98,7 +98,8 @@ def train(
     if test_data is not None:
         brain.evaluate(test_data, min_key="loss", test_loader_kwargs=dict(hparams["valid_loader"]))
     if if_main_process() and not (brain.debug or brain.test_only):
-        publish(brain, hparams["model_folder"], hparams["card"])
+        model_folder = publish(brain, hparams["model_folder"], hparams["card"])
+        logger.info("the model is in %s; hear it: deepvqe enhance noisy.wav --model %s", model_folder, model_folder)
     ddp_barrier()
 
 

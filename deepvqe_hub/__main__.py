@@ -1,4 +1,4 @@
-"""`python -m deepvqe_hub.cli` is `deepvqe`."""
+"""`python -m deepvqe_hub` is `deepvqe`."""
 
 import sys
 
