@@ -128,6 +128,29 @@ def test_load_and_cache(client, offline, server, published):
     assert server.requests == []
 
 
+def test_the_server_is_asked_once_for_what_is_cached(client, server, published):
+    name, _ = published
+    client(f"load({name!r})")
+    server.requests.clear()
+    client(f"load({name!r})")
+    assert [(verb, path) for verb, path, _ in server.requests] == [("HEAD", f"/{name}/resolve/main/config.json")]
+    server.requests.clear()
+    commit = server.repos[name].refs["main"]
+    client(f"load({name!r}, revision={commit!r})")
+    assert server.requests == []
+
+
+def test_all_files_are_of_one_commit(client, server, published):
+    name, _ = published
+    client(f"from deepvqe_hub.hub.download import Repository; repo = Repository({name!r})")
+    client("path = repo.file('config.json')")
+    repo = server.repos[name]
+    repo.commit({**repo.commits[repo.refs["main"]], "model.safetensors": b"of another model"})  # the branch moves
+    answer = client("pinned = repo.pinned(path); result = pinned.file('model.safetensors').parent == path.parent")
+    assert answer["result"] is True
+    assert client("result = str(pinned)")["result"] == name
+
+
 def test_revisions(client, offline, server, published):
     name, _ = published
     repo = server.repos[name]
