@@ -86,7 +86,7 @@ class Repository:
                 self.repo_id, cache_dir=self.cache_dir, local_files_only=True, **common
             )
         except Exception as error:
-            raise self._explained(error, "the list of files") from error
+            raise self.explained(error, "the list of files") from error
         return [path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()]
 
     def _file(self, name: str, force: bool) -> Path:
@@ -105,13 +105,13 @@ class Repository:
                 )
             except Exception as error:
                 if attempt + 1 == _ATTEMPTS or not _may_pass(error):
-                    raise self._explained(error, name) from error
+                    raise self.explained(error, name) from error
                 time.sleep(0.5 * 2**attempt)
         raise AssertionError("unreachable")
 
-    def _explained(self, error: Exception, name: str) -> Exception:
-        """The same error as one of ours, most particular kind first."""
-        if isinstance(error, errors.HFValidationError):
+    def explained(self, error: Exception, name: str) -> Exception:
+        """An error of the Hub's client about a file as one of `deepvqe_hub.hub.errors`; any other as it is."""
+        if isinstance(error, errors.HFValidationError):  # the most particular kind first
             return HubError(f"{self.repo_id!r} cannot be the name of a repository; they look like owner/name")
         if isinstance(error, errors.GatedRepoError):
             return GatedRepositoryError(
