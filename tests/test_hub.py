@@ -38,6 +38,20 @@ def test_a_subclass_loads_as_itself(folder):
     assert type(Mine.from_pretrained(folder)) is Mine
 
 
+def test_arguments_of_a_subclass_are_not_lost_silently(tmp_path):
+    class Mine(EnhancementModel):
+        def __init__(self, *arguments, extra=1, **settings):
+            super().__init__(*arguments, **settings)
+            self.extra = extra
+
+    with pytest.raises(ValueError, match=r"Mine was made with extra=7, which config.json does not hold"):
+        Mine(**TINY, extra=7).save_pretrained(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+    Mine(**TINY, extra=1).save_pretrained(tmp_path / "mine")
+    assert Mine.from_pretrained(tmp_path / "mine").extra == 1
+    Mine(*TINY.values()).save_pretrained(tmp_path / "mine")
+
+
 def test_half_precision_is_half_the_size_and_float32_again(model, folder, tmp_path):
     half = save_folder(model, tmp_path / "half", half=True)
     assert (half / "model.safetensors").stat().st_size < 0.8 * (folder / "model.safetensors").stat().st_size
