@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from deepvqe_hub.atomic import make_parent
+from deepvqe_hub.atomic import make_parent, named_when_full
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.hub import card as cards
 from deepvqe_hub.hub.checkpoint import (
@@ -142,7 +142,7 @@ def save_folder(
     make_parent(folder)
     # A folder that is there may lie on another disk than its parent, or in one that is not ours to write to.
     beside = folder if folder.exists() else folder.parent
-    with tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as parent:
+    with named_when_full(folder), tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as parent:
         draft = Path(parent) / "draft"
         draft.mkdir()
         (draft / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file: private to its owner
