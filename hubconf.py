@@ -2,6 +2,8 @@
 
 >>> model = torch.hub.load("OWNER/deepvqe-hub", "deepvqe_s", trust_repo=True)
 >>> clean = model(noisy)  # (..., time) at model.sample_rate
+
+`progress=False`, which other projects' entry points take, changes nothing: weights in the package need no download.
 """
 
 # What loading a model needs, and no more: torch.hub refuses to start where one of these is missing.
@@ -11,9 +13,10 @@ dependencies = ["torch", "numpy", "safetensors", "huggingface_hub"]
 def _model(name, pretrained, checkpoint, device, options):
     # Imports stand inside, so that a missing package is reported by torch.hub's own check of dependencies.
     from deepvqe_hub import EnhancementModel, load
-    from deepvqe_hub.hub import registry
+    from deepvqe_hub.hub import WeightsMissingError, registry
     from deepvqe_hub.hub.loading import on_device
 
+    device = _usual(device, options)
     if checkpoint is not None:
         model = load(checkpoint, device=device, **options)
         network, farend = model.config.get("network"), model.farend
@@ -23,10 +26,20 @@ def _model(name, pretrained, checkpoint, device, options):
             raise ValueError(f"{checkpoint} is a {network} with {'a' if farend else 'no'} far end; load it by {remedy}")
         return model
     if pretrained:
-        return load(name, device=device, **options)
+        try:
+            return load(name, device=device, **options)
+        except WeightsMissingError as error:
+            raise WeightsMissingError(f"{error}. With torch.hub: pretrained=False, or checkpoint=") from error
     if options:
         raise ValueError(f"random weights take no options, got {', '.join(options)}")
     return on_device(EnhancementModel.from_config(name), device, name)
+
+
+def _usual(device, options):
+    """The device, taking out of `options` what entry points of other projects have for it and for their downloads."""
+    options.pop("progress", None)  # the Hub's client has a setting of its own: HF_HUB_DISABLE_PROGRESS_BARS
+    where = options.pop("map_location", None)
+    return where if device is None else device
 
 
 def deepvqe_s(pretrained=True, checkpoint=None, device=None, **options):
@@ -35,7 +48,7 @@ def deepvqe_s(pretrained=True, checkpoint=None, device=None, **options):
     Args:
         pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
-        device (str): where to put the model, by default the CPU.
+        device (str): where to put the model, by default the CPU; `map_location` is another word for it.
         **options: of `deepvqe_hub.load`, such as `revision` for a Hub repository.
 
     Returns:
@@ -59,7 +72,7 @@ def deepvqe(pretrained=True, checkpoint=None, device=None, **options):
             gives random ones, ready to train, with that of the reference implementation.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file, such as
             `deepvqe_trained_on_DNS3.tar` of github.com/Xiaobin-Rong/deepvqe.
-        device (str): where to put the model, by default the CPU.
+        device (str): where to put the model, by default the CPU; `map_location` is another word for it.
         **options: of `deepvqe_hub.load`, such as `revision` for a Hub repository or `window` for a `.tar`.
 
     Returns:
@@ -81,7 +94,7 @@ def deepvqe_aec_s(pretrained=True, checkpoint=None, device=None, **options):
     Args:
         pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
-        device (str): where to put the model, by default the CPU.
+        device (str): where to put the model, by default the CPU; `map_location` is another word for it.
         **options: of `deepvqe_hub.load`, such as `revision` for a Hub repository.
 
     Returns:
@@ -104,7 +117,7 @@ def deepvqe_aec(pretrained=True, checkpoint=None, device=None, **options):
         pretrained (bool): trained weights, in evaluation mode; False gives random ones, ready to train.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file, such as
             `deepvqe.gguf` of github.com/richiejp/deepvqe-ggml ("richiejp/deepvqe-aec-gguf" on the Hub).
-        device (str): where to put the model, by default the CPU.
+        device (str): where to put the model, by default the CPU; `map_location` is another word for it.
         **options: of `deepvqe_hub.load`, such as `revision` for the Hub or `temperature` for a `.gguf`.
 
     Returns:
@@ -127,7 +140,7 @@ def dpcrn(pretrained=True, checkpoint=None, device=None, **options):
         pretrained (bool): no weights ship with this release, so give False, for random ones ready to train, or
             `checkpoint`.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
-        device (str): where to put the model, by default the CPU.
+        device (str): where to put the model, by default the CPU; `map_location` is another word for it.
         **options: of `deepvqe_hub.load`, such as `revision` for a Hub repository.
 
     Returns:
@@ -142,6 +155,28 @@ def dpcrn(pretrained=True, checkpoint=None, device=None, **options):
     return _model("dpcrn", pretrained, checkpoint, device, options)
 
 
+def dpcrn_light(pretrained=True, checkpoint=None, device=None, **options):
+    """DPCRN with half the bins between encoder and decoder: noise suppression, 0.8 M parameters, 16 kHz, streams.
+
+    Args:
+        pretrained (bool): no weights ship with this release, so give False, for random ones ready to train, or
+            `checkpoint`.
+        checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
+        device (str): where to put the model, by default the CPU; `map_location` is another word for it.
+        **options: of `deepvqe_hub.load`, such as `revision` for a Hub repository.
+
+    Returns:
+        deepvqe_hub.EnhancementModel, a torch.nn.Module: (..., time) to (..., time), float within ±1 at
+        `model.sample_rate`.
+
+    Example:
+        >>> model = torch.hub.load("OWNER/deepvqe-hub", "dpcrn_light", pretrained=False, trust_repo=True)
+
+    Paper: DPCRN, Le et al., Interspeech 2021, https://arxiv.org/abs/2107.05429. Licence: Apache-2.0.
+    """
+    return _model("dpcrn-light", pretrained, checkpoint, device, options)
+
+
 def tf_gridnet(pretrained=True, checkpoint=None, device=None, **options):
     """TF-GridNet: noise suppression of whole recordings, 1.6 M parameters, 16 kHz; it cannot stream.
 
@@ -149,7 +184,7 @@ def tf_gridnet(pretrained=True, checkpoint=None, device=None, **options):
         pretrained (bool): no weights ship with this release, so give False, for random ones ready to train, or
             `checkpoint`.
         checkpoint (str): other weights: a folder, a Hugging Face Hub repository "owner/name", or a file.
-        device (str): where to put the model, by default the CPU.
+        device (str): where to put the model, by default the CPU; `map_location` is another word for it.
         **options: of `deepvqe_hub.load`, such as `revision` for a Hub repository.
 
     Returns:
@@ -169,7 +204,7 @@ def enhancer(checkpoint="deepvqe-s", device=None, **options):
 
     Args:
         checkpoint (str): a model's name, a checkpoint folder, a Hugging Face Hub repository "owner/name", or a file.
-        device (str): where to put the model, by default where SpeechBrain would.
+        device (str): where to put the model, by default where SpeechBrain would; `map_location` is another word for it.
         **options: of `deepvqe_hub.Enhancer.from_pretrained`, such as `run_opts` or `revision`.
 
     Returns:
@@ -181,4 +216,5 @@ def enhancer(checkpoint="deepvqe-s", device=None, **options):
     """
     from deepvqe_hub import Enhancer
 
+    device = _usual(device, options)
     return Enhancer.from_pretrained(checkpoint, device=device, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -9,6 +10,8 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+_FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
 
 
 @contextmanager
@@ -23,7 +26,7 @@ def atomic_write(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
 
     Raises:
         IsADirectoryError, FileExistsError: see `check_free`, at the beginning or the end of the block.
-        OSError: the folder cannot be made or written to.
+        OSError: the folder cannot be made or written to, or the disk is full.
     """
     path = Path(path)
     check_free(path, overwrite=overwrite)
@@ -37,13 +40,25 @@ def atomic_write(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
     try:
         if mode is not None:  # what is private stays so meanwhile
             part.chmod(mode | stat.S_IRUSR | stat.S_IWUSR)
-        yield part
+        with named_when_full(path):
+            yield part
         check_free(path, overwrite=overwrite)
         if mode is not None:
             part.chmod(mode)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_when_full(path: str | os.PathLike) -> Iterator[None]:
+    """Name `path` in the error of a full disk within the block, which says of itself only that there is no space."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno not in _FULL:
+            raise
+        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
 
 
 def make_parent(path: str | os.PathLike) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import math
 import operator
@@ -160,25 +161,29 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         Args:
             save_directory: the folder.
             model_card_kwargs: what the card says, see `deepvqe_hub.hub.card.model_card`.
-            push_to_hub: also upload the folder as it then is.
+            push_to_hub: also upload the folder as it then is, its card in place of one on the Hub.
             repo_id: where to, by default the folder's name; with push_to_hub_kwargs, see `push_to_hub`.
             half: store matrices in half precision.
-            config: taken for the mixin's sake; the config is always the model's own.
+            config: taken for the mixin's sake: None, or the model's own.
 
         Returns:
             The URL of the commit, if there is one.
 
         Raises:
             ValueError: for another `config` than the model's.
+            TypeError: an option that `push_to_hub` does not have, or one of its without it.
         """
         from deepvqe_hub.hub.folder import save_folder
         from deepvqe_hub.hub.upload import upload
 
         if config is not None and config != self.config:
             raise ValueError("config differs from the model's, which is what is saved; leave config out")
-        if push_to_hub_kwargs and not push_to_hub:
+        known = inspect.signature(upload).parameters if push_to_hub else ()
+        unknown = [name for name in push_to_hub_kwargs if name not in known]
+        if unknown:
+            without = "" if push_to_hub else " without push_to_hub=True"
             raise TypeError(
-                f"save_pretrained has no option {', '.join(push_to_hub_kwargs)} without push_to_hub=True; "
+                f"save_pretrained has no option {', '.join(unknown)}{without}; "
                 "what the model card says goes into model_card_kwargs"
             )
         card = dict(model_card_kwargs or {})
@@ -189,19 +194,53 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         return upload(folder, repo_id, **push_to_hub_kwargs) if push_to_hub else None
 
     def push_to_hub(
-        self, repo_id: str, *, model_card_kwargs: Mapping | None = None, half: bool = False, **kwargs
+        self,
+        repo_id: str,
+        *,
+        config: Mapping | None = None,
+        commit_message: str = "Upload DeepVQE checkpoint",
+        private: bool | None = None,
+        token: str | bool | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
+        allow_patterns: list[str] | str | None = None,
+        ignore_patterns: list[str] | str | None = None,
+        delete_patterns: list[str] | str | None = None,
+        model_card_kwargs: Mapping | None = None,
+        half: bool = False,
     ) -> str:
         """Upload the checkpoint folder to "owner/name", which is made if need be; returns the URL of the commit.
 
+        A model card that is in the repository is kept, unless `model_card_kwargs` say what a new one is to state:
+        people edit them there.
+
         Args:
             repo_id: the repository.
+            config: taken for the mixin's sake: None, or the model's own.
+            commit_message, private, token, branch, create_pr: as in `huggingface_hub`.
+            allow_patterns, ignore_patterns: of the names of files, such as "*.json": what is uploaded, what is not.
+            delete_patterns: files of the repository that the same commit removes, unless it uploads or keeps them.
             model_card_kwargs: what the card says, see `deepvqe_hub.hub.card.model_card`.
             half: store matrices in half precision.
-            **kwargs: `commit_message`, `private`, `token`, `branch`, `create_pr`, as in `huggingface_hub`.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            options = {"model_card_kwargs": model_card_kwargs, "half": half, **kwargs}
-            return self.save_pretrained(Path(folder) / "model", push_to_hub=True, repo_id=repo_id, **options)
+        with tempfile.TemporaryDirectory() as parent:
+            return self.save_pretrained(
+                Path(parent) / "model",
+                push_to_hub=True,
+                repo_id=repo_id,
+                commit_message=commit_message,
+                private=private,
+                token=token,
+                branch=branch,
+                create_pr=create_pr,
+                allow_patterns=allow_patterns,
+                ignore_patterns=ignore_patterns,
+                delete_patterns=delete_patterns,
+                keep_card=not model_card_kwargs,
+                model_card_kwargs=model_card_kwargs,
+                half=half,
+                config=config,
+            )
 
     def generate_model_card(self, **card) -> ModelCard:
         """The card that `save_pretrained` writes; `card` as for `deepvqe_hub.hub.card.model_card`."""

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from huggingface_hub import errors
 from torch import nn
 
 from deepvqe_hub._optional import IMPORT_ERRORS
 from deepvqe_hub._torchaudio import remedies
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.files.disk import enhance_to_mono
-from deepvqe_hub.hub.folder import WEIGHTS
+from deepvqe_hub.hub.download import Repository
+from deepvqe_hub.hub.errors import CheckpointError, GatedRepositoryError, RepositoryMissingError
+from deepvqe_hub.hub.folder import WEIGHTS, YAML
 from deepvqe_hub.hub.folder import load_weights as _load_weights
 from deepvqe_hub.hub.resolving import resolve
 from deepvqe_hub.streaming import Stream
@@ -61,25 +65,32 @@ class Enhancer(Pretrained):
     MODULES_NEEDED = ["enhance_model"]  # noqa: RUF012, the name and type that Pretrained reads
 
     @classmethod
-    def from_hparams(cls, source: str | os.PathLike, *args, **kwargs) -> Enhancer:
+    def from_hparams(cls, source: str | os.PathLike, hparams_file: str = YAML, **kwargs) -> Enhancer:
         """What every `Pretrained` has; `source` may also be the name of a model that ships with this package.
 
         Args:
             source: folder, Hub repository, URL (then `savedir` is needed), or a name such as "deepvqe-s". For
                 `"owner/name@v1"` the `fetch_config` gets the revision "v1".
-            *args, **kwargs: `savedir`, `run_opts`, `freeze_params`, `fetch_config`, `overrides`, ... of
+            hparams_file: what is evaluated there.
+            **kwargs: `savedir`, `run_opts`, `freeze_params`, `fetch_config`, `overrides`, ... of
                 `speechbrain.inference.interfaces.Pretrained.from_hparams`. Give each model a `savedir` of its
                 own: what lies there is used, whatever `source` says.
 
         Raises:
-            FileNotFoundError: for a path where nothing is.
+            FileNotFoundError: for a path where nothing is, or one of the kinds of `deepvqe_hub.hub.HubError`.
             WeightsMissingError: (a FileNotFoundError) for a known name without weights, such as "dpcrn".
             ValueError: for a name that is neither known nor a folder, or that stands for another project's format; for
                 the revision of what is no repository, or one that `fetch_config` contradicts.
+            CheckpointError: (a ValueError) for a folder or repository without `hparams_file`.
         """
         if not isinstance(source, FetchSource):
             source = _located(source, kwargs)
-        return super().from_hparams(source, *args, **kwargs)
+        place, name = guess_source(source)
+        folders = [folder for folder in (name, kwargs.get("savedir")) if folder is not None]
+        if place == FetchFrom.LOCAL and not any(Path(folder, hparams_file).is_file() for folder in folders):
+            raise CheckpointError(_without(name, hparams_file))
+        with _explained(name, hparams_file, kwargs):
+            return super().from_hparams(source, hparams_file, **kwargs)
 
     @classmethod
     def from_pretrained(
@@ -266,7 +277,8 @@ class FolderPretrainer(Pretrainer):
             saved = f"{name}{PARAMFILE_EXT}"  # what SpeechBrain calls the weights in a savedir, which may be the source
             file = saved if without and Path(folder, saved).is_file() else WEIGHTS
             self.paths.setdefault(name, FetchSource(place, f"{folder}/{file}"))
-        return super().collect_files(default_source, *args, **kwargs)
+        with _explained(folder, WEIGHTS, kwargs):
+            return super().collect_files(default_source, *args, **kwargs)
 
 
 def load_weights(module: SpeechBrainModel | EnhancementModel, path: str | os.PathLike) -> None:
@@ -281,10 +293,30 @@ def _located(source: str | os.PathLike, options: dict) -> str:
     config = options.get("fetch_config", FetchConfig())
     place = resolve(source, config.revision)
     if place.kind == "file" or (place.entry is not None and place.entry.file is not None):
-        raise ValueError(f"{source} has no hyperparams.yaml; load it with Enhancer.from_pretrained")
+        raise ValueError(_without(source, YAML))
     if place.revision != config.revision:
         options["fetch_config"] = replace(config, revision=place.revision)
     return place.name if place.path is None else str(place.path)
+
+
+@contextmanager
+def _explained(source: str, file: str, options: dict) -> Iterator[None]:
+    """The Hub's errors about a file of the repository `source` as `deepvqe_hub.load` gives them."""
+    try:
+        yield
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.HFValidationError) as error:
+        config = options.get("fetch_config", FetchConfig())
+        repository = Repository(source, config.revision, local_files_only=not config.allow_network)
+        if isinstance(error, errors.RemoteEntryNotFoundError) and file != WEIGHTS:
+            raise CheckpointError(_without(repository, file)) from error
+        ours = repository.explained(error, file)
+        if isinstance(ours, (RepositoryMissingError, GatedRepositoryError)) and not config.token:
+            ours = type(ours)(f"{ours}. SpeechBrain sends no token without fetch_config=FetchConfig(token=True)")
+        raise ours from error
+
+
+def _without(source: object, file: str) -> str:
+    return f"{source} has no {file}; load it with Enhancer.from_pretrained"
 
 
 def _to(wave, device: torch.device):

@@ -229,6 +229,8 @@ class _Handler(BaseHTTPRequestHandler):
                 files[item["value"]["path"]] = base64.b64decode(item["value"]["content"])
             elif item["key"] == "lfsFile":
                 files[item["value"]["path"]] = self.server.uploads[item["value"]["oid"]]
+            elif item["key"] == "deletedFile":
+                del files[item["value"]["path"]]
         oid = repo.commit(files, revision)
         self._json({"commitUrl": f"{self.server.url}/{repo_id}/commit/{oid}", "commitOid": oid})
 

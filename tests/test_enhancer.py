@@ -385,6 +385,66 @@ def test_from_the_hub(tmp_path):
     assert (tmp_path / "cache" / "models--owner--tiny").is_dir(), "what else fetch_config says holds as well"
 
 
+ERRORS_SCRIPT = """
+import json, os
+from speechbrain.utils.fetching import FetchConfig
+from deepvqe_hub import Enhancer
+
+answers = {}
+for name, options in {
+    "owner/nothing": {},
+    "owner/gated": {},
+    "owner/tiny": {"fetch_config": FetchConfig(revision="v9")},
+    "owner/tiny@main": {"fetch_config": FetchConfig(allow_network=False)},
+    "owner/no-yaml": {},
+    "owner/no-weights": {},
+}.items():
+    try:
+        Enhancer.from_hparams(name, **options)
+    except Exception as error:
+        answers[name] = [type(error).__name__, str(error)]
+print("ANSWER" + json.dumps(answers))
+"""
+
+
+def test_errors_of_the_hub_are_those_of_load(folder, tmp_path):
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with HubServer() as server:
+        for name, lacking in {"tiny": "", "no-yaml": "hyperparams.yaml", "no-weights": "model.safetensors"}.items():
+            server.repos[f"owner/{name}"] = Repo()
+            server.repos[f"owner/{name}"].commit({k: v for k, v in files.items() if k != lacking})
+        server.repos["owner/gated"] = Repo(gated=True)
+        environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
+        run = subprocess.run(
+            [sys.executable, "-c", ERRORS_SCRIPT],
+            capture_output=True,
+            text=True,
+            env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
+            cwd=tmp_path,
+        )
+    assert run.returncode == 0, run.stderr
+    answers = json.loads(run.stdout.split("ANSWER")[1])
+    for name, kind, words in (
+        ("owner/nothing", "RepositoryMissingError", "or it is private: try `hf auth login`"),
+        ("owner/nothing", "RepositoryMissingError", "fetch_config=FetchConfig(token=True)"),
+        ("owner/gated", "GatedRepositoryError", "accept its conditions"),
+        ("owner/tiny", "RevisionMissingError", "no branch, tag or commit v9"),
+        ("owner/tiny@main", "NotCachedError", "owner/tiny at revision main: hyperparams.yaml is not in the cache"),
+        ("owner/no-yaml", "CheckpointError", "has no hyperparams.yaml; load it with Enhancer.from_pretrained"),
+        ("owner/no-weights", "CheckpointError", "it has no model.safetensors"),
+    ):
+        assert answers[name][0] == kind and words in answers[name][1], answers[name]
+
+
+def test_a_folder_without_yaml(folder, tmp_path):
+    Enhancer.from_hparams(folder, savedir=tmp_path / "saved")
+    (folder / "hyperparams.yaml").rename(tmp_path / "hyperparams.yaml")
+    with pytest.raises(CheckpointError, match=r"has no hyperparams.yaml; load it with Enhancer.from_pretrained"):
+        Enhancer.from_hparams(folder, savedir=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    Enhancer.from_hparams(tmp_path, overrides={"pretrained_path": str(folder)})
+
+
 def test_the_licence_is_that_of_the_weights(model, tmp_path):
     theirs = save_folder(model, tmp_path / "theirs", {"license": "cc-by-nc-4.0"})
     for options in ({}, {"savedir": str(tmp_path / "saved")}):

@@ -33,6 +33,22 @@ def test_settings_left_out_or_misspelt_are_named():
         merged("hparams/none.yaml")
 
 
+def test_one_interval_of_checkpoints_replaces_the_other(tmp_path):
+    path, yaml = RECIPES / "DNS3/hparams/deepvqe_s.yaml", YAML()
+    intervals = ("ckpt_interval_minutes", "ckpt_interval_steps")
+    for words, expected in {
+        "--ckpt_interval_steps 2": (0, 2),
+        "--ckpt_interval_minutes 3": (3, 0),
+        "--ckpt_interval_steps 2 --ckpt_interval_minutes 0": (0, 2),
+        "--ckpt_interval_steps 0": (10, None),
+    }.items():
+        _, options, overrides = parse([str(path), "--data_folder", "x", *words.split()])
+        given = {name: options[name] for name in options.overridden_args}
+        tree = yaml.load(merged(path, overrides, given))
+        assert tuple(map(tree.get, intervals)) == expected
+    assert "ckpt_interval_steps" not in yaml.load(merged(path, "data_folder: x"))
+
+
 def test_command_lines_are_read_as_they_are_meant():
     words = "x.yaml --data_folder /a=b/c --batch_size=3 --skip_nonfinite_grads False --loss {pesq_weight: 3.0}"
     file, run_options, overrides = parse([*words.split(), "--compile", "True", "--debug", "--device=cpu", "--cache"])

@@ -1,6 +1,7 @@
 """Checkpoint folders and other projects' files: what is read, what is written, what is refused."""
 
 import json
+import os
 import re
 
 import numpy as np
@@ -36,6 +37,20 @@ def test_a_subclass_loads_as_itself(folder):
         pass
 
     assert type(Mine.from_pretrained(folder)) is Mine
+
+
+def test_arguments_of_a_subclass_are_not_lost_silently(tmp_path):
+    class Mine(EnhancementModel):
+        def __init__(self, *arguments, extra=1, **settings):
+            super().__init__(*arguments, **settings)
+            self.extra = extra
+
+    with pytest.raises(ValueError, match=r"Mine was made with extra=7, which config.json does not hold"):
+        Mine(**TINY, extra=7).save_pretrained(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+    Mine(**TINY, extra=1).save_pretrained(tmp_path / "mine")
+    assert Mine.from_pretrained(tmp_path / "mine").extra == 1
+    Mine(*TINY.values()).save_pretrained(tmp_path / "mine")
 
 
 def test_half_precision_is_half_the_size_and_float32_again(model, folder, tmp_path):
@@ -86,9 +101,30 @@ def test_a_failed_save_leaves_nothing(model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="limits of processes")
+@pytest.mark.parametrize("name", ["folder", "new.tar", "new.gguf", "new.onnx"])
+def test_a_full_disk_is_told_with_the_file(name, tmp_path):
+    """The error of the system says only that there is no space."""
+    import resource
+
+    from deepvqe_hub.hub.writers import WRITERS
+
+    if name.endswith((".gguf", ".onnx")):
+        pytest.importorskip(name[4:])
+    preset = {".tar": "deepvqe", ".gguf": "deepvqe-aec-gguf"}.get(name[3:], "deepvqe-s")
+    write = WRITERS.get(name[3:], save_folder)
+    model, before = EnhancementModel.from_config(preset), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        with pytest.raises(OSError, match=rf"{name}: writing failed|cannot write: File too large: .*{name}"):
+            write(model, tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_on_another_disk_than_its_parent(model, tmp_path, monkeypatch):
     import errno
-    import os
 
     disk = (tmp_path / "disk").resolve()
     disk.mkdir()

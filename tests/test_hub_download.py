@@ -128,6 +128,29 @@ def test_load_and_cache(client, offline, server, published):
     assert server.requests == []
 
 
+def test_the_server_is_asked_once_for_what_is_cached(client, server, published):
+    name, _ = published
+    client(f"load({name!r})")
+    server.requests.clear()
+    client(f"load({name!r})")
+    assert [(verb, path) for verb, path, _ in server.requests] == [("HEAD", f"/{name}/resolve/main/config.json")]
+    server.requests.clear()
+    commit = server.repos[name].refs["main"]
+    client(f"load({name!r}, revision={commit!r})")
+    assert server.requests == []
+
+
+def test_all_files_are_of_one_commit(client, server, published):
+    name, _ = published
+    client(f"from deepvqe_hub.hub.download import Repository; repo = Repository({name!r})")
+    client("path = repo.file('config.json')")
+    repo = server.repos[name]
+    repo.commit({**repo.commits[repo.refs["main"]], "model.safetensors": b"of another model"})  # the branch moves
+    answer = client("pinned = repo.pinned(path); result = pinned.file('model.safetensors').parent == path.parent")
+    assert answer["result"] is True
+    assert client("result = str(pinned)")["result"] == name
+
+
 def test_revisions(client, offline, server, published):
     name, _ = published
     repo = server.repos[name]
@@ -278,3 +301,50 @@ def test_half_precision_is_pushed_as_asked(client, server, tmp_path):
         files = server.repos[repo].commits[server.repos[repo].refs["main"]]
         assert len(files["model.safetensors"]) < 0.8 * size
         assert f'load("{repo}")'.encode() in files["README.md"]
+
+
+def test_an_edited_model_card_on_the_hub_is_kept(client, server, tmp_path):
+    push = f"model = EnhancementModel.from_config({TINY!r}); model.push_to_hub('me/card', %s)"
+    assert "error" not in client(push % "")
+    repo = server.repos["me/card"]
+
+    def card() -> bytes:
+        return repo.commits[repo.refs["main"]]["README.md"]
+
+    for options, words in {
+        "": b"My own words",
+        "delete_patterns='*'": b"My own words",
+        "model_card_kwargs={'description': 'Anew.'}": b"Anew.",
+    }.items():
+        edited = {**repo.commits[repo.refs["main"]], "README.md": b"My own words"}
+        before = repo.commit(edited)
+        assert "error" not in (answer := client(push % options)), answer
+        assert words in card() and repo.refs["main"] != before
+    repo.commit(edited)
+    run = f"model.save_pretrained({str(tmp_path / 'a')!r}, push_to_hub=True, repo_id='me/card')"
+    assert "error" not in client(run) and b"My own words" not in card(), "the folder as it is"
+    repo.commit(edited)
+    run = f"from deepvqe_hub.cli import main; result = main(['push', {str(tmp_path / 'a')!r}, 'me/card'])"
+    assert client(run)["result"] == 0 and b"My own words" not in card()
+
+
+def test_what_the_mixin_takes_is_taken(client, server, tmp_path):
+    push = f"model = EnhancementModel.from_config({TINY!r}); model.push_to_hub('me/some', config=None, %s)"
+    assert "error" not in client(push % "allow_patterns=['*.json', '*.safetensors']")
+    repo = server.repos["me/some"]
+
+    def names() -> set[str]:
+        return set(repo.commits[repo.refs["main"]])
+
+    assert names() == {"config.json", "model.safetensors"}
+    assert "error" not in client(push % "ignore_patterns='*.yaml'")
+    assert names() == {"config.json", "model.safetensors", "README.md"}
+    repo.commit({**repo.commits[repo.refs["main"]], "old.ckpt": b"", ".gitattributes": b"", "kept.txt": b""})
+    assert "error" not in client(push % "delete_patterns=['*.ckpt', '.git*', '*.json']")
+    files = {"config.json", "model.safetensors", "README.md", "hyperparams.yaml"}
+    assert names() == files | {".gitattributes", "kept.txt"}
+    answer = client(push % "colour='red'")
+    assert answer["error"] == "TypeError" and "push_to_hub() got an unexpected" in answer["message"]
+    answer = client(f"model.save_pretrained({str(tmp_path / 'a')!r}, push_to_hub=True, colour='red')")
+    assert answer["error"] == "TypeError" and "save_pretrained has no option colour;" in answer["message"]
+    assert not (tmp_path / "a").exists()

@@ -10,13 +10,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from hub_server import TINY
 
 from deepvqe_hub import EnhancementModel
 from deepvqe_hub.hub import registry, save_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-ENTRIES = {"deepvqe", "deepvqe_s", "deepvqe_aec", "deepvqe_aec_s", "dpcrn", "tf_gridnet", "enhancer"}
+ENTRIES = {"deepvqe", "deepvqe_s", "deepvqe_aec", "deepvqe_aec_s", "dpcrn", "dpcrn_light", "tf_gridnet", "enhancer"}
 
 SCRIPT = """
 import json, sys
@@ -40,6 +41,13 @@ try:
     torch.hub.load(CLONE, "deepvqe_s", source="local", pretrained=False, colour="red")
 except ValueError as error:
     out["options"] = str(error)
+usual = dict(source="local", progress=False, map_location="meta")
+models = [torch.hub.load(CLONE, "deepvqe_s", pretrained=pretrained, **usual) for pretrained in (True, False)]
+out["devices"] = [str(next(model.parameters()).device) for model in models]
+try:
+    torch.hub.load(CLONE, "dpcrn_light", source="local")
+except FileNotFoundError as error:
+    out["weights"] = str(error)
 for entry in ("deepvqe_aec_s", "tf_gridnet"):
     try:
         torch.hub.load(CLONE, entry, source="local", checkpoint=CHECKPOINT)
@@ -87,6 +95,18 @@ def test_local(answers):
     assert answers["origin"].startswith(answers["clone"])
     assert answers["checkpoint"] == [16000, False]
     assert (answers["saved"] / "model.safetensors").is_file()
+
+
+def test_usual_words(answers):
+    """Of other projects' entry points."""
+    assert answers["devices"] == ["meta", "meta"]
+    assert "no weights for dpcrn-light" in answers["weights"] and "pretrained=False" in answers["weights"]
+
+
+def test_usual_words_for_speechbrain():
+    pytest.importorskip("speechbrain")
+    enhancer = torch.hub.load(str(ROOT), "enhancer", source="local", progress=False, map_location="cpu")
+    assert enhancer.sample_rate == 16000
 
 
 def test_github(answers):

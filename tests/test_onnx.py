@@ -344,3 +344,22 @@ assert len(stream(wave, wave)) + len(stream.flush()) == 1000
 assert OnnxModel({str(path)!r})(wave).shape == (1000,)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_what_needs_torch_names_what_does_not():
+    code = """
+import sys
+sys.modules["torch"] = None  # any import of it now fails
+import deepvqe_hub
+from deepvqe_hub.cli import main
+for name in ("load", "enhance", "enhance_file", "EnhancementModel"):
+    try:
+        getattr(deepvqe_hub, name)
+    except ImportError as error:
+        assert f"{name}: PyTorch is missing" in str(error) and "OnnxStream or OnnxModel" in str(error), error
+    else:
+        raise AssertionError(name)
+sys.exit(main(["convert", "in", "out"]))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2 and "OnnxStream or OnnxModel" in run.stderr, run.stderr

@@ -158,7 +158,7 @@ def test_two_processes_validate_as_one(corpus, tiny, single, tmp_path):
     assert len((tmp_path / "train_log.txt").read_text().splitlines()) == 3  # written by one process
     assert train_loss(tmp_path) == pytest.approx(train_loss(single), rel=1e-3)
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
-    assert deepvqe_hub.load(tmp_path / "model").sample_rate == 16000
+    assert deepvqe_hub.load(tmp_path / "model").sample_rate == 16000 and (tmp_path / "train.py").is_file()
 
 
 def test_a_larger_network_grows_out_of_a_trained_one(corpus, tiny, single, tmp_path):

@@ -14,6 +14,7 @@ import pkgutil
 import re
 import sys
 
+from deepvqe_hub._lazy import WITHOUT_TORCH
 from deepvqe_hub._version import __version__
 from deepvqe_hub.processes import terminated_cleanly
 
@@ -75,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
         _forget_output()
         return 128 + 13  # as of a program that SIGPIPE ends
     except (CommandError, OSError, ValueError, ImportError) as error:
-        print(f"deepvqe: error: {error}", file=sys.stderr)
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "torch"
+        print(f"deepvqe: error: {WITHOUT_TORCH if missing else error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("deepvqe: interrupted", file=sys.stderr)

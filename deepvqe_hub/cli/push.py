@@ -1,7 +1,8 @@
 """Upload a checkpoint folder to the Hugging Face Hub.
 
 The folder is loaded first, as strictly as its users will load it; a broken one is not uploaded. Where the model card's
-examples name the folder, the uploaded one names REPO_ID. The token comes from `hf auth login` or the variable HF_TOKEN.
+examples name the folder, the uploaded one names REPO_ID; it replaces a card that was edited on the Hub. The token
+comes from `hf auth login` or the variable HF_TOKEN.
 
   deepvqe push my-model someone/my-model
   deepvqe push my-model someone/my-model --private --message "After 200 epochs"

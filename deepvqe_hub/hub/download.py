@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import huggingface_hub
@@ -36,6 +36,7 @@ class Repository:
         cache_dir: instead of the usual cache.
         local_files_only: do not ask the server.
         force_download: fetch again what is in the cache.
+        commit: what `revision` stands for, once it is known; see `pinned`.
     """
 
     repo_id: str
@@ -44,26 +45,26 @@ class Repository:
     cache_dir: str | Path | None = None
     local_files_only: bool = False
     force_download: bool = False
+    commit: str | None = None
 
     def __str__(self) -> str:
         return self.repo_id + (f" at revision {self.revision}" if self.revision else "")
 
-    def folder(self, *names: str) -> Path:
-        """The folder in the cache with these files, all of one commit, after fetching those that are not there.
+    def pinned(self, path: Path) -> Repository:
+        """The repository at the commit that a file came from, `path` in its cache.
+
+        All further files are of that commit, though the branch may move meanwhile, and for those in the cache the
+        server is not asked: without an answer each request takes ten seconds.
+        """
+        return replace(self, commit=path.parent.name)
+
+    def file(self, name: str) -> Path:
+        """Path in the cache of one file, fetched if need be; its content is compared with the server's checksum.
 
         Raises:
             HubError: and its kinds, see `deepvqe_hub.hub.errors`.
-            CheckpointError: the repository lacks one of the files.
+            CheckpointError: the repository lacks the file.
         """
-        paths = [self.file(name) for name in names]
-        if len({path.parent for path in paths}) > 1:  # the branch moved between two files: all again, now of the newer
-            paths = [self.file(name) for name in names]
-        if len({path.parent for path in paths}) > 1:
-            raise DownloadError(f"{self}: the files changed while they were read; try again or give a revision")
-        return paths[0].parent
-
-    def file(self, name: str) -> Path:
-        """Path in the cache of one file; see `folder`. Its content is compared with the server's checksum."""
         path = self._file(name, self.force_download)
         if not _intact(path):
             if self.local_files_only or constants.HF_HUB_OFFLINE:
@@ -85,7 +86,7 @@ class Repository:
                 self.repo_id, cache_dir=self.cache_dir, local_files_only=True, **common
             )
         except Exception as error:
-            raise self._explained(error, "the list of files") from error
+            raise self.explained(error, "the list of files") from error
         return [path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()]
 
     def _file(self, name: str, force: bool) -> Path:
@@ -95,7 +96,7 @@ class Repository:
                     huggingface_hub.hf_hub_download(
                         self.repo_id,
                         name,
-                        revision=self.revision,
+                        revision=self.commit or self.revision,
                         token=self.token,
                         cache_dir=self.cache_dir,
                         local_files_only=self.local_files_only,
@@ -104,13 +105,13 @@ class Repository:
                 )
             except Exception as error:
                 if attempt + 1 == _ATTEMPTS or not _may_pass(error):
-                    raise self._explained(error, name) from error
+                    raise self.explained(error, name) from error
                 time.sleep(0.5 * 2**attempt)
         raise AssertionError("unreachable")
 
-    def _explained(self, error: Exception, name: str) -> Exception:
-        """The same error as one of ours, most particular kind first."""
-        if isinstance(error, errors.HFValidationError):
+    def explained(self, error: Exception, name: str) -> Exception:
+        """An error of the Hub's client about a file as one of `deepvqe_hub.hub.errors`; any other as it is."""
+        if isinstance(error, errors.HFValidationError):  # the most particular kind first
             return HubError(f"{self.repo_id!r} cannot be the name of a repository; they look like owner/name")
         if isinstance(error, errors.GatedRepoError):
             return GatedRepositoryError(

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from deepvqe_hub.atomic import make_parent
+from deepvqe_hub.atomic import make_parent, named_when_full
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.hub import card as cards
 from deepvqe_hub.hub.checkpoint import (
@@ -124,7 +124,8 @@ def save_folder(
     Raises:
         FileExistsError: without `overwrite`, for a folder that holds any of the files; for a file of that name.
         ValueError: the weights are not finite, or not within float16 for `half`, or not those of the config, as in a
-            folded or pruned network, or one compiled without its model.
+            folded or pruned network, or one compiled without its model; or the model is of a subclass and was made with
+            arguments that a config does not hold.
     """
     model, folder = uncompiled(model), expanded(folder)
     present = [name for name in FILES if (folder / name).exists()]
@@ -134,13 +135,14 @@ def save_folder(
     if os.path.lexists(folder) and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file, or a link to nothing; a checkpoint is a folder")
     config = check_config(json.loads(json.dumps(model.config)), str(folder))
+    _check_arguments(model, config)
     tensors = {name: _storable(tensor, half) for name, tensor in model.state_dict().items()}
     check_tensors(build_blank(config, str(folder), type(model)).state_dict(), tensors, "the model to save")
 
     make_parent(folder)
     # A folder that is there may lie on another disk than its parent, or in one that is not ours to write to.
     beside = folder if folder.exists() else folder.parent
-    with tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as parent:
+    with named_when_full(folder), tempfile.TemporaryDirectory(dir=beside, prefix=f".{folder.name}.") as parent:
         draft = Path(parent) / "draft"
         draft.mkdir()
         (draft / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))  # save_file: private to its owner
@@ -162,6 +164,20 @@ def expanded(path: str | os.PathLike) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _check_arguments(model: EnhancementModel, config: Mapping) -> None:
+    """Raise ValueError for what a subclass was made with, other than its defaults, and would not be again."""
+    made_with, defaults = model._hub_mixin_config or {}, model._hub_mixin_jsonable_default_values  # as the mixin notes
+    variadic = [name for name, p in model._hub_mixin_init_parameters.items() if p.kind is p.VAR_POSITIONAL]
+    if made_with.keys() & variadic:  # it gives arguments by position wrong names where the signature has *args
+        return
+    lost = [name for name in made_with if name not in config and (name, made_with[name]) not in defaults.items()]
+    if lost:
+        raise ValueError(
+            f"{type(model).__name__} was made with {', '.join(f'{name}={made_with[name]!r}' for name in lost)}, which "
+            "config.json does not hold, so it would be lost; save the state_dict() by torch.save"
+        )
 
 
 def _storable(tensor: torch.Tensor, half: bool) -> torch.Tensor:

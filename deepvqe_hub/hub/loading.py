@@ -159,15 +159,16 @@ def _from_hub(place: Place, options: dict, cls: type[EnhancementModel]) -> Enhan
     file = options.pop("file", entry.file if entry else None)
     if file is None:
         try:
-            repository.file(CONFIG)
+            config = repository.file(CONFIG)
         except (CheckpointError, NotCachedError) as error:  # perhaps in another project's format
             file = _foreign_file(repository, error)
         else:
             _refuse_options(options, str(repository))
-            folder = repository.folder(CONFIG, WEIGHTS)
+            pinned = repository.pinned(config)
+            pinned.file(WEIGHTS)
             with contextlib.suppress(CheckpointError, HubError):  # a repository need not have a card
-                repository.file(README)  # lies in the same folder; names the licence
-            return read_folder(folder, str(repository), cls)
+                pinned.file(README)  # names the licence
+            return read_folder(config.parent, str(repository), cls)
     model = build(formats.read_file(repository.file(file), **options), f"{repository.repo_id}/{file}", cls)
     model.license = entry.license if entry else model.license
     return model

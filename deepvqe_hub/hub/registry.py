@@ -109,7 +109,7 @@ ENTRIES: dict[str, Entry] = {
 HUB_ENTRIES: dict[tuple[str, bool], tuple[str, ...]] = {
     ("DeepVQE", False): ("deepvqe_s", "deepvqe"),
     ("DeepVQE", True): ("deepvqe_aec_s", "deepvqe_aec"),
-    ("DPCRN", False): ("dpcrn",),
+    ("DPCRN", False): ("dpcrn_light", "dpcrn"),
     ("TFGridNet", False): ("tf_gridnet",),
 }
 """Entry points of `hubconf.py` that take checkpoints of a network, without or with a far end."""

@@ -6,6 +6,7 @@ the file does not say but a reader must know, in sentences, if there is anything
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,8 +30,10 @@ def write_tar(model: EnhancementModel, path: str | Path) -> list[str]:
     known = stft["window"] in ("sqrt_hann", "hann") and stft["padding"] in ("zeros", "reflect")
     _same_function(model, PRESETS["deepvqe"] | {"stft": stft if known else {}}, path)
     state = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
+    content = io.BytesIO()  # in memory first: of a full disk torch.save says only where it was in the file
+    torch.save({"model": state}, content)
     with atomic_write(path, overwrite=True) as part:
-        torch.save({"model": state}, part)
+        part.write_bytes(content.getbuffer())
     if stft == {"window": "sqrt_hann", "padding": "zeros"}:
         return []
     return [f"the file does not say it: read it with --window {stft['window']} --padding {stft['padding']}"]
@@ -80,10 +83,15 @@ def write_gguf(model: EnhancementModel, path: str | Path) -> list[str]:
         writer.add_bool("deepvqe.quantized", False)
         for name, value in tensors.items():
             writer.add_tensor(name, value)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        try:
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+            writer.close()
+        except OSError as error:
+            if error.errno is not None:  # numpy's has none, and only says how many numbers it wrote
+                raise
+            raise OSError(f"{path}: writing failed: {error}; is the disk full?") from error
     return []
 
 

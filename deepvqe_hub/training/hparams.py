@@ -23,6 +23,8 @@ from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 from speechbrain.utils.run_opts import RunOptions
 
+_INTERVALS = ("ckpt_interval_minutes", "ckpt_interval_steps")  # SpeechBrain takes one of them
+
 
 def parse(arguments: list[str]) -> tuple[str, RunOptions, str]:
     """The hyperparameter file, SpeechBrain's run options and the settings (YAML) of a command line.
@@ -66,6 +68,7 @@ def merged(path: str | Path, overrides: str = "", run_options: Mapping | None = 
         path: of the file.
         overrides: settings of the command line.
         run_options: SpeechBrain's options of the command line; those that the file sets as well are written into it.
+            An interval of checkpoints, in minutes or in steps, goes in place of the other.
 
     Raises:
         ValueError: an override that is no setting of the file, one without its value, or a `!PLACEHOLDER` that
@@ -82,7 +85,11 @@ def merged(path: str | Path, overrides: str = "", run_options: Mapping | None = 
         if changes[name] is None and isinstance(tree[name], bool):
             raise ValueError(f"--{name} needs a value: --{name} True or --{name} False")
     _update(tree, changes)
-    _update(tree, {name: value for name, value in (run_options or {}).items() if name in tree})
+    run_options = run_options or {}
+    _update(tree, {name: value for name, value in run_options.items() if name in tree})
+    interval = {name: run_options[name] for name in _INTERVALS if run_options.get(name, 0) > 0}
+    if len(interval) == 1:  # instead of the other, which the file may set
+        tree.update(dict.fromkeys(_INTERVALS, 0) | interval)
     for name, value in tree.items():
         if _tag(value) == "!PLACEHOLDER":
             raise ValueError(f"{name} is not set: {path} has a placeholder there; add --{name} VALUE")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -79,6 +82,7 @@ def train(
         options = " ".join(" ".join(arguments[1:]).split())  # in one line, as it is a comment
         head = f"# {hparams_file} with all that it extends, and these options: {options}\n"
         Path(hparams["output_folder"], "hyperparams.yaml").write_text(head + text, encoding="utf-8")
+        copy_script(hparams["output_folder"])
 
     model, start = hparams["modules"]["model"], None
     if hparams["init_from"] and checkpoint is None:
@@ -101,6 +105,14 @@ def train(
         model_folder = publish(brain, hparams["model_folder"], hparams["card"])
         logger.info("the model is in %s; hear it: deepvqe enhance noisy.wav --model %s", model_folder, model_folder)
     ddp_barrier()
+
+
+def copy_script(folder: str) -> None:
+    """Keep the script that runs, which SpeechBrain means to; it takes this module for that and keeps a copy of it."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is not None and Path(script).is_file():
+        with contextlib.suppress(shutil.SameFileError):  # it is that copy which runs
+            shutil.copy(script, folder)
 
 
 COUNTS = ("number_of_epochs", "items_per_epoch", "valid_items", "batch_size", "grad_accumulation_factor", "chain")
