@@ -22,6 +22,10 @@ Source = str | os.PathLike | bytes | BinaryIO
 
 _MAX_FRAMES = 1 << 48  # libsndfile gives the largest number there is for a length that it does not know
 _MP3_SLACK = 2 * 1152  # samples, two MPEG frames
+# Bytes that programs promise where they write into a pipe and do not know the length yet: sox for AIFF and for WAV,
+# arecord, ffmpeg; each more or less than that by headers and the rest of a frame.
+_UNKNOWN, _UNKNOWN_SLACK = (0x7F000000, 0x7FFFF000, 0x80000000, 0xFFFFFFFF), 1 << 16
+_UNKNOWN_64 = 1 << 62  # and more, where sizes have 64 bits
 
 
 class AudioFileError(ValueError):
@@ -146,8 +150,11 @@ class Recording:
             r"^\s*(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)", self.file.extra_info, re.M
         )
         promised, there = map(int, note.groups()) if note else (0, 0)
-        # Programs that write into a pipe put a very large number for the length they do not know yet.
-        if there < promised < 0x7FFF0000:
+        if self.file.format in ("RF64", "W64"):
+            unknown = promised >= _UNKNOWN_64
+        else:
+            unknown = any(abs(promised - size) < _UNKNOWN_SLACK for size in _UNKNOWN)
+        if there < promised and not unknown:
             raise self._truncated(f"{there:,} of {promised:,} bytes")
         if self.frames == 0 and self.file.format == "OGG":  # whose last page tells the length
             raise AudioFileError(f"{self.name}: holds no samples, or breaks off before its end; get it whole")
