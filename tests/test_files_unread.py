@@ -135,3 +135,18 @@ def test_large_files_that_break_off(kind):
         if size < most:
             with pytest.raises(AudioFileError, match="truncated"):
                 Recording(promising(size, kind))
+
+
+def test_a_nist_file_that_breaks_off(tmp_path):
+    """As TIMIT's, which are called .wav. Its header counts the samples of a channel."""
+    stereo = io.BytesIO()
+    soundfile.write(stereo, np.full((RATE, 2), 0.1), RATE, format="NIST", subtype="PCM_16")
+    for data in (encoded("NIST", (0.1,)), stereo.getvalue()):
+        (tmp_path / "whole.wav").write_bytes(data)
+        (tmp_path / "cut.wav").write_bytes(data[: len(data) // 2])
+        for source in (tmp_path / "whole.wav", data, data.replace(b"sample_count", b"sample_cound")):
+            with Recording(source) as recording:
+                assert sum(map(len, recording.blocks())) == RATE
+        for source in (tmp_path / "cut.wav", data[: len(data) // 2], data[:-2]):
+            with pytest.raises(AudioFileError, match=r"truncated, [\d,]+ of 16,000 samples"):
+                Recording(source)

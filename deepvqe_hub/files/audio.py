@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from deepvqe_hub.files.unread import Endless, joined
+from deepvqe_hub.files.unread import Endless, joined, stated_length
 from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST
 
 Source = str | os.PathLike | bytes | BinaryIO
@@ -100,7 +100,7 @@ class Recording:
         self.sample_rate, self.channels, self.frames = self.file.samplerate, self.file.channels, self.file.frames
         kind, tags = (self.file.format, self.file.subtype), self.file.copy_metadata()
         try:
-            if self.file.format in ("MP3", "OGG"):
+            if self.file.format in ("MP3", "NIST", "OGG"):
                 self._look_for_unread(handle)
             if self.frames > _MAX_FRAMES:
                 self._count(handle)
@@ -111,7 +111,7 @@ class Recording:
         self.info = AudioInfo(self.sample_rate, self.channels, self.frames, *kind, tags)
 
     def _look_for_unread(self, handle: str | bytes | BinaryIO) -> None:
-        """Refuse joined recordings, and find the length of an MP3 file that does not tell it."""
+        """Refuse joined recordings and cut NIST files, and find the length of an MP3 file that does not tell it."""
         file = handle
         if isinstance(handle, (str, bytes)):
             file = self._opened.enter_context(open(handle, "rb"))  # noqa: SIM115, close() closes it
@@ -121,6 +121,8 @@ class Recording:
                 f"{self.name}: several recordings joined in one file, of which only the first would be read; "
                 "rewrite it, for example with ffmpeg -i IN out.wav"
             )
+        if self.file.format == "NIST" and self.frames < (stated := stated_length(file)):
+            raise self._truncated(f"{self.frames:,} of {stated:,} samples")
         if self.file.format == "MP3":
             endless = Endless(file)
             try:
