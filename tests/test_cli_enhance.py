@@ -234,7 +234,8 @@ def test_a_model_that_fails_leaves_nothing(folder, models, monkeypatch, capsys):
                 raise RuntimeError("out of memory")
             return real(chunk, farend)
 
-        return type("Failing", (), {"__call__": lambda _, *arguments: step(*arguments), "flush": real.flush})()
+        call, size = (lambda _, *arguments: step(*arguments)), real.batch_size
+        return type("Failing", (), {"__call__": call, "flush": real.flush, "batch_size": size})()
 
     monkeypatch.setattr(type(models["deepvqe-s"]), "stream", failing)
     assert enhance("in", "-o", "out") == 1
