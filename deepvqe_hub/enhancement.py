@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
 from deepvqe_hub.stft import STFT, Analysis
 from deepvqe_hub.streaming import Stream, as_batch, check_wave, precision
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Kind = TypeVar("Kind")
 
@@ -50,6 +53,12 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
     license = "apache-2.0"
 
+    if TYPE_CHECKING:  # what nn.Module leaves open
+
+        def __call__(
+            self, noisy: torch.Tensor, farend: torch.Tensor | None = None, lengths: torch.Tensor | None = None
+        ) -> torch.Tensor: ...
+
     def __init__(
         self,
         network: str = "DeepVQE",
@@ -76,7 +85,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
             size = sum(p.numel() for p in NETWORKS[network](**options).parameters())
         if size > MAX_PARAMETERS:
             raise ValueError(f"the config asks for {size:,} parameters; the limit is {MAX_PARAMETERS:,}")
-        self.network = NETWORKS[network](**options)
+        self.network: Any = NETWORKS[network](**options)  # which may be one of the user's own
         if self.network.bins != self.stft.bins:
             raise ValueError(
                 f"{self.network.bins} bins in the options, but {self.stft.bins} in the spectra of the stft"
@@ -91,7 +100,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         }
 
     @classmethod
-    def from_config(cls, config: str | Path | Mapping) -> EnhancementModel:
+    def from_config(cls, config: str | Path | Mapping) -> Self:
         """A model with fresh random weights, from the name of a preset, a `config.json` or its contents as a dict.
 
         Raises:
@@ -123,7 +132,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         map_location: str | torch.device = "cpu",
         strict: bool = True,
         **options,
-    ) -> EnhancementModel:
+    ) -> Self:
         """A model with trained weights, strictly, in evaluation mode: `deepvqe_hub.load` for this class.
 
         Args:

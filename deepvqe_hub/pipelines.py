@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import operator
 import os
+from typing import TYPE_CHECKING, Literal, overload
 
 import torch
 from torch import nn
@@ -24,6 +25,9 @@ from deepvqe_hub.hub import ModelInfo, load, registry
 from deepvqe_hub.hub.card import PAPERS
 from deepvqe_hub.hub.resolving import unknown_name
 from deepvqe_hub.presets import PRESETS
+
+if TYPE_CHECKING:
+    from deepvqe_hub.onnx.model import OnnxModel
 
 __all__ = [
     "DEEPVQE",
@@ -97,20 +101,32 @@ class EnhancementBundle:
         """The model's row of `deepvqe_hub.list_models`: size, cost, licence, ..."""
         return self._entry.info()
 
-    def get_model(self, *, device: str | torch.device | None = None, **options) -> EnhancementModel:
+    @overload
+    def get_model(
+        self, *, device: str | torch.device | None = None, backend: Literal["torch"] | None = None, **options
+    ) -> EnhancementModel: ...
+    @overload
+    def get_model(
+        self, *, device: str | torch.device | None = None, backend: Literal["onnx"], **options
+    ) -> OnnxModel: ...
+    def get_model(
+        self, *, device: str | torch.device | None = None, backend: str | None = None, **options
+    ) -> EnhancementModel | OnnxModel:
         """The model with trained weights, in evaluation mode.
 
         Args:
             device: where to put it, by default the CPU.
+            backend: "onnx" for a `deepvqe_hub.onnx.OnnxModel`.
             **options: of `deepvqe_hub.load`, such as `revision` for weights from the Hub.
 
         Returns:
-            A `torch.nn.Module`: (..., time) to (..., time), floating point within ±1, at `sample_rate`.
+            A `torch.nn.Module`: (..., time) to (..., time), floating point within ±1, at `sample_rate`; with
+            onnxruntime the same call without gradients.
 
         Raises:
             WeightsMissingError: (a FileNotFoundError) if no weights ship with this release.
         """
-        return load(self.name, device=device, **options)
+        return load(self.name, device=device, backend=backend, **options)
 
 
 class Enhance(nn.Module):

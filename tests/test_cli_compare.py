@@ -89,7 +89,9 @@ def test_means_are_of_the_same_files(recordings, folder, capsys, monkeypatch):
     """Of files that all models, and the input, have a score of; else the one that silences the hardest gains."""
 
     def scores(args, label, model, cases, metrics, score_noisy):
-        results = [{"si_sdr": 5.0 + i} | ({"noisy_si_sdr": float(i)} if score_noisy else {}) for i in range(3)]
+        results = [
+            {"si_sdr": 5.0 + i, "notes": {}} | ({"noisy_si_sdr": float(i)} if score_noisy else {}) for i in range(3)
+        ]
         results[0]["si_sdr"] = 5.0 if score_noisy else float("nan")
         return results
 
@@ -101,6 +103,19 @@ def test_means_are_of_the_same_files(recordings, folder, capsys, monkeypatch):
     rows = {row["model"]: float(row["si_sdr"]) for row in csv.DictReader(Path("t.csv").read_text().splitlines())}
     assert rows == {"(unprocessed)": 1.5, "one": 6.5, "two": 6.5}
     assert "si_sdr is of the 2 of 3 files" in capsys.readouterr().err
+
+
+def test_files_that_fail(recordings, folder, capsys):
+    (recordings / "noisy" / "1.wav").write_text("this is no sound")
+    command = ["compare", str(folder), "--noisy", str(recordings / "noisy"), "--reference", str(recordings / "clean")]
+    command += ["--metrics", "si_sdr", "--live", "torch", "--seconds", "1", "--jobs", "1"]
+    assert main(command) == 1
+    out, err = capsys.readouterr()
+    assert str(folder) in out and "not an audio file" in err and "1 of 3 files: 1" in err
+    for index in (0, 2):
+        (recordings / "noisy" / f"{index}.wav").write_text("this is no sound")
+    assert main(command) == 2
+    assert "error: none of the 3 files could be scored: enhanced file cannot be read" in capsys.readouterr().err
 
 
 def test_a_table_without_recordings(folder, capsys):

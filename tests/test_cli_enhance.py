@@ -234,7 +234,8 @@ def test_a_model_that_fails_leaves_nothing(folder, models, monkeypatch, capsys):
                 raise RuntimeError("out of memory")
             return real(chunk, farend)
 
-        return type("Failing", (), {"__call__": lambda _, *arguments: step(*arguments), "flush": real.flush})()
+        call, size = (lambda _, *arguments: step(*arguments)), real.batch_size
+        return type("Failing", (), {"__call__": call, "flush": real.flush, "batch_size": size})()
 
     monkeypatch.setattr(type(models["deepvqe-s"]), "stream", failing)
     assert enhance("in", "-o", "out") == 1
@@ -420,6 +421,11 @@ def test_closed_standard_streams():
     assert done.returncode != 0 and "Traceback" not in done.stderr and "standard input" in done.stderr
     done = subprocess.run(f"{deepvqe} models >&-", **shell)
     assert done.returncode == 0 and not done.stderr
+    for audio in ("enhance - -o -", "stream"):
+        done = subprocess.run(f"{deepvqe} {audio} < {os.devnull} >&-", **shell)
+        assert (done.returncode, done.stderr) == (2, "deepvqe: error: standard output is closed\n")
+    done = subprocess.run(f"{deepvqe} stream < {os.devnull} > {os.devnull}", **shell)
+    assert done.returncode == 0 and "closed" not in done.stderr
     if os.path.exists("/dev/full"):
         done = subprocess.run(f"{deepvqe} models > /dev/full", **shell)
         assert done.returncode == 2 and done.stderr.startswith("deepvqe: error: ")

@@ -1,4 +1,4 @@
-"""What libsndfile would leave unread: the end of MP3 files of unknown length, and joined recordings."""
+"""What libsndfile would leave unread: the end of MP3 files of unknown length, joined recordings, lengths not kept."""
 
 import io
 
@@ -100,3 +100,53 @@ def test_joined_ogg(codec):
     for data in (short, long):
         with Recording(data) as recording:
             assert sum(map(len, recording.blocks())) == recording.frames
+
+
+def promising(size, kind):
+    """A short sound file whose header promises `size` bytes of samples."""
+    data, samples = bytearray(encoded(kind, (0.1,), subtype="PCM_16")), 2 * RATE
+    order, width = ("big" if kind == "AIFF" else "little"), (8 if kind in ("RF64", "W64") else 4)
+    for place in range(len(data) - samples):  # also of the whole file, beside that of the samples
+        number = int.from_bytes(data[place : place + width], order)
+        if samples <= number <= len(data):
+            data[place : place + width] = min(number - samples + size, (1 << 8 * width) - 1).to_bytes(width, order)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("WAV", (0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFDB, 0xFFFFFFFF)),
+        ("AIFF", (0x7F000000, 0xFFFFFFFF)),
+        ("RF64", ((1 << 63) - 100,)),
+    ],
+)
+def test_lengths_that_stand_for_unknown_ones(kind, sizes, tmp_path):
+    for size in sizes:
+        (tmp_path / "piped").write_bytes(promising(size, kind))
+        with Recording(tmp_path / "piped") as recording:
+            assert sum(map(len, recording.blocks())) == RATE
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF", "RF64", "W64"])
+def test_large_files_that_break_off(kind):
+    most = 2**62 if kind in ("RF64", "W64") else 2**32
+    for size in (10**6, 2_100_000_000, 2_200_000_000, 3_000_000_000, 4_200_000_000, 5_000_000_000):
+        if size < most:
+            with pytest.raises(AudioFileError, match="truncated"):
+                Recording(promising(size, kind))
+
+
+def test_a_nist_file_that_breaks_off(tmp_path):
+    """As TIMIT's, which are called .wav. Its header counts the samples of a channel."""
+    stereo = io.BytesIO()
+    soundfile.write(stereo, np.full((RATE, 2), 0.1), RATE, format="NIST", subtype="PCM_16")
+    for data in (encoded("NIST", (0.1,)), stereo.getvalue()):
+        (tmp_path / "whole.wav").write_bytes(data)
+        (tmp_path / "cut.wav").write_bytes(data[: len(data) // 2])
+        for source in (tmp_path / "whole.wav", data, data.replace(b"sample_count", b"sample_cound")):
+            with Recording(source) as recording:
+                assert sum(map(len, recording.blocks())) == RATE
+        for source in (tmp_path / "cut.wav", data[: len(data) // 2], data[:-2]):
+            with pytest.raises(AudioFileError, match=r"truncated, [\d,]+ of 16,000 samples"):
+                Recording(source)

@@ -83,6 +83,19 @@ def test_pesq_of_a_long_clip_never_reaches_the_ITU_code_in_one_piece(monkeypatch
     assert sizes == [(15 * RATE, 15 * RATE)] * 3
 
 
+@pytest.mark.parametrize("left", [0, 1e-6])
+def test_pesq_of_speech_that_is_muted_for_whole_pieces(left):
+    pytest.importorskip("pesq")
+    pause = 1e-4 * np.random.default_rng(0).standard_normal(15 * RATE)
+    target = np.concatenate([voice(30), pause])  # pieces: speech, speech, its noise
+    estimate = target.copy()
+    assert metrics.pesq_wb(estimate, target) == pytest.approx(4.64, abs=0.01)
+    estimate[30 * RATE :] *= left
+    assert metrics.pesq_wb(estimate, target) == pytest.approx(4.64, abs=0.01)
+    estimate[15 * RATE :] *= left
+    assert metrics.pesq_wb(estimate, target) == pytest.approx((4.64 + 1.04) / 2, abs=0.01)
+
+
 def test_stoi_and_estoi_are_those_of_pystoi():
     pystoi = pytest.importorskip("pystoi")
     estimate, target = noisy_voice(3, 0.1), voice(3)

@@ -94,6 +94,14 @@ def _empty(arguments: list[str]) -> str | None:
     return None
 
 
+def check_output(other: str) -> None:
+    """Raise CommandError where standard output cannot take audio; `other` says where it could go."""
+    if getattr(sys.stdout, "name", None) == os.devnull:  # what `main` put in the place of a closed one
+        raise CommandError("standard output is closed")
+    if sys.stdout.isatty():
+        raise CommandError(f"standard output is a terminal; redirect it, or {other}")
+
+
 def _flush() -> None:
     """Write what standard output still holds, while what goes wrong can be told."""
     try:

@@ -56,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Compare; 1 if a model left a file that could not be read or enhanced."""
     from deepvqe_hub.cli._measure import MAX_SECONDS, describe, measure_cost
     from deepvqe_hub.metrics import METRICS, report
 
@@ -83,6 +84,9 @@ def run(args: argparse.Namespace) -> int:
             continue
         _say(args, f"scoring {label}")
         results[label] = _score(args, label, name, cases, metrics, score_noisy=not results)
+    failed = [result for scores in results.values() for result in scores if "failed" in result["notes"]]
+    if failed and len(failed) == len(results) * len(cases):
+        raise CommandError(f"none of the {len(cases)} files could be scored: {failed[0]['notes']['failed']}")
     if results:
         inputs = next(iter(results.values()))
         results[UNPROCESSED] = [{metric: r.get(f"noisy_{metric}", math.nan) for metric in metrics} for r in inputs]
@@ -105,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         ]
         unprocessed = rows[0].get("quality", {}).get(quality, {}).get("mean")
         plot_comparison(points, args.plot, heading, METRICS[quality].label, unprocessed, overwrite=args.force)
-    return 0
+    return 1 if failed else 0
 
 
 def table(rows: list[dict], metrics: list[str], intervals: bool) -> list[list[str]]:

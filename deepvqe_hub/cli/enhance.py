@@ -19,7 +19,7 @@ import argparse
 import sys
 import time
 
-from deepvqe_hub.cli import CommandError
+from deepvqe_hub.cli import CommandError, check_output
 from deepvqe_hub.cli._arguments import DEVICE, FORCE, MODEL, positive, thread_count
 from deepvqe_hub.cli._inputs import STANDARD, Job, plan
 from deepvqe_hub.cli._work import Result, Settings, in_processes, one_by_one
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if not jobs:
         return _report([], [], skipped, 0.0, args.quiet)
-    if jobs[0].output is STANDARD and sys.stdout.isatty():
-        raise CommandError("standard output is a terminal; redirect it, or name a file with -o")
+    if jobs[0].output is STANDARD:
+        check_output("name a file with -o")
     if args.plot:
         import deepvqe_hub.plots  # whether it can draw is better known before the work
     import torch

@@ -20,7 +20,7 @@ import os
 import sys
 
 from deepvqe_hub._optional import need
-from deepvqe_hub.cli import CommandError
+from deepvqe_hub.cli import CommandError, check_output
 from deepvqe_hub.cli._arguments import DEVICE, MODEL, thread_count
 
 
@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
     live = args.live or sys.stdin.isatty()
     if not live and (args.input_device or args.output_device or args.block):
         raise CommandError("--input-device, --output-device and --block are for sound devices; add --live")
-    if not live and sys.stdout.isatty():
-        raise CommandError("standard output is a terminal; redirect it, or use sound devices with --live")
+    if not live:
+        check_output("use sound devices with --live")
     device = sound_devices() if live else None  # whether there are any is better known before loading
 
     from deepvqe_hub.cli._live import Converter, open_stream

@@ -10,16 +10,19 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 import torch
 
-from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.files import enhance_file
 from deepvqe_hub.files.audio import Recording
 from deepvqe_hub.files.samples import from_float
 from deepvqe_hub.hub import load, registry
+
+if TYPE_CHECKING:
+    from deepvqe_hub.protocols import Model
 
 MAX_SECONDS = 120
 NO_LIMIT_DB = 60  # from here on the attenuation slider is no limit
@@ -75,9 +78,9 @@ class Studio:
         if not self.models:
             raise ValueError("no weights ship with this release; name a model, such as a checkpoint folder")
         self.device, self.max_seconds, self.scores = device, max_seconds, scores
-        self._loaded: dict[str, EnhancementModel] = {}
+        self._loaded: dict[str, Model] = {}
 
-    def model(self, name: str) -> EnhancementModel:
+    def model(self, name: str) -> Model:
         """The model of that name, one of `models`."""
         if name not in self.models:  # what the page offers, and nothing else that a request may name
             raise ValueError(f"unknown model {name!r}; this demo has {', '.join(self.models)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -18,16 +18,18 @@ from deepvqe_hub.limits import MAX_CHANNELS, MAX_RATE, MIN_RATE, check_layout, c
 if TYPE_CHECKING:
     from deepvqe_hub.protocols import Model
 
+Audio = TypeVar("Audio", bound=np.ndarray | torch.Tensor)
+
 
 def enhance(
     model: Model,
-    audio: np.ndarray | torch.Tensor,
+    audio: Audio,
     sample_rate: int,
     farend: np.ndarray | torch.Tensor | None = None,
     *,
     mix: float = 1.0,
     attenuation_limit_db: float | None = None,
-) -> np.ndarray | torch.Tensor:
+) -> Audio:
     """Enhance audio in memory, whatever its rate and type.
 
     The model hears the audio at its own rate: content above `model.sample_rate / 2` is removed.
@@ -107,7 +109,7 @@ def _samples(audio: np.ndarray | torch.Tensor, name: str) -> np.ndarray:
     return samples
 
 
-def _restored(samples: np.ndarray, like: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+def _restored(samples: np.ndarray, like: Audio) -> Audio:
     """(time, channels) in the kind and shape of what the caller gave."""
     if isinstance(like, torch.Tensor):
         return torch.from_numpy(np.ascontiguousarray(samples.T)).reshape(like.shape).to(like)

@@ -15,13 +15,17 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from deepvqe_hub.files.unread import Endless, joined
+from deepvqe_hub.files.unread import Endless, joined, stated_length
 from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST
 
 Source = str | os.PathLike | bytes | BinaryIO
 
 _MAX_FRAMES = 1 << 48  # libsndfile gives the largest number there is for a length that it does not know
 _MP3_SLACK = 2 * 1152  # samples, two MPEG frames
+# Bytes that programs promise where they write into a pipe and do not know the length yet: sox for AIFF and for WAV,
+# arecord, ffmpeg; each more or less than that by headers and the rest of a frame.
+_UNKNOWN, _UNKNOWN_SLACK = (0x7F000000, 0x7FFFF000, 0x80000000, 0xFFFFFFFF), 1 << 16
+_UNKNOWN_64 = 1 << 62  # and more, where sizes have 64 bits
 
 
 class AudioFileError(ValueError):
@@ -96,7 +100,7 @@ class Recording:
         self.sample_rate, self.channels, self.frames = self.file.samplerate, self.file.channels, self.file.frames
         kind, tags = (self.file.format, self.file.subtype), self.file.copy_metadata()
         try:
-            if self.file.format in ("MP3", "OGG"):
+            if self.file.format in ("MP3", "NIST", "OGG"):
                 self._look_for_unread(handle)
             if self.frames > _MAX_FRAMES:
                 self._count(handle)
@@ -107,7 +111,7 @@ class Recording:
         self.info = AudioInfo(self.sample_rate, self.channels, self.frames, *kind, tags)
 
     def _look_for_unread(self, handle: str | bytes | BinaryIO) -> None:
-        """Refuse joined recordings, and find the length of an MP3 file that does not tell it."""
+        """Refuse joined recordings and cut NIST files, and find the length of an MP3 file that does not tell it."""
         file = handle
         if isinstance(handle, (str, bytes)):
             file = self._opened.enter_context(open(handle, "rb"))  # noqa: SIM115, close() closes it
@@ -117,6 +121,8 @@ class Recording:
                 f"{self.name}: several recordings joined in one file, of which only the first would be read; "
                 "rewrite it, for example with ffmpeg -i IN out.wav"
             )
+        if self.file.format == "NIST" and self.frames < (stated := stated_length(file)):
+            raise self._truncated(f"{self.frames:,} of {stated:,} samples")
         if self.file.format == "MP3":
             endless = Endless(file)
             try:
@@ -146,8 +152,11 @@ class Recording:
             r"^\s*(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)", self.file.extra_info, re.M
         )
         promised, there = map(int, note.groups()) if note else (0, 0)
-        # Programs that write into a pipe put a very large number for the length they do not know yet.
-        if there < promised < 0x7FFF0000:
+        if self.file.format in ("RF64", "W64"):
+            unknown = promised >= _UNKNOWN_64
+        else:
+            unknown = any(abs(promised - size) < _UNKNOWN_SLACK for size in _UNKNOWN)
+        if there < promised and not unknown:
             raise self._truncated(f"{there:,} of {promised:,} bytes")
         if self.frames == 0 and self.file.format == "OGG":  # whose last page tells the length
             raise AudioFileError(f"{self.name}: holds no samples, or breaks off before its end; get it whole")

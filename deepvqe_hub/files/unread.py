@@ -1,4 +1,4 @@
-"""What libsndfile leaves unread without a word: the end of MP3 files of unknown length, and joined recordings."""
+"""What libsndfile leaves unread or missing without a word: ends of MP3 and NIST files, and joined recordings."""
 
 from __future__ import annotations
 
@@ -60,6 +60,12 @@ def joined(file: BinaryIO, container: str) -> bool:
     begun = {serial for flags, serial in takewhile(lambda page: page[0][0] & 2, pages)}
     last = _PAGE.findall(_at(file, max(0, file.seek(0, os.SEEK_END) - _NEAR), _NEAR))
     return bool(begun and last) and last[-1][1] not in begun
+
+
+def stated_length(file: BinaryIO) -> int:
+    """How many samples a channel the header of a NIST file says that there are, 0 where it does not say."""
+    stated = re.search(rb"^sample_count -i (\d+)", _at(file, 0, 1024), re.M)
+    return int(stated[1]) if stated else 0
 
 
 def _at(file: BinaryIO, place: int, size: int) -> bytes:

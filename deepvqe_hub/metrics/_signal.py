@@ -7,7 +7,7 @@ import numpy as np
 from deepvqe_hub.files.samples import as_numpy
 
 SAMPLE_RATE = 16000  # Hz; every measure of this package works at this rate
-_SILENCE = 1e-5  # peak, -100 dBFS: below half a step of 16-bit audio
+SILENCE = 1e-5  # peak, -100 dBFS: below half a step of 16-bit audio
 
 
 class UnscorableError(ValueError):
@@ -61,7 +61,7 @@ def signal(wav, sample_rate: int, name: str, *, sound: bool = True, seconds: flo
         raise UnscorableError(f"the {name} has NaN or infinite samples")
     if wav.size < seconds * sample_rate:
         raise UnscorableError(f"the {name} lasts {wav.size / sample_rate:.3g} s, shorter than {seconds:g} s")
-    if sound and np.abs(wav).max() < _SILENCE:
+    if sound and np.abs(wav).max() < SILENCE:
         raise UnscorableError(f"the {name} is silent")
     return resample(wav, sample_rate)
 

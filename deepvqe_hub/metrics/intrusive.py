@@ -6,14 +6,17 @@ estimates delays by itself). Signals are `(time,)` tensors or arrays.
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
 
 from deepvqe_hub._optional import need
-from deepvqe_hub.metrics._signal import SAMPLE_RATE, UnscorableError, decibels, pair, signal
+from deepvqe_hub.metrics._signal import SAMPLE_RATE, SILENCE, UnscorableError, decibels, pair, signal
 
 _PESQ_SECONDS = 20.0
+_PESQ_PAUSE = 0.01  # peak of a piece beside that of the whole reference: 40 dB, from where STOI leaves frames out, too
+_PESQ_LOWEST = 0.999 + 4 / (1 + math.exp(1.3669 * 0.5 + 3.8224))  # P.862.2's mapping of P.862's least score, -0.5
 
 
 def si_sdr(estimate, target, *, zero_mean: bool = True) -> float:
@@ -44,9 +47,11 @@ def si_sdr(estimate, target, *, zero_mean: bool = True) -> float:
 def pesq_wb(estimate, target, sample_rate: int = SAMPLE_RATE) -> float:
     """PESQ, wide band: a MOS-LQO between 1.04 and 4.64, higher is better.
 
-    Clips over 20 s are cut into equal pieces of at most 20 s and the scores of those with speech are
-    averaged: the ITU code that the `pesq` package wraps has room for 50 utterances and crashes the whole
-    process beyond them.
+    Clips over 20 s are cut into equal pieces of at most 20 s and their scores averaged: the ITU code that the `pesq`
+    package wraps has room for 50 utterances and crashes the whole process beyond them. A piece in which the reference
+    stays 40 dB below its peak is a pause and does not count; one with speech that the enhanced signal leaves silent
+    (peak below -100 dBFS) has the lowest score. PESQ aligns levels, here piece by piece: a piece that is merely much
+    quieter than the others loses nothing.
 
     Args:
         estimate: enhanced signal `(time,)`.
@@ -62,16 +67,17 @@ def pesq_wb(estimate, target, sample_rate: int = SAMPLE_RATE) -> float:
     package = need("pesq", "PESQ", "metrics")
     estimate, target = pair(estimate, target, sample_rate, seconds=0.25)
     pieces = int(np.ceil(target.size / (_PESQ_SECONDS * SAMPLE_RATE)))
-    scores = []
+    least, scores = _PESQ_PAUSE * np.abs(target).max(), []
     for part_estimate, part_target in zip(np.array_split(estimate, pieces), np.array_split(target, pieces)):
-        if not (part_estimate.any() and part_target.any()):
+        if np.abs(part_target).max() < least:  # scaled up, its noise would pass for speech
+            continue
+        if np.abs(part_estimate).max() < SILENCE:  # PESQ would scale up what little is left
+            scores.append(_PESQ_LOWEST)
             continue
         try:
             scores.append(package.pesq(SAMPLE_RATE, part_target, part_estimate, "wb"))
         except package.NoUtterancesError:
             continue
-        except package.BufferTooShortError:
-            raise UnscorableError("PESQ needs at least 0.25 s") from None
     if not scores:
         raise UnscorableError("PESQ found no utterance")
     return float(np.mean(scores))
