@@ -325,7 +325,7 @@ def test_plot(folder, capsys):
     assert (folder / "o" / "echo.png").exists() and (folder / "o" / "echo.flac").stat() == before
     assert "drew o/echo.png" in capsys.readouterr().err
     assert enhance("mic.wav", "-o", "o/echo.flac", "--plot", "--farend", "far.wav", "--resume") == 0
-    assert "1 skipped" in capsys.readouterr().err
+    assert "nothing to do, 1 skipped" in capsys.readouterr().err
 
 
 def test_pictures_of_one_stem(folder):
@@ -535,3 +535,13 @@ def test_threads_spin_little(set_by_the_user):
     assert done.returncode == 0, done.stderr
     wanted = "None" if "OMP_WAIT_POLICY" in set_by_the_user else set_by_the_user.get("GOMP_SPINCOUNT", "1000")
     assert done.stdout.splitlines()[-1] == wanted
+
+
+def test_misspelt_options(capsys):
+    for option, hint in (("--ouput", "; did you mean --output?"), ("--zzz", "")):
+        with pytest.raises(SystemExit) as done:
+            main(["enhance", "a.wav", option, "x.wav"])
+        assert done.value.code == 2
+        assert capsys.readouterr().err.endswith(
+            f"deepvqe enhance: error: unrecognized arguments: {option} x.wav{hint}\n"
+        )

@@ -7,6 +7,7 @@ and `run(args) -> int` for the work; heavy imports belong inside `run`, so that 
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import io
 import os
@@ -45,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.configure(sub)
-        sub.set_defaults(run=module.run)
+        sub.set_defaults(run=module.run, parser=sub)
     return parser
 
 
@@ -56,7 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     if empty is not None:
         print(f"deepvqe: error: {empty} is empty; is a variable of the shell not set?", file=sys.stderr)
         return 2
-    args = build_parser().parse_args(arguments)
+    args, unknown = build_parser().parse_known_args(arguments)
+    if unknown:
+        args.parser.error(_unrecognized(unknown, args.parser))
     if "OMP_WAIT_POLICY" not in os.environ:
         # PyTorch's threads wait for one another by spinning, on a busy machine in the way of those they wait for:
         # ten times slower. So they spin a thousand times at most; libgomp reads this when torch is imported.
@@ -92,6 +95,13 @@ def _empty(arguments: list[str]) -> str | None:
         if re.fullmatch("--[a-z-]+=", argument):
             return argument[:-1]
     return None
+
+
+def _unrecognized(arguments: list[str], parser: argparse.ArgumentParser) -> str:
+    """What to say of arguments that a command does not have: by argparse alone, of no command and without a hint."""
+    options = re.findall(r"--[\w-]+", parser.format_help())
+    close = difflib.get_close_matches(arguments[0].partition("=")[0], options, 1)
+    return f"unrecognized arguments: {' '.join(arguments)}" + (f"; did you mean {close[0]}?" if close else "")
 
 
 def check_output(other: str) -> None:

@@ -99,7 +99,8 @@ def _report(jobs: list[Job], results: list[Result], skipped: int, elapsed: float
         for text in result.warnings:
             print(f"deepvqe: warning: {text}", file=sys.stderr)
     if not quiet:
-        done = f"{len(results) - len(errors)} of {len(results)} enhanced" + (f", {skipped} skipped" if skipped else "")
+        done = f"{len(results) - len(errors)} of {len(results)} enhanced" if results else "nothing to do"
+        done += f", {skipped} skipped" if skipped else ""
         if len(jobs) == 1 and not errors and jobs[0].output is not STANDARD:
             done = f"wrote {jobs[0].output}" if seconds else f"drew {jobs[0].plot}"
         if seconds:
