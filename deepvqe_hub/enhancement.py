@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import nn
 
-from deepvqe_hub.limits import BLOCK_SECONDS, MAX_MODEL_RATE, MIN_RATE, check_format_version, check_layout
+from deepvqe_hub.limits import BLOCK_SECONDS, MAX_MODEL_RATE, MIN_RATE, check_farend, check_format_version, check_layout
 from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
 from deepvqe_hub.stft import STFT, Analysis
@@ -263,6 +263,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         _same_shape(noisy, farend)
         if noisy.numel() == 0:
             return noisy.clone()
+        check_farend(self, farend)
         # A program written down for others computes the signal whole, as its blocks are loops in Python; so does a
         # compiled model, as the copy of the network that runs blocks would be compiled anew with every call. This is
         # asked first, because the compiler gives up where it sees Python go through the modules.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +40,12 @@ def check_loudness(wave: np.ndarray, name: str) -> None:
             f"{name} contains NaN, Inf or a number beyond {LOUDEST:g}; repair the recording, for example with "
             "numpy.nan_to_num"
         )
+
+
+def check_farend(model: Any, farend: object) -> None:
+    """Refuse a far end, if there is one, for a model or stream that takes none."""
+    if farend is not None and not model.farend:
+        raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
 
 
 def check_layout(wave: np.ndarray | torch.Tensor, name: str) -> None:

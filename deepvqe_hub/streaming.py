@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from deepvqe_hub.limits import LOUDEST, LOUDEST_HALF
+from deepvqe_hub.interruptible import Interruptible
+from deepvqe_hub.limits import LOUDEST, LOUDEST_HALF, check_farend
 from deepvqe_hub.stft import Analysis, Synthesis
 
 if TYPE_CHECKING:
     from deepvqe_hub.enhancement import EnhancementModel
 
 
-class Stream:
+class Stream(Interruptible):
     """Live enhancement: chunks of any size in, the samples that are ready out.
 
     Outputs joined are exactly as long as the inputs and aligned with them. Made by `EnhancementModel.stream`.
 
     Shapes: chunks are (time,) for one stream, or (batch_size, time), and so is what comes out. Far-end and microphone
     chunks are equally long.
+
+    Raises:
+        ValueError: by calls, for a chunk that does not fit; it is not taken in, and the stream goes on with the next.
+        RuntimeError: by calls and `flush`, after a call that failed half-way (Ctrl-C, no memory left), until `reset`.
     """
 
     def __init__(self, model: EnhancementModel, network: nn.Module, batch_size: int = 1):
@@ -50,6 +55,7 @@ class Stream:
         self._analysis, self._far_analysis, self._synthesis = Analysis(stft), Analysis(stft), Synthesis(stft)
         self._state = None
         self._due = 0  # samples taken in and not yet given out
+        self._failed = False
 
     def __call__(self, chunk: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
@@ -59,16 +65,19 @@ class Stream:
             raise ValueError(
                 f"farend chunk {tuple(farend.shape)} and microphone chunk {tuple(chunk.shape)} differ in shape"
             )
+        check_farend(self.model, farend)
         self._flat, self._dtype = chunk.dim() == 1, chunk.dtype
-        enhanced = self._infer(wave, far).to(chunk.dtype)
+        with self._taking():
+            enhanced = self._infer(wave, far).to(chunk.dtype)
         return enhanced[0] if self._flat else enhanced
 
     def flush(self) -> torch.Tensor:
         """End the signal: the samples still due, in the shape and type of the chunks. Then `reset`."""
         weight = next(self.network.parameters(), torch.empty(0))
         nothing = weight.new_zeros(self.batch_size, 0, dtype=signal_dtype(precision(self.network)))
-        wave = self._infer(nothing, None, last=True).to(self._dtype)
-        self.reset()
+        with self._taking():
+            wave = self._infer(nothing, None, last=True).to(self._dtype)
+            self.reset()
         return wave[0] if self._flat else wave
 
     def _infer(self, wave: torch.Tensor, far: torch.Tensor | None, last: bool = False) -> torch.Tensor:
@@ -88,8 +97,6 @@ class Stream:
         Returns:
             The samples that are ready, (batch, fewer or more than time).
         """
-        if far is not None and not self.model.farend:
-            raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
         self._due += wave.shape[1]
         spec = self._analysis(wave, last)
         if self.model.farend:  # a far end may come and go: where it is not given it is silent

@@ -16,6 +16,7 @@ import torch
 
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.files.samples import fitted
+from deepvqe_hub.limits import check_farend
 from deepvqe_hub.streaming import Stream
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ def check_model(model: Model, farend: object) -> Model:
         raise TypeError(
             f"a model is needed, what deepvqe_hub.load returns or the .model of an Enhancer, not {type(model).__name__}"
         )
-    if farend is not None and not model.farend:
-        raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
+    check_farend(model, farend)
     return model
 
 
