@@ -20,8 +20,9 @@ from torch import nn
 from deepvqe_hub.limits import BLOCK_SECONDS, MAX_MODEL_RATE, MIN_RATE, check_farend, check_format_version, check_layout
 from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
+from deepvqe_hub.resampling import ResampledStream
 from deepvqe_hub.stft import STFT, Analysis
-from deepvqe_hub.streaming import Stream, as_batch, check_wave, precision
+from deepvqe_hub.streaming import ArrayStream, Stream, as_batch, check_wave, loudest, precision
 
 Kind = TypeVar("Kind")
 
@@ -307,11 +308,18 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
             done += out.shape[1]
         return enhanced
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1, sample_rate: int | None = None) -> Stream | ResampledStream:
         """A live stream, or `batch_size` of them side by side, with the weights as they are now.
 
+        Args:
+            batch_size: how many signals go through side by side, 1 or more.
+            sample_rate: of input and output, 1000 to 768000 Hz; None is the model's. At another one, such as the 48000
+                of a microphone, chunks are resampled there and back without a seam; see
+                `deepvqe_hub.resampling.ResampledStream`.
+
         Raises:
-            ValueError: for a network that needs the whole signal, or a `batch_size` below one.
+            ValueError: for a network that needs the whole signal, a `batch_size` below one, or a `sample_rate` out of
+                range or with too little in common with the model's.
         """
         if not hasattr(batch_size, "__index__") or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number, 1 or more, not {batch_size!r}")
@@ -320,7 +328,13 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
                 f"{type(self.network).__name__} looks at the whole signal and cannot stream; "
                 "load a causal model, such as deepvqe-s"
             )
-        return Stream(self, self.network.for_inference(), operator.index(batch_size))
+        stream = Stream(self, self.network.for_inference(), operator.index(batch_size))
+        if sample_rate is None or sample_rate == self.sample_rate:
+            return stream
+        array = ArrayStream(self, stream)
+        return ResampledStream(
+            array, sample_rate, torch.empty(0, device=array.device), loudest(precision(stream.network))
+        )
 
     @torch.no_grad()
     def delay(self, noisy: torch.Tensor, farend: torch.Tensor, memory: float = 0.8) -> torch.Tensor:

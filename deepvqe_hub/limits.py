@@ -29,15 +29,15 @@ def check_format_version(version: object, latest: int, where: object, error: typ
         )
 
 
-def check_loudness(wave: np.ndarray, name: str) -> None:
+def check_loudness(wave: np.ndarray, name: str, loudest: float = LOUDEST) -> None:
     """Raise a ValueError that calls the array `name` for samples, floating point, that are no sound."""
     import numpy as np
 
     with np.errstate(over="ignore"):  # of LOUDEST as float16, infinity
-        sound = (np.abs(wave) < LOUDEST).all()
+        sound = (np.abs(wave) < loudest).all()
     if not sound:
         raise ValueError(
-            f"{name} contains NaN, Inf or a number beyond {LOUDEST:g}; repair the recording, for example with "
+            f"{name} contains NaN, Inf or a number beyond {loudest:g}; repair the recording, for example with "
             "numpy.nan_to_num"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,6 +15,7 @@ from deepvqe_hub.stft import Analysis, Synthesis
 
 if TYPE_CHECKING:
     from deepvqe_hub.enhancement import EnhancementModel
+    from deepvqe_hub.protocols import LiveStream
 
 
 class Stream(Interruptible):
@@ -116,6 +118,30 @@ class Stream(Interruptible):
         return wave
 
 
+class ArrayStream:
+    """A stream that takes tensors, called with arrays, (batch_size, time) or (time,), as an `OnnxStream` is."""
+
+    def __init__(self, model: EnhancementModel, stream: LiveStream[torch.Tensor]):
+        self.device, self.stream = next((p.device for p in model.parameters()), "cpu"), stream
+        self.sample_rate, self.farend, self.latency = model.sample_rate, model.farend, model.latency
+        self.batch_size, self.call_samples = stream.batch_size, model.stft.hop_length
+
+    def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
+        return self._array(self.stream(self._tensor(chunk), None if farend is None else self._tensor(farend)))
+
+    def flush(self) -> np.ndarray:
+        return self._array(self.stream.flush())
+
+    def reset(self) -> None:
+        self.stream.reset()
+
+    def _tensor(self, wave: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(wave)).to(self.device)  # in float32, whatever the network has
+
+    def _array(self, wave: torch.Tensor) -> np.ndarray:
+        return wave.float().cpu().numpy()
+
+
 def precision(network: nn.Module) -> torch.dtype:
     """The type of a network's weights. A replica of `nn.DataParallel` has them, too, though not as parameters."""
     weights = (getattr(module, "weight", None) for module in network.modules())
@@ -127,6 +153,11 @@ def precision(network: nn.Module) -> torch.dtype:
 def signal_dtype(network: torch.dtype) -> torch.dtype:
     """The type of signals for a network of this type: Fourier transforms want single precision at least."""
     return torch.float64 if network == torch.float64 else torch.float32
+
+
+def loudest(network: torch.dtype) -> float:
+    """The magnitude that samples for a network of this type must not reach."""
+    return LOUDEST_HALF if network == torch.float16 else LOUDEST
 
 
 def check_wave(wave: object, name: str) -> None:
@@ -150,10 +181,9 @@ def as_batch(wave: torch.Tensor, name: str, dtype: torch.dtype) -> torch.Tensor:
     wave = wave.to(signal_dtype(dtype))  # what soundfile reads is double unless told otherwise
     # A program is exported, and a CUDA graph recorded, without numbers to look at.
     recorded = torch.compiler.is_exporting() or (wave.is_cuda and torch.cuda.is_current_stream_capturing())
-    loudest = LOUDEST_HALF if dtype == torch.float16 else LOUDEST
-    if not recorded and not (wave.abs() < loudest).all():
+    if not recorded and not (wave.abs() < loudest(dtype)).all():
         raise ValueError(
-            f"{name} contains NaN, Inf or a number beyond {loudest:g}; repair the recording, for example with "
+            f"{name} contains NaN, Inf or a number beyond {loudest(dtype):g}; repair the recording, for example with "
             "torch.nan_to_num"
         )
     return wave[None] if wave.dim() == 1 else wave.flatten(0, -2)

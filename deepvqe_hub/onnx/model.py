@@ -12,6 +12,7 @@ import numpy as np
 from deepvqe_hub.files.samples import as_numpy
 from deepvqe_hub.limits import check_layout
 from deepvqe_hub.onnx.streams import OnnxStream, OnnxStreams
+from deepvqe_hub.resampling import ResampledStream
 
 SECONDS_AT_ONCE = 4  # of a long signal in one go
 
@@ -34,8 +35,25 @@ class OnnxModel:
         self.finds_delay = False  # the graph gives no delays
         self._turn = threading.Lock()  # there is one stream for all calls
 
-    def stream(self, batch_size: int | None = None) -> OnnxStream | OnnxStreams:
-        """A live stream of its own, of as many signals as the graph takes, or of `batch_size` side by side."""
+    def stream(
+        self, batch_size: int | None = None, sample_rate: int | None = None
+    ) -> OnnxStream | OnnxStreams | ResampledStream:
+        """A live stream of its own.
+
+        Args:
+            batch_size: how many signals go through side by side, a multiple of those that the graph takes; None is as
+                many as it takes.
+            sample_rate: of input and output, 1000 to 768000 Hz; None is the graph's. At another one chunks are
+                resampled there and back without a seam; see `deepvqe_hub.resampling.ResampledStream`.
+
+        Raises:
+            ValueError: for a `batch_size` that is no such multiple, or a `sample_rate` out of range or with too little
+                in common with the graph's.
+        """
+        stream = self._live(batch_size)
+        return stream if sample_rate in (None, self.sample_rate) else ResampledStream(stream, sample_rate)
+
+    def _live(self, batch_size: int | None) -> OnnxStream | OnnxStreams:
         size = self._stream.batch_size
         if batch_size is None or batch_size == size:
             return OnnxStream(**self._options)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepvqe_hub.files.samples import chunk_rows
 from deepvqe_hub.interruptible import Interruptible
-from deepvqe_hub.limits import check_loudness
 from deepvqe_hub.onnx.runtime import Step
 from deepvqe_hub.onnx.spectra import Fourier, Framer
 
@@ -16,7 +16,8 @@ from deepvqe_hub.onnx.spectra import Fourier, Framer
 class OnnxStream(Interruptible):
     """Live enhancement by an exported graph: the call of `model.stream()`, on numpy arrays.
 
-    Outputs joined are exactly as long as the inputs and aligned with them.
+    Outputs joined are exactly as long as the inputs and aligned with them. For audio at another rate put it into a
+    `deepvqe_hub.resampling.ResampledStream`, which has the same call.
 
     Args:
         path: a file written by `deepvqe_hub.onnx.export`, or its bytes.
@@ -111,26 +112,9 @@ class OnnxStream(Interruptible):
 
     def _inputs(self, chunk: np.ndarray, farend: np.ndarray | None) -> list[np.ndarray]:
         """What the graph takes, each (batch_size, time), or an error; nothing is taken in yet."""
-        waves = [self._checked(chunk, "chunk")]
         if farend is not None and not self.farend:
             raise ValueError("this graph has no far-end input; export an echo-cancelling model, such as deepvqe-aec-s")
-        if self.farend:
-            waves.append(np.zeros_like(waves[0]) if farend is None else self._checked(farend, "farend"))
-            if waves[1].shape != waves[0].shape:
-                raise ValueError(
-                    f"farend chunk {np.shape(farend)} and microphone chunk {np.shape(chunk)} differ in shape"
-                )
-        return waves
-
-    def _checked(self, chunk: np.ndarray, name: str) -> np.ndarray:
-        """`chunk` as (batch_size, time) in float32, or an error that names it."""
-        wave = np.asarray(chunk)
-        if not np.issubdtype(wave.dtype, np.floating):
-            raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
-        if wave.ndim not in (1, 2) or (wave[None] if wave.ndim == 1 else wave).shape[0] != self.batch_size:
-            raise ValueError(f"{name} has shape {wave.shape}; this stream takes ({self.batch_size}, time)")
-        check_loudness(wave, name)
-        return (wave[None] if wave.ndim == 1 else wave).astype(np.float32, copy=False)
+        return chunk_rows(chunk, farend, self.batch_size, self.farend)
 
 
 class OnnxStreams(Interruptible):
