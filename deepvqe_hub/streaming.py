@@ -112,7 +112,8 @@ class Stream(Interruptible):
         return wave
 
     def _checked(self, chunk: torch.Tensor, name: str) -> torch.Tensor:
-        wave = as_batch(chunk, name, precision(self.network))
+        # What is for whole arrays would begin a new signal with every chunk.
+        wave = as_batch(chunk, name, precision(self.network), numpy=f"torch.from_numpy({name})")
         if chunk.dim() > 2 or wave.shape[0] != self.batch_size:
             raise ValueError(f"{name} has shape {tuple(chunk.shape)}; this stream takes ({self.batch_size}, time)")
         return wave
@@ -160,24 +161,28 @@ def loudest(network: torch.dtype) -> float:
     return LOUDEST_HALF if network == torch.float16 else LOUDEST
 
 
-def check_wave(wave: object, name: str) -> None:
-    """Raise a ValueError that calls it `name` for what is no tensor of samples in floating point."""
+def check_wave(wave: object, name: str, numpy: str = "deepvqe_hub.enhance") -> None:
+    """Raise a ValueError that calls it `name` for what is no tensor of samples in floating point.
+
+    Args:
+        numpy: what the error recommends for arrays.
+    """
     if not isinstance(wave, torch.Tensor):
-        raise ValueError(f"{name} is a {type(wave).__name__}; a torch.Tensor is needed (numpy: deepvqe_hub.enhance)")
+        raise ValueError(f"{name} is a {type(wave).__name__}; a torch.Tensor is needed (numpy: {numpy})")
     if not wave.is_floating_point():
         raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
     if wave.dim() == 0:
         raise ValueError(f"{name} is a single number; its last dimension must be time")
 
 
-def as_batch(wave: torch.Tensor, name: str, dtype: torch.dtype) -> torch.Tensor:
+def as_batch(wave: torch.Tensor, name: str, dtype: torch.dtype, numpy: str = "deepvqe_hub.enhance") -> torch.Tensor:
     """Signals, (..., time), as (batch, time) in the precision of the front end for a network of type `dtype`.
 
     Raises:
         ValueError: which calls them `name`, as `check_wave`, and for samples that are no sound (not in a program that
             is being exported or recorded).
     """
-    check_wave(wave, name)
+    check_wave(wave, name, numpy)
     wave = wave.to(signal_dtype(dtype))  # what soundfile reads is double unless told otherwise
     # A program is exported, and a CUDA graph recorded, without numbers to look at.
     recorded = torch.compiler.is_exporting() or (wave.is_cuda and torch.cuda.is_current_stream_capturing())
