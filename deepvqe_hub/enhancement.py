@@ -17,7 +17,15 @@ import torch.nn.functional as F
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import nn
 
-from deepvqe_hub.limits import BLOCK_SECONDS, MAX_MODEL_RATE, MIN_RATE, check_farend, check_format_version, check_layout
+from deepvqe_hub.limits import (
+    BLOCK_SECONDS,
+    MAX_MODEL_RATE,
+    MIN_RATE,
+    check_farend,
+    check_format_version,
+    check_layout,
+    check_same_shape,
+)
 from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
 from deepvqe_hub.resampling import ResampledStream
@@ -261,7 +269,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         wave = as_batch(noisy, "noisy", dtype)
         check_layout(noisy, "noisy")
         far = None if farend is None else as_batch(farend, "farend", dtype)
-        _same_shape(noisy, farend)
+        check_same_shape(noisy, farend)
         if noisy.numel() == 0:
             return noisy.clone()
         check_farend(self, farend)
@@ -277,10 +285,11 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
     def _padded(self, noisy: torch.Tensor, farend: torch.Tensor | None, lengths: torch.Tensor) -> torch.Tensor:
         """A batch of signals of different lengths, each as if it were alone."""
+        check_wave(noisy, "noisy")
         ends = self._ends(noisy, lengths)
         if farend is not None:
             check_wave(farend, "farend")
-        _same_shape(noisy, farend)
+        check_same_shape(noisy, farend)
         if self.network.streams and self.stft.padding != "reflect":  # what follows silence changes nothing before it
             valid = torch.arange(noisy.shape[1], device=noisy.device) < torch.tensor(ends, device=noisy.device)[:, None]
             # Not by multiplication, as NaN times zero is NaN.
@@ -378,9 +387,9 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         dtype = precision(self.network)
         waves = as_batch(noisy, "noisy", dtype), as_batch(farend, "farend", dtype)
         check_layout(noisy, "noisy")
-        _same_shape(noisy, farend)
+        check_same_shape(noisy, farend)
         if noisy.numel() == 0:
-            raise ValueError(f"noisy is empty, of shape {_shape(noisy)}; there is no delay in it")
+            raise ValueError(f"noisy is empty, of shape {tuple(noisy.shape)}; there is no delay in it")
         signals, samples = waves[0].shape
         network, analyses = self.network.for_inference(), [Analysis(self.stft) for _ in waves]
         state = network.initial_state(signals, device=waves[0].device, dtype=dtype)
@@ -395,9 +404,9 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
     def _ends(self, noisy: torch.Tensor, lengths: torch.Tensor) -> list[int]:
         lengths = torch.as_tensor(lengths)
-        if not isinstance(noisy, torch.Tensor) or noisy.dim() != 2 or lengths.shape != noisy.shape[:1]:
+        if noisy.dim() != 2 or lengths.shape != noisy.shape[:1]:
             raise ValueError(
-                f"lengths {tuple(lengths.shape)} needs noisy to be a tensor (batch, time), not {_shape(noisy)}"
+                f"lengths {tuple(lengths.shape)} needs noisy of shape (batch, time), not {tuple(noisy.shape)}"
             )
         if not ((lengths > 0) & (lengths <= 1)).all():
             raise ValueError("lengths are relative: greater than 0, at most 1")
@@ -425,13 +434,3 @@ def _check_sizes(options: Mapping) -> None:
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if any(isinstance(n, int) and not isinstance(n, bool) and n < 1 for n in numbers):
             raise ValueError(f"{name} must be 1 or more, not {value}")
-
-
-def _same_shape(noisy: torch.Tensor, farend: torch.Tensor | None) -> None:
-    if farend is not None and _shape(farend) != _shape(noisy):
-        raise ValueError(f"farend {_shape(farend)} and noisy {_shape(noisy)} differ in shape")
-
-
-def _shape(wave: object) -> object:
-    """Shape, or type of what has none, for messages."""
-    return tuple(wave.shape) if hasattr(wave, "shape") else type(wave).__name__

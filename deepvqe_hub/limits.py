@@ -48,6 +48,15 @@ def check_farend(model: Any, farend: object) -> None:
         raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
 
 
+def check_same_shape(noisy: np.ndarray | torch.Tensor, farend: np.ndarray | torch.Tensor | None) -> None:
+    """Refuse a far end, if there is one, that is not as many signals of as many samples as `noisy`."""
+    if farend is not None and farend.shape != noisy.shape:
+        # In SpeechBrain's interfaces lengths come second.
+        likely = farend.ndim == 1 and farend.shape == noisy.shape[:-1]
+        hint = "; if these are lengths, give them by name: model(noisy, lengths=lengths)" if likely else ""
+        raise ValueError(f"farend {tuple(farend.shape)} and noisy {tuple(noisy.shape)} differ in shape{hint}")
+
+
 def check_layout(wave: np.ndarray | torch.Tensor, name: str) -> None:
     """Refuse (..., time, channels), which would be thousands of signals of two samples."""
     if wave.ndim > 1 and 0 < wave.shape[-1] <= MAX_CHANNELS < wave.shape[-2]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepvqe_hub.files.samples import as_numpy
-from deepvqe_hub.limits import check_layout
+from deepvqe_hub.limits import check_layout, check_same_shape
 from deepvqe_hub.onnx.streams import OnnxStream, OnnxStreams
 from deepvqe_hub.resampling import ResampledStream
 
@@ -84,8 +84,7 @@ class OnnxModel:
         if noisy.ndim == 0:
             raise ValueError("noisy is a single number; its last dimension must be time")
         check_layout(noisy, "noisy")
-        if farend is not None and farend.shape != noisy.shape:
-            raise ValueError(f"farend {farend.shape} and noisy {noisy.shape} differ in shape")
+        check_same_shape(noisy, farend)
         if lengths is not None:
             return self._padded(noisy, farend, np.asarray(lengths))
         if noisy.size == 0:
