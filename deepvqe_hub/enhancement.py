@@ -25,6 +25,7 @@ from deepvqe_hub.limits import (
     check_format_version,
     check_layout,
     check_same_shape,
+    ends_of,
 )
 from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
@@ -249,8 +250,8 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         Args:
             noisy: microphone signal, (..., time), floating point, nominally within ±1, at `sample_rate`.
             farend: loudspeaker signal of the same shape for echo-cancelling models; None is silence.
-            lengths: for a padded batch (batch, time), relative lengths in 0..1, as in SpeechBrain; what lies beyond is
-                ignored and comes out as zeros.
+            lengths: for a padded batch (batch, time), relative lengths in 0..1 in single precision or better, as in
+                SpeechBrain; what lies beyond is ignored and comes out as zeros.
 
         Returns:
             The enhanced signal in the shape and type of `noisy`, aligned with it sample by sample.
@@ -286,7 +287,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
     def _padded(self, noisy: torch.Tensor, farend: torch.Tensor | None, lengths: torch.Tensor) -> torch.Tensor:
         """A batch of signals of different lengths, each as if it were alone."""
         check_wave(noisy, "noisy")
-        ends = self._ends(noisy, lengths)
+        ends = ends_of(lengths, noisy)
         if farend is not None:
             check_wave(farend, "farend")
         check_same_shape(noisy, farend)
@@ -401,16 +402,6 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
                 parts.append(network.delay(*(spec.to(dtype) for spec in specs), state))
         distribution = torch.cat(parts, dim=1)
         return distribution.reshape(*noisy.shape[:-1], *distribution.shape[-2:])
-
-    def _ends(self, noisy: torch.Tensor, lengths: torch.Tensor) -> list[int]:
-        lengths = torch.as_tensor(lengths)
-        if noisy.dim() != 2 or lengths.shape != noisy.shape[:1]:
-            raise ValueError(
-                f"lengths {tuple(lengths.shape)} needs noisy of shape (batch, time), not {tuple(noisy.shape)}"
-            )
-        if not ((lengths > 0) & (lengths <= 1)).all():
-            raise ValueError("lengths are relative: greater than 0, at most 1")
-        return [round(length * noisy.shape[1]) for length in lengths.tolist()]
 
 
 def uncompiled(model: Kind) -> Kind:

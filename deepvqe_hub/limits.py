@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,27 @@ def check_same_shape(noisy: np.ndarray | torch.Tensor, farend: np.ndarray | torc
         likely = farend.ndim == 1 and farend.shape == noisy.shape[:-1]
         hint = "; if these are lengths, give them by name: model(noisy, lengths=lengths)" if likely else ""
         raise ValueError(f"farend {tuple(farend.shape)} and noisy {tuple(noisy.shape)} differ in shape{hint}")
+
+
+def ends_of(lengths: np.ndarray | torch.Tensor | Sequence[float], noisy: np.ndarray | torch.Tensor) -> list[int]:
+    """Relative lengths of the signals of a padded batch (batch, time), in samples.
+
+    Raises:
+        ValueError: for lengths that do not fit the batch, lie outside (0, 1], or are in half precision.
+    """
+    import numpy as np
+
+    lengths = lengths if hasattr(lengths, "dtype") else np.asarray(lengths)
+    if noisy.ndim != 2 or lengths.shape != noisy.shape[:1]:
+        raise ValueError(f"lengths {tuple(lengths.shape)} needs noisy of shape (batch, time), not {tuple(noisy.shape)}")
+    if lengths.dtype.itemsize < 4 and "float" in str(lengths.dtype):
+        raise ValueError(
+            f"lengths in {lengths.dtype} are too coarse to tell samples apart, and would cut signals short; "
+            "compute them in float32"
+        )
+    if not ((lengths > 0) & (lengths <= 1)).all():
+        raise ValueError("lengths are relative: greater than 0, at most 1")
+    return [round(length * noisy.shape[1]) for length in lengths.tolist()]
 
 
 def check_layout(wave: np.ndarray | torch.Tensor, name: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepvqe_hub.files.samples import as_numpy
-from deepvqe_hub.limits import check_layout, check_same_shape
+from deepvqe_hub.limits import check_layout, check_same_shape, ends_of
 from deepvqe_hub.onnx.streams import OnnxStream, OnnxStreams
 from deepvqe_hub.resampling import ResampledStream
 
@@ -70,8 +70,8 @@ class OnnxModel:
         Args:
             noisy: microphone signals, floating point, nominally within ±1, at `sample_rate`.
             farend: loudspeaker signals of the same shape for echo-cancelling graphs; None is silence.
-            lengths: for a padded batch (batch, time), relative lengths in 0..1, as in SpeechBrain; what lies beyond is
-                ignored and comes out as zeros.
+            lengths: for a padded batch (batch, time), relative lengths in 0..1 in single precision or better, as in
+                SpeechBrain; what lies beyond is ignored and comes out as zeros.
 
         Raises:
             ValueError: for integers, NaN, Inf or numbers beyond 1e30, or shapes that do not fit.
@@ -86,7 +86,7 @@ class OnnxModel:
         check_layout(noisy, "noisy")
         check_same_shape(noisy, farend)
         if lengths is not None:
-            return self._padded(noisy, farend, np.asarray(lengths))
+            return self._padded(noisy, farend, lengths)
         if noisy.size == 0:
             return noisy.copy()
         # Signals that do not fill the graph's batch are joined by silence.
@@ -100,15 +100,11 @@ class OnnxModel:
                 enhanced[rows] = self._enhance(flat[rows], None if far is None else far[rows])
         return enhanced.reshape(noisy.shape).astype(noisy.dtype, copy=False)
 
-    def _padded(self, noisy: np.ndarray, farend, lengths: np.ndarray) -> np.ndarray:
+    def _padded(self, noisy: np.ndarray, farend, lengths) -> np.ndarray:
         """A batch of signals of different lengths, each as if it were alone."""
-        if noisy.ndim != 2 or lengths.shape != noisy.shape[:1]:
-            raise ValueError(f"lengths {lengths.shape} needs noisy of shape (batch, time), not {noisy.shape}")
-        if not ((lengths > 0) & (lengths <= 1)).all():
-            raise ValueError("lengths are relative: greater than 0, at most 1")
         enhanced = np.zeros_like(noisy)
-        for row, length in enumerate(lengths.tolist()):
-            part = (row, slice(round(length * noisy.shape[1])))
+        for row, end in enumerate(ends_of(lengths, noisy)):
+            part = (row, slice(end))
             enhanced[part] = self(noisy[part], None if farend is None else farend[part])
         return enhanced
 
