@@ -38,6 +38,7 @@ Kind = TypeVar("Kind")
 FORMAT_VERSION = 1
 GPU_SECONDS = 320  # of all signals of a batch together; a GPU is at its best with much at once
 MAX_PARAMETERS = 1 << 28
+MAX_SPECTRUM = 1 << 19  # bins of all frames of a second together; those of the presets have 16,062
 
 
 class EnhancementModel(nn.Module, PyTorchModelHubMixin):
@@ -79,6 +80,12 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
             raise ValueError(f"unknown network {network!r}; this release has {', '.join(NETWORKS)}")
         options, stft = copy.deepcopy((options or {}, stft or {}))  # the model's own to keep
         self.stft = STFT(**stft)
+        bins, hop = self.stft.bins, self.stft.hop_length
+        if bins * sample_rate > MAX_SPECTRUM * hop:  # memory for a second of audio, however few the parameters
+            raise ValueError(
+                f"win_length {self.stft.win_length} and hop_length {hop} at {sample_rate} Hz ask for "
+                f"{bins * sample_rate // hop:,} spectral bins a second; the limit is {MAX_SPECTRUM:,}"
+            )
         options = {"bins": self.stft.bins, **options}
         _check_sizes(options)
         with torch.device("meta"):  # what a stranger's config asks for is counted before it is allocated
