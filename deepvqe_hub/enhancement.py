@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -324,6 +324,12 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
             enhanced[:, done : done + out.shape[1]] = out
             done += out.shape[1]
         return enhanced
+
+    @overload
+    def stream(self, batch_size: int = 1, sample_rate: None = None) -> Stream: ...
+
+    @overload
+    def stream(self, batch_size: int = 1, sample_rate: int | None = None) -> Stream | ResampledStream: ...
 
     def stream(self, batch_size: int = 1, sample_rate: int | None = None) -> Stream | ResampledStream:
         """A live stream, or `batch_size` of them side by side, with the weights as they are now.

@@ -10,9 +10,9 @@ Wave = TypeVar("Wave")
 
 
 class LiveStream(Protocol[Wave]):
-    """Chunks of any size in, the samples that are ready out: `Stream` on tensors, `OnnxStream` on arrays,
-    `ResampledStream` on either.
+    """Chunks of any size in, the samples that are ready out.
 
+    `Stream` takes tensors, `OnnxStream` arrays, `ResampledStream` either.
     Outputs joined are exactly as long as the inputs and aligned with them.
     """
 

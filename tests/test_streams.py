@@ -182,7 +182,7 @@ def test_what_no_stream_at_another_rate_takes(build):
         ((wave[:9].int(),), "chunk has dtype int32"),
         ((wave[None, :9].repeat(2, 1),), r"chunk has shape \(2, 9\)"),
         ((wave[:9] / 0,), "chunk contains NaN, Inf"),
-        ((wave[:9], wave[:8]), "differ in shape"),
+        ((wave[:9], wave[:8]), r"farend chunk \(8,\) and microphone chunk \(9,\) differ in shape"),
         ((wave[:9], wave[:9] / 0), "farend contains NaN, Inf"),
     ]:
         with pytest.raises(ValueError, match=words):

@@ -35,7 +35,8 @@ def chunk_rows(chunk, farend, batch_size: int, takes_farend: bool, loudest: floa
     if takes_farend:  # a far end may come and go: where it is not given it is silent
         waves.append(np.zeros_like(waves[0]) if farend is None else rows(farend, "farend"))
         if waves[1].shape != waves[0].shape:
-            raise ValueError(f"farend chunk {np.shape(farend)} and microphone chunk {np.shape(chunk)} differ in shape")
+            shapes = f"farend chunk {tuple(np.shape(farend))} and microphone chunk {tuple(np.shape(chunk))}"
+            raise ValueError(f"{shapes} differ in shape")
     return waves
 
 
