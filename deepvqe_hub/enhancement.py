@@ -11,18 +11,28 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelCard, PyTorchModelHubMixin
 from torch import nn
 
-from deepvqe_hub.limits import BLOCK_SECONDS, MAX_MODEL_RATE, MIN_RATE, check_format_version, check_layout
+from deepvqe_hub.limits import (
+    BLOCK_SECONDS,
+    MAX_MODEL_RATE,
+    MIN_RATE,
+    check_farend,
+    check_format_version,
+    check_layout,
+    check_same_shape,
+    ends_of,
+)
 from deepvqe_hub.models import NETWORKS
 from deepvqe_hub.presets import PRESETS
+from deepvqe_hub.resampling import ResampledStream
 from deepvqe_hub.stft import STFT, Analysis
-from deepvqe_hub.streaming import Stream, as_batch, check_wave, precision
+from deepvqe_hub.streaming import ArrayStream, Stream, as_batch, check_wave, loudest, precision
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,6 +42,7 @@ Kind = TypeVar("Kind")
 FORMAT_VERSION = 1
 GPU_SECONDS = 320  # of all signals of a batch together; a GPU is at its best with much at once
 MAX_PARAMETERS = 1 << 28
+MAX_SPECTRUM = 1 << 19  # bins of all frames of a second together; those of the presets have 16,062
 
 
 class EnhancementModel(nn.Module, PyTorchModelHubMixin):
@@ -79,6 +90,12 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
             raise ValueError(f"unknown network {network!r}; this release has {', '.join(NETWORKS)}")
         options, stft = copy.deepcopy((options or {}, stft or {}))  # the model's own to keep
         self.stft = STFT(**stft)
+        bins, hop = self.stft.bins, self.stft.hop_length
+        if bins * sample_rate > MAX_SPECTRUM * hop:  # memory for a second of audio, however few the parameters
+            raise ValueError(
+                f"win_length {self.stft.win_length} and hop_length {hop} at {sample_rate} Hz ask for "
+                f"{bins * sample_rate // hop:,} spectral bins a second; the limit is {MAX_SPECTRUM:,}"
+            )
         options = {"bins": self.stft.bins, **options}
         _check_sizes(options)
         with torch.device("meta"):  # what a stranger's config asks for is counted before it is allocated
@@ -288,8 +305,8 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         Args:
             noisy: microphone signal, (..., time), floating point, nominally within ±1, at `sample_rate`.
             farend: loudspeaker signal of the same shape for echo-cancelling models; None is silence.
-            lengths: for a padded batch (batch, time), relative lengths in 0..1, as in SpeechBrain; what lies beyond is
-                ignored and comes out as zeros.
+            lengths: for a padded batch (batch, time), relative lengths in 0..1 in single precision or better, as in
+                SpeechBrain; what lies beyond is ignored and comes out as zeros.
 
         Returns:
             The enhanced signal in the shape and type of `noisy`, aligned with it sample by sample.
@@ -308,9 +325,10 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         wave = as_batch(noisy, "noisy", dtype)
         check_layout(noisy, "noisy")
         far = None if farend is None else as_batch(farend, "farend", dtype)
-        _same_shape(noisy, farend)
+        check_same_shape(noisy, farend)
         if noisy.numel() == 0:
             return noisy.clone()
+        check_farend(self, farend)
         # A program written down for others computes the signal whole, as its blocks are loops in Python; so does a
         # compiled model, as the copy of the network that runs blocks would be compiled anew with every call. This is
         # asked first, because the compiler gives up where it sees Python go through the modules.
@@ -323,10 +341,11 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
 
     def _padded(self, noisy: torch.Tensor, farend: torch.Tensor | None, lengths: torch.Tensor) -> torch.Tensor:
         """A batch of signals of different lengths, each as if it were alone."""
-        ends = self._ends(noisy, lengths)
+        check_wave(noisy, "noisy")
+        ends = ends_of(lengths, noisy)
         if farend is not None:
             check_wave(farend, "farend")
-        _same_shape(noisy, farend)
+        check_same_shape(noisy, farend)
         if self.network.streams and self.stft.padding != "reflect":  # what follows silence changes nothing before it
             valid = torch.arange(noisy.shape[1], device=noisy.device) < torch.tensor(ends, device=noisy.device)[:, None]
             # Not by multiplication, as NaN times zero is NaN.
@@ -354,11 +373,24 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
             done += out.shape[1]
         return enhanced
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    @overload
+    def stream(self, batch_size: int = 1, sample_rate: None = None) -> Stream: ...
+
+    @overload
+    def stream(self, batch_size: int = 1, sample_rate: int | None = None) -> Stream | ResampledStream: ...
+
+    def stream(self, batch_size: int = 1, sample_rate: int | None = None) -> Stream | ResampledStream:
         """A live stream, or `batch_size` of them side by side, with the weights as they are now.
 
+        Args:
+            batch_size: how many signals go through side by side, 1 or more.
+            sample_rate: of input and output, 1000 to 768000 Hz; None is the model's. At another one, such as the 48000
+                of a microphone, chunks are resampled there and back without a seam; see
+                `deepvqe_hub.resampling.ResampledStream`.
+
         Raises:
-            ValueError: for a network that needs the whole signal, or a `batch_size` below one.
+            ValueError: for a network that needs the whole signal, a `batch_size` below one, or a `sample_rate` out of
+                range or with too little in common with the model's.
         """
         if not hasattr(batch_size, "__index__") or batch_size < 1:
             raise ValueError(f"batch_size must be a whole number, 1 or more, not {batch_size!r}")
@@ -367,7 +399,13 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
                 f"{type(self.network).__name__} looks at the whole signal and cannot stream; "
                 "load a causal model, such as deepvqe-s"
             )
-        return Stream(self, self.network.for_inference(), operator.index(batch_size))
+        stream = Stream(self, self.network.for_inference(), operator.index(batch_size))
+        if sample_rate is None or sample_rate == self.sample_rate:
+            return stream
+        array = ArrayStream(self, stream)
+        return ResampledStream(
+            array, sample_rate, torch.empty(0, device=array.device), loudest(precision(stream.network))
+        )
 
     @torch.no_grad()
     def delay(self, noisy: torch.Tensor, farend: torch.Tensor, memory: float = 0.8) -> torch.Tensor:
@@ -411,9 +449,9 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         dtype = precision(self.network)
         waves = as_batch(noisy, "noisy", dtype), as_batch(farend, "farend", dtype)
         check_layout(noisy, "noisy")
-        _same_shape(noisy, farend)
+        check_same_shape(noisy, farend)
         if noisy.numel() == 0:
-            raise ValueError(f"noisy is empty, of shape {_shape(noisy)}; there is no delay in it")
+            raise ValueError(f"noisy is empty, of shape {tuple(noisy.shape)}; there is no delay in it")
         signals, samples = waves[0].shape
         network, analyses = self.network.for_inference(), [Analysis(self.stft) for _ in waves]
         state = network.initial_state(signals, device=waves[0].device, dtype=dtype)
@@ -425,16 +463,6 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
                 parts.append(network.delay(*(spec.to(dtype) for spec in specs), state))
         distribution = torch.cat(parts, dim=1)
         return distribution.reshape(*noisy.shape[:-1], *distribution.shape[-2:])
-
-    def _ends(self, noisy: torch.Tensor, lengths: torch.Tensor) -> list[int]:
-        lengths = torch.as_tensor(lengths)
-        if not isinstance(noisy, torch.Tensor) or noisy.dim() != 2 or lengths.shape != noisy.shape[:1]:
-            raise ValueError(
-                f"lengths {tuple(lengths.shape)} needs noisy to be a tensor (batch, time), not {_shape(noisy)}"
-            )
-        if not ((lengths > 0) & (lengths <= 1)).all():
-            raise ValueError("lengths are relative: greater than 0, at most 1")
-        return [round(length * noisy.shape[1]) for length in lengths.tolist()]
 
 
 def uncompiled(model: Kind) -> Kind:
@@ -458,13 +486,3 @@ def _check_sizes(options: Mapping) -> None:
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if any(isinstance(n, int) and not isinstance(n, bool) and n < 1 for n in numbers):
             raise ValueError(f"{name} must be 1 or more, not {value}")
-
-
-def _same_shape(noisy: torch.Tensor, farend: torch.Tensor | None) -> None:
-    if farend is not None and _shape(farend) != _shape(noisy):
-        raise ValueError(f"farend {_shape(farend)} and noisy {_shape(noisy)} differ in shape")
-
-
-def _shape(wave: object) -> object:
-    """Shape, or type of what has none, for messages."""
-    return tuple(wave.shape) if hasattr(wave, "shape") else type(wave).__name__

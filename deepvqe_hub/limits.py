@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,17 +30,53 @@ def check_format_version(version: object, latest: int, where: object, error: typ
         )
 
 
-def check_loudness(wave: np.ndarray, name: str) -> None:
+def check_loudness(wave: np.ndarray, name: str, loudest: float = LOUDEST) -> None:
     """Raise a ValueError that calls the array `name` for samples, floating point, that are no sound."""
     import numpy as np
 
     with np.errstate(over="ignore"):  # of LOUDEST as float16, infinity
-        sound = (np.abs(wave) < LOUDEST).all()
+        sound = (np.abs(wave) < loudest).all()
     if not sound:
         raise ValueError(
-            f"{name} contains NaN, Inf or a number beyond {LOUDEST:g}; repair the recording, for example with "
+            f"{name} contains NaN, Inf or a number beyond {loudest:g}; repair the recording, for example with "
             "numpy.nan_to_num"
         )
+
+
+def check_farend(model: Any, farend: object) -> None:
+    """Refuse a far end, if there is one, for a model or stream that takes none."""
+    if farend is not None and not model.farend:
+        raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
+
+
+def check_same_shape(noisy: np.ndarray | torch.Tensor, farend: np.ndarray | torch.Tensor | None) -> None:
+    """Refuse a far end, if there is one, that is not as many signals of as many samples as `noisy`."""
+    if farend is not None and farend.shape != noisy.shape:
+        # In SpeechBrain's interfaces lengths come second.
+        likely = farend.ndim == 1 and farend.shape == noisy.shape[:-1]
+        hint = "; if these are lengths, give them by name: model(noisy, lengths=lengths)" if likely else ""
+        raise ValueError(f"farend {tuple(farend.shape)} and noisy {tuple(noisy.shape)} differ in shape{hint}")
+
+
+def ends_of(lengths: np.ndarray | torch.Tensor | Sequence[float], noisy: np.ndarray | torch.Tensor) -> list[int]:
+    """Relative lengths of the signals of a padded batch (batch, time), in samples.
+
+    Raises:
+        ValueError: for lengths that do not fit the batch, lie outside (0, 1], or are in half precision.
+    """
+    import numpy as np
+
+    lengths = lengths if hasattr(lengths, "dtype") else np.asarray(lengths)
+    if noisy.ndim != 2 or lengths.shape != noisy.shape[:1]:
+        raise ValueError(f"lengths {tuple(lengths.shape)} needs noisy of shape (batch, time), not {tuple(noisy.shape)}")
+    if lengths.dtype.itemsize < 4 and "float" in str(lengths.dtype):
+        raise ValueError(
+            f"lengths in {lengths.dtype} are too coarse to tell samples apart, and would cut signals short; "
+            "compute them in float32"
+        )
+    if not ((lengths > 0) & (lengths <= 1)).all():
+        raise ValueError("lengths are relative: greater than 0, at most 1")
+    return [round(length * noisy.shape[1]) for length in lengths.tolist()]
 
 
 def check_layout(wave: np.ndarray | torch.Tensor, name: str) -> None:

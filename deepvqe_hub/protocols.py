@@ -10,8 +10,9 @@ Wave = TypeVar("Wave")
 
 
 class LiveStream(Protocol[Wave]):
-    """Chunks of any size in, the samples that are ready out: `Stream` on tensors, `OnnxStream` on arrays.
+    """Chunks of any size in, the samples that are ready out.
 
+    `Stream` takes tensors, `OnnxStream` arrays, `ResampledStream` either.
     Outputs joined are exactly as long as the inputs and aligned with them.
     """
 
@@ -74,8 +75,8 @@ class Model(Protocol):
     def finds_delay(self) -> bool:
         """Whether it has the methods `delay` and `delay_distribution` of an `EnhancementModel` with alignment."""
 
-    def stream(self, batch_size: int = ...) -> LiveStream[Any]:
-        """A live stream, or `batch_size` of them side by side."""
+    def stream(self, batch_size: int = ..., sample_rate: int | None = None) -> LiveStream[Any]:
+        """A live stream, or `batch_size` of them side by side, at `sample_rate` or the model's."""
 
     def __call__(self, noisy: Any, farend: Any = None, lengths: Any = None) -> Any:
         """Enhance whole signals, (..., time) -> (..., time), floating point at `sample_rate`.

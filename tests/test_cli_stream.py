@@ -20,13 +20,13 @@ import torch
 
 from deepvqe_hub.cli import _live, main
 from deepvqe_hub.cli import stream as command
-from deepvqe_hub.cli._resample import Resampler
+from deepvqe_hub.resampling import Resampler
 
 
 class Echoless:
     """Stands for a model's stream: subtracts half the far end, keeps back what does not fill a hop of 256 samples."""
 
-    sample_rate, farend, latency, call_samples = 16000, True, 512 / 16000, 256
+    sample_rate, farend, latency, batch_size, call_samples = 16000, True, 512 / 16000, 1, 256
 
     def __init__(self):
         self.waiting = np.zeros(0, np.float32)

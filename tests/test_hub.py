@@ -168,6 +168,8 @@ def spoil_config(folder, **changes):
         ({"options": {"hidden": "many"}}, "config"),
         ({"options": {"hidden": -5}}, "config"),
         ({"stft": {"win_length": 60_000, "hop_length": 1}}, "config"),
+        ({"stft": {"win_length": 512, "hop_length": 1}}, "4,112,000 spectral bins a second; the limit is 524,288"),
+        ({"sample_rate": 384_000, "stft": {"win_length": 512, "hop_length": 128}}, "spectral bins a second"),
         ({"stft": {"window": "hamming"}}, "hamming"),
         ({"stft": {"win_length": 64.0, "hop_length": 32}}, "whole number"),
         ({"stft": {"scale": 1e300}}, "out of range"),

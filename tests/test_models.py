@@ -198,6 +198,31 @@ def test_for_inference_is_the_same_function(name, options, channels, lively, err
     assert error(fast(spec, far)[0], wanted) < 1e-5
 
 
+class Adapter(torch.nn.Module):
+    """Stands in the place of a convolution, as adapters for fine-tuning do."""
+
+    def __init__(self, base_layer):
+        super().__init__()
+        self.base_layer, self.gain = base_layer, torch.nn.Parameter(torch.tensor(1.25))
+
+    def forward(self, x, *args, **options):
+        return self.base_layer(x, *args, **options) * self.gain
+
+
+@torch.inference_mode()
+def test_adapters_around_convolutions_keep_their_norms(network, error):
+    spec, far = spectra(network, frames=30)
+    plain, convolutions = network(spec, far)[0], (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, convolutions) and not isinstance(parent, Adapter):
+                setattr(parent, name, Adapter(child))
+    wanted = network(spec, far)[0]
+    assert error(wanted, plain) > 1e-3
+    for copied in (network.folded(), network.for_inference()):
+        assert error(pieces(copied, spec, far, split(30, 7))[0], wanted) < 1e-5
+
+
 def test_channels_last_is_the_same_function_and_stays_so(network, error, monkeypatch):
     if not isinstance(network, DeepVQE):
         pytest.skip("of the layers of DeepVQE")

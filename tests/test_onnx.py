@@ -14,10 +14,10 @@ from deepvqe_hub import EnhancementModel, enhance
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
 
-from deepvqe_hub.files.blocks import ArrayStream  # noqa: E402
 from deepvqe_hub.onnx import OnnxModel, OnnxStream, export  # noqa: E402
 from deepvqe_hub.pipelines import Enhance  # noqa: E402
 from deepvqe_hub.protocols import LiveStream, Model, NumpyStream  # noqa: E402
+from deepvqe_hub.streaming import ArrayStream  # noqa: E402
 
 STFT = {"win_length": 64, "hop_length": 32}
 SMALL = {
@@ -128,7 +128,9 @@ def test_what_the_protocols_promise_is_there(tmp_path):
     model = small_model()
     graph = OnnxModel(export(model, tmp_path / "m.onnx"))
     streams = graph.stream(), graph.stream(2), ArrayStream(model, model.stream())
-    for protocol, things in (Model, (model, graph)), (LiveStream, (model.stream(),)), (NumpyStream, streams):
+    resampled = model.stream(sample_rate=48000), graph.stream(2, sample_rate=8000)
+    live = model.stream(), *resampled
+    for protocol, things in (Model, (model, graph)), (LiveStream, live), (NumpyStream, streams):
         names = {name for part in protocol.__mro__ for name in (*vars(part), *getattr(part, "__annotations__", ()))}
         names = {name for name in names if not name.startswith("_")}
         assert len(names) >= 6

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepvqe_hub.cli._resample import Resampler
 from deepvqe_hub.files.samples import from_float, to_float
 from deepvqe_hub.limits import MAX_LIVE_RATE, MIN_RATE
 from deepvqe_hub.onnx import is_graph
+from deepvqe_hub.resampling import ResampledStream, Resampler
 
 if TYPE_CHECKING:
     from deepvqe_hub.protocols import NumpyStream
@@ -37,7 +37,7 @@ def open_stream(model: str, threads: int = 1, device: str | None = None) -> Nump
     import torch
 
     import deepvqe_hub
-    from deepvqe_hub.files.blocks import ArrayStream
+    from deepvqe_hub.streaming import ArrayStream
 
     torch.set_num_threads(threads)
     network = deepvqe_hub.load(model, device=device)
@@ -61,15 +61,12 @@ class Converter:
         if not MIN_RATE <= rate <= MAX_LIVE_RATE:
             raise ValueError(f"rate must be from {MIN_RATE} to {MAX_LIVE_RATE} Hz, not {rate}")
         self.stream, self.rate, self.channels = stream, rate, channels
+        self._live = stream if rate == stream.sample_rate else ResampledStream(stream, rate)
         self._start()
 
     def _start(self) -> None:
         self.taken = self.given = 0  # samples
         self.latency = 0  # the most samples that were taken in and not yet given out after a call
-        self._resample = None
-        if self.rate != self.stream.sample_rate:
-            rate = self.stream.sample_rate
-            self._resample = Resampler(self.rate, rate, self.channels), Resampler(rate, self.rate)
 
     def held(self, block: int) -> int:
         """The most samples that blocks of this size leave waiting: the `latency` they lead to in the long run.
@@ -102,36 +99,22 @@ class Converter:
         """Compute some blocks of silence, as the first take longer; then begins anew."""
         for _ in range(count):
             self(np.zeros((block, self.channels), np.float32))
-        self.stream.reset()
+        self._live.reset()
         self._start()
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         """(time, channels) in float32 -> (time,) samples that are ready."""
         self.taken += len(block)
-        block = self._resample[0](block) if self._resample else block
-        out = self._enhance(block) if len(block) else np.zeros(0, np.float32)
-        out = self._resample[1](out[:, None])[:, 0] if self._resample else out
-        out = out[: self.taken - self.given]
+        out = self._live(*(np.ascontiguousarray(channel) for channel in block.T))
         self.given += len(out)
         self.latency = max(self.latency, self.taken - self.given)
         return out
 
     def finish(self) -> np.ndarray:
         """The samples still due."""
-        parts = []
-        if self._resample:
-            rest = self._resample[0](np.zeros((0, self.channels), np.float32), last=True)
-            parts += [self._enhance(rest)] if len(rest) else []
-        parts.append(self.stream.flush())
-        out = np.concatenate(parts)
-        out = self._resample[1](out[:, None], last=True)[:, 0] if self._resample else out
-        out = np.pad(out, (0, max(0, self.taken - self.given - len(out))))[: self.taken - self.given]
+        out = self._live.flush()
         self.given += len(out)
         return out
-
-    def _enhance(self, block: np.ndarray) -> np.ndarray:
-        columns = [np.ascontiguousarray(c) for c in block.T]
-        return self.stream(*columns)
 
 
 def pipe(

@@ -16,7 +16,8 @@ import torch
 
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.files.samples import fitted
-from deepvqe_hub.streaming import Stream
+from deepvqe_hub.limits import check_farend
+from deepvqe_hub.streaming import ArrayStream
 
 if TYPE_CHECKING:
     from deepvqe_hub.protocols import LiveStream, Model
@@ -37,8 +38,7 @@ def check_model(model: Model, farend: object) -> Model:
         raise TypeError(
             f"a model is needed, what deepvqe_hub.load returns or the .model of an Enhancer, not {type(model).__name__}"
         )
-    if farend is not None and not model.farend:
-        raise ValueError("this model has no far-end input; load an echo-cancelling one, such as deepvqe-aec-s")
+    check_farend(model, farend)
     return model
 
 
@@ -117,30 +117,6 @@ def _live(model: Model, blocks: Blocks, channels: int, farend: FarEnd | None) ->
         far = None if farend is None else np.pad(farend.get(len(block)), silence).T
         yield stream(np.pad(block, silence).T, far).T[:, :channels]
     yield stream.flush().reshape(rows, -1).T[:, :channels]
-
-
-class ArrayStream:
-    """A stream that takes tensors, called with arrays, (channels, time) or (time,), as an `OnnxStream` is."""
-
-    def __init__(self, model: EnhancementModel, stream: Stream | _WholeSignal):
-        self.device, self.stream = next((p.device for p in model.parameters()), "cpu"), stream
-        self.sample_rate, self.farend, self.latency = model.sample_rate, model.farend, model.latency
-        self.batch_size, self.call_samples = stream.batch_size, model.stft.hop_length
-
-    def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
-        return self._array(self.stream(self._tensor(chunk), None if farend is None else self._tensor(farend)))
-
-    def flush(self) -> np.ndarray:
-        return self._array(self.stream.flush())
-
-    def reset(self) -> None:
-        self.stream.reset()
-
-    def _tensor(self, wave: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(wave)).to(self.device)  # in float32, whatever the network has
-
-    def _array(self, wave: torch.Tensor) -> np.ndarray:
-        return wave.float().cpu().numpy()
 
 
 class _WholeSignal:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from deepvqe_hub.limits import LOUDEST, check_loudness
+
 
 def as_numpy(wave) -> np.ndarray:
     """An array, or a tensor on any device as one; of bfloat16, which numpy has not, as float32."""
@@ -11,6 +13,31 @@ def as_numpy(wave) -> np.ndarray:
         return np.asarray(wave)
     wave = wave.detach().cpu()
     return (wave.float() if str(wave.dtype) == "torch.bfloat16" else wave).numpy()
+
+
+def chunk_rows(chunk, farend, batch_size: int, takes_farend: bool, loudest: float = LOUDEST) -> list[np.ndarray]:
+    """What goes into a live stream, each (batch_size, time) in float32: the chunk, and the far end where it takes one.
+
+    Raises:
+        ValueError: for integers, samples that are no sound, or shapes that do not fit.
+    """
+
+    def rows(wave, name: str) -> np.ndarray:
+        wave = as_numpy(wave)
+        if not np.issubdtype(wave.dtype, np.floating):
+            raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
+        if wave.ndim not in (1, 2) or (wave[None] if wave.ndim == 1 else wave).shape[0] != batch_size:
+            raise ValueError(f"{name} has shape {wave.shape}; this stream takes ({batch_size}, time)")
+        check_loudness(wave, name, loudest)
+        return (wave[None] if wave.ndim == 1 else wave).astype(np.float32, copy=False)
+
+    waves = [rows(chunk, "chunk")]
+    if takes_farend:  # a far end may come and go: where it is not given it is silent
+        waves.append(np.zeros_like(waves[0]) if farend is None else rows(farend, "farend"))
+        if waves[1].shape != waves[0].shape:
+            shapes = f"farend chunk {tuple(np.shape(farend))} and microphone chunk {tuple(np.shape(chunk))}"
+            raise ValueError(f"{shapes} differ in shape")
+    return waves
 
 
 def to_float(samples: np.ndarray) -> np.ndarray:

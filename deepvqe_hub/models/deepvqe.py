@@ -155,7 +155,7 @@ class DeepVQE(CausalNetwork):
     def for_inference(self) -> DeepVQE:
         network = self.folded()
         last, conv = network.deblock1, network.deblock1.upsampling_conv
-        if isinstance(network.ccm, ComplexConvolvingMask) and not last.activation and not conv.transposed:
+        if isinstance(network.ccm, ComplexConvolvingMask) and not last.activation and isinstance(conv, nn.Conv2d):
             network.ccm.combine_roots(conv)
         return network
 
@@ -205,7 +205,7 @@ class ResidualBlock(nn.Module):
         return F.elu(self.conv(x, state, self.bn), inplace=True) + x
 
     def fuse_norms(self) -> None:
-        fuse_block(self, self.conv)
+        self.bn = fuse_norm(self.conv, self.bn)
 
 
 class EncoderBlock(nn.Module):
@@ -222,7 +222,7 @@ class EncoderBlock(nn.Module):
         return x if self.resblock is None else self.resblock(x, state)
 
     def fuse_norms(self) -> None:
-        fuse_block(self, self.conv)
+        self.bn = fuse_norm(self.conv, self.bn)
 
 
 class Bottleneck(nn.Module):
@@ -275,11 +275,4 @@ class DecoderBlock(nn.Module):
         return self.deconv.conv if isinstance(self.deconv, SubpixelConv2d) else self.deconv
 
     def fuse_norms(self) -> None:
-        fuse_block(self, self.upsampling_conv)
-
-
-def fuse_block(block: nn.Module, conv: CausalConv2d | CausalConvTranspose2d) -> None:
-    """Fuse `block.bn`, where there is one, into `conv`."""
-    if block.bn is not None:
-        fuse_norm(conv, block.bn)
-        block.bn = None
+        self.bn = fuse_norm(self.upsampling_conv, self.bn)

@@ -141,9 +141,8 @@ class Layers(nn.Module):
         return self.act_list[i](x) if i < len(self.act_list) else x
 
     def fuse_norms(self) -> None:
-        for conv, norm in zip(self.conv_list, self.bn_list):
-            fuse_norm(conv, norm)
-        self.bn_list = nn.ModuleList()
+        for i, norm in enumerate(self.bn_list):
+            self.bn_list[i] = fuse_norm(self.conv_list[i], norm)
 
 
 class Encoder(Layers):

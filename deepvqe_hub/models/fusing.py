@@ -17,7 +17,10 @@ _REWRITERS = (prune.BasePruningMethod, SpectralNorm, WeightNorm)  # hooks that s
 
 
 def fused_copy(network: Module) -> Module:
-    """A frozen copy with every batch norm fused into its convolution, by the method `fuse_norms` of its blocks."""
+    """A frozen copy with every batch norm fused into its convolution, by the method `fuse_norms` of its blocks.
+
+    What others have put in the place of a convolution keeps its norm.
+    """
     network = copy.deepcopy(network, deepcopy_memo(network)).eval().requires_grad_(False)
     for module in network.modules():
         remove_reparametrizations(module)
@@ -59,10 +62,16 @@ def fused_weights(
     return conv.weight * scale.view(per_output), conv.bias * scale + shift
 
 
-def fuse_norm(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
-    """Fuse `norm` into the weights of `conv` for good."""
+def fuse_norm(conv: nn.Module, norm: nn.BatchNorm2d | None) -> nn.BatchNorm2d | None:
+    """Fuse `norm`, where there is one, into the weights of `conv` for good; returns what is left of it.
+
+    That is None, unless something else stands in the place of the convolution, such as an adapter around it.
+    """
+    if norm is None or not isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)):
+        return norm
     weight, bias = fused_weights(conv, norm)
     conv.weight, conv.bias = nn.Parameter(weight.detach(), False), nn.Parameter(bias.detach(), False)
+    return None
 
 
 def deepcopy_memo(network: nn.Module) -> dict[int, object]:

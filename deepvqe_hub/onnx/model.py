@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepvqe_hub.files.samples import as_numpy
-from deepvqe_hub.limits import check_layout
+from deepvqe_hub.limits import check_layout, check_same_shape, ends_of
 from deepvqe_hub.onnx.streams import OnnxStream, OnnxStreams
+from deepvqe_hub.resampling import ResampledStream
 
 SECONDS_AT_ONCE = 4  # of a long signal in one go
 
@@ -34,8 +35,25 @@ class OnnxModel:
         self.finds_delay = False  # the graph gives no delays
         self._turn = threading.Lock()  # there is one stream for all calls
 
-    def stream(self, batch_size: int | None = None) -> OnnxStream | OnnxStreams:
-        """A live stream of its own, of as many signals as the graph takes, or of `batch_size` side by side."""
+    def stream(
+        self, batch_size: int | None = None, sample_rate: int | None = None
+    ) -> OnnxStream | OnnxStreams | ResampledStream:
+        """A live stream of its own.
+
+        Args:
+            batch_size: how many signals go through side by side, a multiple of those that the graph takes; None is as
+                many as it takes.
+            sample_rate: of input and output, 1000 to 768000 Hz; None is the graph's. At another one chunks are
+                resampled there and back without a seam; see `deepvqe_hub.resampling.ResampledStream`.
+
+        Raises:
+            ValueError: for a `batch_size` that is no such multiple, or a `sample_rate` out of range or with too little
+                in common with the graph's.
+        """
+        stream = self._live(batch_size)
+        return stream if sample_rate in (None, self.sample_rate) else ResampledStream(stream, sample_rate)
+
+    def _live(self, batch_size: int | None) -> OnnxStream | OnnxStreams:
         size = self._stream.batch_size
         if batch_size is None or batch_size == size:
             return OnnxStream(**self._options)
@@ -52,8 +70,8 @@ class OnnxModel:
         Args:
             noisy: microphone signals, floating point, nominally within ±1, at `sample_rate`.
             farend: loudspeaker signals of the same shape for echo-cancelling graphs; None is silence.
-            lengths: for a padded batch (batch, time), relative lengths in 0..1, as in SpeechBrain; what lies beyond is
-                ignored and comes out as zeros.
+            lengths: for a padded batch (batch, time), relative lengths in 0..1 in single precision or better, as in
+                SpeechBrain; what lies beyond is ignored and comes out as zeros.
 
         Raises:
             ValueError: for integers, NaN, Inf or numbers beyond 1e30, or shapes that do not fit.
@@ -66,10 +84,9 @@ class OnnxModel:
         if noisy.ndim == 0:
             raise ValueError("noisy is a single number; its last dimension must be time")
         check_layout(noisy, "noisy")
-        if farend is not None and farend.shape != noisy.shape:
-            raise ValueError(f"farend {farend.shape} and noisy {noisy.shape} differ in shape")
+        check_same_shape(noisy, farend)
         if lengths is not None:
-            return self._padded(noisy, farend, np.asarray(lengths))
+            return self._padded(noisy, farend, lengths)
         if noisy.size == 0:
             return noisy.copy()
         # Signals that do not fill the graph's batch are joined by silence.
@@ -83,15 +100,11 @@ class OnnxModel:
                 enhanced[rows] = self._enhance(flat[rows], None if far is None else far[rows])
         return enhanced.reshape(noisy.shape).astype(noisy.dtype, copy=False)
 
-    def _padded(self, noisy: np.ndarray, farend, lengths: np.ndarray) -> np.ndarray:
+    def _padded(self, noisy: np.ndarray, farend, lengths) -> np.ndarray:
         """A batch of signals of different lengths, each as if it were alone."""
-        if noisy.ndim != 2 or lengths.shape != noisy.shape[:1]:
-            raise ValueError(f"lengths {lengths.shape} needs noisy of shape (batch, time), not {noisy.shape}")
-        if not ((lengths > 0) & (lengths <= 1)).all():
-            raise ValueError("lengths are relative: greater than 0, at most 1")
         enhanced = np.zeros_like(noisy)
-        for row, length in enumerate(lengths.tolist()):
-            part = (row, slice(round(length * noisy.shape[1])))
+        for row, end in enumerate(ends_of(lengths, noisy)):
+            part = (row, slice(end))
             enhanced[part] = self(noisy[part], None if farend is None else farend[part])
         return enhanced
 

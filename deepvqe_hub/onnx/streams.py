@@ -7,15 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deepvqe_hub.limits import check_loudness
+from deepvqe_hub.files.samples import chunk_rows
+from deepvqe_hub.interruptible import Interruptible
 from deepvqe_hub.onnx.runtime import Step
 from deepvqe_hub.onnx.spectra import Fourier, Framer
 
 
-class OnnxStream:
+class OnnxStream(Interruptible):
     """Live enhancement by an exported graph: the call of `model.stream()`, on numpy arrays.
 
-    Outputs joined are exactly as long as the inputs and aligned with them.
+    Outputs joined are exactly as long as the inputs and aligned with them. For audio at another rate put it into a
+    `deepvqe_hub.resampling.ResampledStream`, which has the same call.
 
     Args:
         path: a file written by `deepvqe_hub.onnx.export`, or its bytes.
@@ -31,6 +33,8 @@ class OnnxStream:
     Raises:
         ImportError: without onnxruntime.
         FileNotFoundError, ValueError: for a path that is no exported graph.
+        ValueError: by calls, for a chunk that does not fit; it is not taken in, and the stream goes on with the next.
+        RuntimeError: by calls and `flush`, after a call that failed half-way (Ctrl-C, no memory left), until `reset`.
     """
 
     def __init__(self, path: str | os.PathLike | bytes, *, threads: int = 1, providers: Sequence | None = None):
@@ -60,18 +64,22 @@ class OnnxStream:
         self._skip = 0 if self._stft["padding"] == "none" else self._overlap  # of the padding before the signal
         self._due = 0  # samples taken in and not yet given out
         self._first = True
+        self._failed = False
 
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
-        enhanced = self._run(self._inputs(chunk, farend))
+        waves = self._inputs(chunk, farend)
         self._flat = np.ndim(chunk) == 1
+        with self._taking():
+            enhanced = self._run(waves)
         return enhanced[0] if self._flat else enhanced
 
     def flush(self) -> np.ndarray:
         """End the signal: the samples still due, in the shape of the chunks. Then `reset`."""
         empty = np.zeros((self.batch_size, 0), np.float32)
-        wave = self._run([empty for _ in self._framers], last=True)
-        self.reset()
+        with self._taking():
+            wave = self._run([empty for _ in self._framers], last=True)
+            self.reset()
         return wave[0] if self._flat else wave
 
     def _run(self, waves: list[np.ndarray], last: bool = False) -> np.ndarray:
@@ -104,29 +112,12 @@ class OnnxStream:
 
     def _inputs(self, chunk: np.ndarray, farend: np.ndarray | None) -> list[np.ndarray]:
         """What the graph takes, each (batch_size, time), or an error; nothing is taken in yet."""
-        waves = [self._checked(chunk, "chunk")]
         if farend is not None and not self.farend:
             raise ValueError("this graph has no far-end input; export an echo-cancelling model, such as deepvqe-aec-s")
-        if self.farend:
-            waves.append(np.zeros_like(waves[0]) if farend is None else self._checked(farend, "farend"))
-            if waves[1].shape != waves[0].shape:
-                raise ValueError(
-                    f"farend chunk {np.shape(farend)} and microphone chunk {np.shape(chunk)} differ in shape"
-                )
-        return waves
-
-    def _checked(self, chunk: np.ndarray, name: str) -> np.ndarray:
-        """`chunk` as (batch_size, time) in float32, or an error that names it."""
-        wave = np.asarray(chunk)
-        if not np.issubdtype(wave.dtype, np.floating):
-            raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
-        if wave.ndim not in (1, 2) or (wave[None] if wave.ndim == 1 else wave).shape[0] != self.batch_size:
-            raise ValueError(f"{name} has shape {wave.shape}; this stream takes ({self.batch_size}, time)")
-        check_loudness(wave, name)
-        return (wave[None] if wave.ndim == 1 else wave).astype(np.float32, copy=False)
+        return chunk_rows(chunk, farend, self.batch_size, self.farend)
 
 
-class OnnxStreams:
+class OnnxStreams(Interruptible):
     """Several streams of one graph side by side, as one: chunks are (batch_size, time)."""
 
     def __init__(self, streams: list[OnnxStream]):
@@ -140,6 +131,7 @@ class OnnxStreams:
     def reset(self) -> None:
         for stream in self._streams:
             stream.reset()
+        self._failed = False
 
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
         if np.ndim(chunk) != 2 or len(chunk) != self.batch_size:
@@ -151,7 +143,9 @@ class OnnxStreams:
         fars = [None] * count if farend is None else np.split(np.asarray(farend), count)
         # All are checked before one takes its part: a refused chunk leaves no stream ahead of the others.
         waves = [stream._inputs(mic, far) for stream, mic, far in zip(self._streams, mics, fars)]
-        return np.concatenate([stream._run(wave) for stream, wave in zip(self._streams, waves)])
+        with self._taking():
+            return np.concatenate([stream._run(wave) for stream, wave in zip(self._streams, waves)])
 
     def flush(self) -> np.ndarray:
-        return np.concatenate([np.atleast_2d(stream.flush()) for stream in self._streams])
+        with self._taking():
+            return np.concatenate([np.atleast_2d(stream.flush()) for stream in self._streams])

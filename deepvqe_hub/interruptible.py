@@ -1,0 +1,28 @@
+"""What live streams do about a call that fails half-way: `Interruptible`. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Interruptible:
+    """A stream that refuses to go on after a call that failed half-way, until `reset`.
+
+    Ctrl-C or a full memory stops a call anywhere: its samples are then in some of the stream's parts and not in others,
+    and whatever came later would be out of place.
+    """
+
+    _failed = False
+
+    @contextmanager
+    def _taking(self) -> Iterator[None]:
+        """Around all that takes samples in and can fail. What a caller gave is checked before."""
+        if self._failed:
+            raise RuntimeError(
+                "an earlier call of this stream failed half-way, so the rest of its signal would be out of place; "
+                "reset() begins a new one"
+            )
+        self._failed = True
+        yield
+        self._failed = False
