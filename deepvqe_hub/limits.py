@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 LOUDEST = 1e30  # magnitude of a sample: near the end of single precision a network's state becomes NaN for good
+LOUD = 8.0  # beyond it samples are most likely integers that were not scaled to ±1
 LOUDEST_HALF = 100.0  # the same for a network in float16
 MIN_RATE = 1000  # Hz
 MAX_MODEL_RATE = 384_000  # Hz, at which a model may work
@@ -31,16 +33,28 @@ def check_format_version(version: object, latest: int, where: object, error: typ
 
 
 def check_loudness(wave: np.ndarray, name: str, loudest: float = LOUDEST) -> None:
-    """Raise a ValueError that calls the array `name` for samples, floating point, that are no sound."""
+    """`check_peak` of an array in floating point."""
     import numpy as np
 
-    with np.errstate(over="ignore"):  # of LOUDEST as float16, infinity
-        sound = (np.abs(wave) < loudest).all()
-    if not sound:
+    check_peak(float(np.abs(wave).max(initial=0)), name, loudest, "numpy.nan_to_num")
+
+
+def check_peak(peak: float, name: str, loudest: float, remedy: str) -> None:
+    """Raise a ValueError for the largest magnitude of samples that are no sound; warn of one that is unlikely.
+
+    Args:
+        peak: the magnitude; NaN where there is one among the samples.
+        name: what the error calls the samples.
+        loudest: what the magnitude must not reach.
+        remedy: a function that replaces NaN.
+    """
+    if not peak < loudest:
         raise ValueError(
-            f"{name} contains NaN, Inf or a number beyond {loudest:g}; repair the recording, for example with "
-            "numpy.nan_to_num"
+            f"{name} contains NaN, Inf or a number beyond {loudest:g}; repair the recording, for example with {remedy}"
         )
+    if peak > LOUD:  # here and without a name, so that it is said once and not for every block
+        text = f"audio goes beyond ±{LOUD:g}, and models expect it within ±1; divide 16-bit samples by 32768"
+        warnings.warn(text, stacklevel=1)
 
 
 def check_farend(model: Any, farend: object) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from deepvqe_hub.interruptible import Interruptible
-from deepvqe_hub.limits import LOUDEST, LOUDEST_HALF, check_farend
+from deepvqe_hub.limits import LOUD, LOUDEST, LOUDEST_HALF, check_farend, check_peak
 from deepvqe_hub.stft import Analysis, Synthesis
 
 if TYPE_CHECKING:
@@ -186,9 +186,6 @@ def as_batch(wave: torch.Tensor, name: str, dtype: torch.dtype, numpy: str = "de
     wave = wave.to(signal_dtype(dtype))  # what soundfile reads is double unless told otherwise
     # A program is exported, and a CUDA graph recorded, without numbers to look at.
     recorded = torch.compiler.is_exporting() or (wave.is_cuda and torch.cuda.is_current_stream_capturing())
-    if not recorded and not (wave.abs() < loudest(dtype)).all():
-        raise ValueError(
-            f"{name} contains NaN, Inf or a number beyond {loudest(dtype):g}; repair the recording, for example with "
-            "torch.nan_to_num"
-        )
+    if not recorded and wave.numel() and not (peak := wave.abs().amax()) <= LOUD:
+        check_peak(float(peak), name, loudest(dtype), "torch.nan_to_num")
     return wave[None] if wave.dim() == 1 else wave.flatten(0, -2)

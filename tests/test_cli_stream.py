@@ -258,6 +258,7 @@ def test_live_command_with_a_fake_module(monkeypatch, capsys):
     monkeypatch.setattr(command, "keys", lambda: contextlib.nullcontext(lambda: next(pressed)))
     assert main(["stream", "--live", "--block", "20"]) == 0
     err = capsys.readouterr().err
+    assert "echo stays" in err and "--channels 2" in err
     assert "BYPASS" in err and "31 blocks" in err and len(device.played) == 31
     assert "at most 28 ms of input held" in err and "58 ms in all" in err  # with 30 of the devices
 
@@ -325,6 +326,7 @@ def test_program_in_a_pipe(tmp_path):
         check=True,
     )
     assert len(done.stdout) == wave.nbytes and b"latency 32 ms" in done.stderr
+    assert b"echo stays" not in done.stderr
 
 
 @pytest.mark.slow

@@ -117,7 +117,9 @@ def _enhance(model, job: Job, settings: Settings, progress: Callable[[float], No
                 error = f"{job.source}: {error}"
         except Exception as problem:  # one file's trouble does not stop the others
             error = f"{job.source}: {type(problem).__name__}: {problem}"
-    return Result(done, elapsed, tuple(str(warning.message) for warning in caught), error)
+    texts = dict.fromkeys(str(warning.message) for warning in caught)  # of each block, perhaps
+    named = (text if str(job.source) in text else f"{job.source}: {text}" for text in texts)
+    return Result(done, elapsed, tuple(named), error)
 
 
 def _enhance_and_plot(model, job: Job, settings: Settings, progress: Callable[[float], None]) -> None:

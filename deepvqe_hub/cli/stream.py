@@ -56,6 +56,11 @@ def run(args: argparse.Namespace) -> int:
     from deepvqe_hub.cli._live import Converter, open_stream
 
     stream = open_stream(args.model, args.threads, args.device)
+    if stream.farend and args.channels == 1:
+        print(
+            "deepvqe: warning: without the loudspeaker's signal echo stays; give it as second channel, --channels 2",
+            file=sys.stderr,
+        )
     converter = Converter(stream, stream.sample_rate if args.rate is None else args.rate, args.channels)
     if live:
         return run_live(args, converter, device)
