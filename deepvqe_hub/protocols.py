@@ -9,12 +9,8 @@ import numpy as np
 Wave = TypeVar("Wave")
 
 
-class LiveStream(Protocol[Wave]):
-    """Chunks of any size in, the samples that are ready out.
-
-    `Stream` takes tensors, `OnnxStream` arrays, `ResampledStream` either.
-    Outputs joined are exactly as long as the inputs and aligned with them.
-    """
+class Enhancement(Protocol):
+    """What whoever handles audio must know of a model and of its streams."""
 
     @property
     def sample_rate(self) -> int:
@@ -22,11 +18,18 @@ class LiveStream(Protocol[Wave]):
 
     @property
     def farend(self) -> bool:
-        """Whether it takes what the loudspeaker plays."""
+        """Whether it takes a loudspeaker signal and cancels its echo."""
 
     @property
     def latency(self) -> float:
-        """Algorithmic latency in seconds."""
+        """Algorithmic latency of a stream in seconds."""
+
+
+class LiveStream(Enhancement, Protocol[Wave]):
+    """Chunks of any size in, the samples that are ready out: `Stream` on tensors, `OnnxStream` on arrays.
+
+    Outputs joined are exactly as long as the inputs and aligned with them.
+    """
 
     @property
     def batch_size(self) -> int:
@@ -50,22 +53,10 @@ class NumpyStream(LiveStream[np.ndarray], Protocol):
         """Samples that one call of the network takes; fewer wait for the next chunk."""
 
 
-class Model(Protocol):
+class Model(Enhancement, Protocol):
     """Waveform to waveform: an `EnhancementModel` or an `OnnxModel`."""
 
     config: dict[str, Any]
-
-    @property
-    def sample_rate(self) -> int:
-        """Sample rate of input and output, in Hz."""
-
-    @property
-    def farend(self) -> bool:
-        """Whether it takes a loudspeaker signal and cancels its echo."""
-
-    @property
-    def latency(self) -> float:
-        """Algorithmic latency of its streams in seconds."""
 
     @property
     def hop_length(self) -> int:
