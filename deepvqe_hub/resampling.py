@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CROSSINGS = 48  # of zero on either side, at the lower of the two rates
 MAX_WEIGHTS = 1 << 21  # half of the numbers in the table of filters
+BLOCK = 1 << 12  # samples in one go; each takes as much memory as its filter
 BETA = 8.0  # of the Kaiser window: images and aliases below -80 dB, flat up to 0.9 of the band
 
 
@@ -69,7 +70,10 @@ class Resampler:
         time, channel = wave.strides
         shape = max(0, ready), wave.shape[1], 2 * self.half
         windows = np.ndarray(shape, wave.dtype, wave, 0, (time, channel, time))
-        out = np.einsum("nck,nk->nc", windows[whole], self.filters[phase]) if count else wave[:0]
+        out = np.empty((count, wave.shape[1]), np.float32)
+        for start in range(0, count, BLOCK):
+            part = slice(start, start + BLOCK)
+            np.einsum("nck,nk->nc", windows[whole[part]], self.filters[phase[part]], out=out[part])
         done = min((self.phase + count * self.down) // self.up, len(wave))
         self.phase += count * self.down - done * self.up
         self.waiting = wave[done:].copy()
@@ -161,7 +165,8 @@ class ResampledStream(Interruptible):
         """(time, signals of all streams) at the model's rate -> (time', batch_size), what is ready of it."""
         if not len(wave):
             return wave[:, : self.batch_size]
-        waves = np.ascontiguousarray(wave.T).reshape(self._signals, self.batch_size, -1)
+        most = np.nextafter(np.float32(self._loudest), np.float32(0))  # filters overshoot
+        waves = np.ascontiguousarray(wave.T).reshape(self._signals, self.batch_size, -1).clip(-most, most)
         return self._columns(self.stream(*(part[0] if self._flat else part for part in waves)))
 
     def _columns(self, wave: np.ndarray) -> np.ndarray:

@@ -115,7 +115,8 @@ def test_files_that_fail(recordings, folder, capsys):
     for index in (0, 2):
         (recordings / "noisy" / f"{index}.wav").write_text("this is no sound")
     assert main(command) == 2
-    assert "error: none of the 3 files could be scored: enhanced file cannot be read" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert str(folder) in out and "error: none of the 3 files could be scored: enhanced file cannot be read" in err
 
 
 def test_a_table_without_recordings(folder, capsys):

@@ -1,7 +1,10 @@
 """Malicious and mistaken files: nothing runs, nothing asks for more memory than it should, and the error says why."""
 
 import collections
+import os
 import struct
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -63,6 +66,56 @@ def test_elements_of_tensors_are_not_gathered(tmp_path, elements):
     torch.save({"model": elements}, tmp_path / "x.tar")
     with pytest.raises(CheckpointError, match="more than tensors"):
         load(tmp_path / "x.tar")
+
+
+HUGE = {
+    "bytearray": b"\x80\x05}X\x01\0\0\0a\x96" + struct.pack("<Q", 1 << 40) + b"s.",
+    "memo": b"\x80\x02}r" + struct.pack("<I", 1 << 30) + b".",
+    "sizes": b"\x80\x02](X\x00\x00\x10\x00" + b"x" * (1 << 20) + b"q\x000" + b"ctorch\nSize\nh\x00\x85R" * 300 + b"e.",
+    "attributes": (
+        b"\x80\x02](}(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(40_000)) + b"uq\x000"
+        + b"ccollections\nOrderedDict\n)Rh\x00b" * 100 + b"e."
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
+@pytest.mark.parametrize("name", HUGE)
+def test_pickles_of_few_bytes_take_little_memory(tmp_path, name):
+    torch.save({}, tmp_path / "x.tar")
+    with zipfile.ZipFile(tmp_path / "x.tar") as there, zipfile.ZipFile(tmp_path / "y.tar", "w") as changed:
+        for member in there.namelist():
+            changed.writestr(member, HUGE[name] if member.endswith("data.pkl") else there.read(member))
+    code = f"""
+import resource
+from deepvqe_hub.hub import CheckpointError
+from deepvqe_hub.hub.torch_archive import load_tensors
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+virtual = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (virtual + (2 << 30), -1))  # or one that asks for all of it takes the machine
+error = ""
+try:
+    load_tensors({str(tmp_path / "y.tar")!r})
+except CheckpointError as refused:
+    error = refused
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kilobytes, error = done.stdout.split(" ", 1)
+    assert int(kilobytes) < 50_000 and (("more than tensors" in error) == (name != "memo"))
+
+
+def test_what_optimizers_and_schedules_keep_is_left_out(seed_weights, tmp_path):
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([parameter])
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 5])
+    parameter.sum().backward()
+    optimizer.step()
+    kept = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "where": torch.device("cpu")}
+    torch.save({"model": seed_weights} | kept, tmp_path / "x.tar")
+    path = os.fsencode(tmp_path) + b"/caf\xe9.tar"  # a name that is no text
+    os.rename(tmp_path / "x.tar", path)
+    assert torch.equal(load(os.fsdecode(path)).network.bottle.fc.bias, seed_weights["bottle.fc.bias"])
 
 
 def test_gguf_metadata_cannot_ask_for_memory(tmp_path):

@@ -1,5 +1,6 @@
 """What befalls live streams: failures half-way through a call, and other sample rates than the model's."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from tiny import FAREND, OPTIONS
 
 from deepvqe_hub import EnhancementModel, Stream, enhance, load
+from deepvqe_hub.resampling import Resampler
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -221,3 +223,26 @@ def test_graphs_stream_at_another_rate(build, tmp_path):
         np.testing.assert_allclose(in_chunks(graph.stream(2, rate), *waves), wanted, atol=1e-5)
         alone = in_chunks(graph.stream(sample_rate=rate), *(wave[0] for wave in waves))
         np.testing.assert_allclose(alone, wanted[0], atol=1e-5)
+
+
+def test_loud_chunks_at_another_rate(build):
+    stream = build().half().stream(sample_rate=48000)
+    with pytest.raises(ValueError, match="beyond 100"):
+        stream(torch.full((4800,), 101.0))
+    square = 99 * torch.sign(torch.randn(4800))  # from which a resampler overshoots
+    with pytest.warns(UserWarning, match="beyond ±8"):
+        heard = torch.cat([stream(square), stream.flush()])
+    assert heard.isfinite().all() and len(heard) == 4800
+
+
+def test_a_long_chunk_at_another_rate_takes_little_memory():
+    wave = np.random.default_rng(0).standard_normal((48000 * 20, 1)).astype(np.float32)
+    tracemalloc.start()
+    whole = Resampler(48000, 16000)(wave)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    parts, resample = [], Resampler(48000, 16000)
+    for start in range(0, len(wave), 1000):
+        parts.append(resample(wave[start : start + 1000]))
+    np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-6)
+    assert peak < 10 * wave.nbytes

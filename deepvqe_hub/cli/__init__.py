@@ -100,7 +100,7 @@ def _empty(arguments: list[str]) -> str | None:
 def _unrecognized(arguments: list[str], parser: argparse.ArgumentParser) -> str:
     """What to say of arguments that a command does not have: by argparse alone, of no command and without a hint."""
     options = re.findall(r"--[\w-]+", parser.format_help())
-    close = difflib.get_close_matches(arguments[0].partition("=")[0], options, 1)
+    close = difflib.get_close_matches(arguments[0].partition("=")[0], options, 1, 0.7)
     return f"unrecognized arguments: {' '.join(arguments)}" + (f"; did you mean {close[0]}?" if close else "")
 
 

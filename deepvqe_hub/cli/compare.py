@@ -84,9 +84,10 @@ def run(args: argparse.Namespace) -> int:
             continue
         _say(args, f"scoring {label}")
         results[label] = _score(args, label, name, cases, metrics, score_noisy=not results)
-    failed = [result for scores in results.values() for result in scores if "failed" in result["notes"]]
-    if failed and len(failed) == len(results) * len(cases):
-        raise CommandError(f"none of the {len(cases)} files could be scored: {failed[0]['notes']['failed']}")
+    failed = [
+        result["notes"]["failed"] for scores in results.values() for result in scores if "failed" in result["notes"]
+    ]
+    none_left = failed and len(failed) == len(results) * len(cases)
     if results:
         inputs = next(iter(results.values()))
         results[UNPROCESSED] = [{metric: r.get(f"noisy_{metric}", math.nan) for metric in metrics} for r in inputs]
@@ -99,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
     print(report.render(table(rows, metrics, intervals=args.markdown), args.markdown))
     if args.output:
         write_files({args.output: report.to_csv([_flat(row) for row in rows])}, args.force)
+    if none_left:
+        raise CommandError(f"none of the {len(cases)} files could be scored: {failed[0]}")
     if args.plot:
         cost = args.plot_cost or "macs_per_second"
         heading, unit, _ = COSTS[cost]

@@ -39,13 +39,14 @@ def load_tensors(path: Path) -> dict:
         raise CheckpointError(f"{path} holds more than {MAX_BYTES:,} bytes")
     try:
         # By the reader of torch.load, which finds records by rules of its own (in names it ignores case).
-        _DryRun(io.BytesIO(torch._C.PyTorchFileReader(str(path)).get_record("data.pkl"))).load()
+        with open(path, "rb") as file:
+            record = torch._C.PyTorchFileReader(file).get_record("data.pkl")
+        _DryRun(io.BytesIO(record)).load()
     except RuntimeError as error:  # the archive, not the pickle
         raise CheckpointError(f"{path} is not a file written by torch.save: {first_line(error)}") from error
     except Exception as error:
-        raise CheckpointError(
-            f"{path} holds more than tensors and is not loaded: {first_line(error, 'Unsupported')}"
-        ) from error
+        reason = f"Unsupported opcode {error}" if isinstance(error, KeyError) else first_line(error, "Unsupported")
+        raise CheckpointError(f"{path} holds more than tensors and is not loaded: {reason}") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports a damaged archive in many ways
@@ -62,13 +63,24 @@ class _Inert:
 
 
 class _Empty(OrderedDict):
-    """An `OrderedDict` that does not begin with the elements of anything."""
+    """An `OrderedDict` that does not begin with the elements of anything, with the attribute that a state dict has."""
 
     def __init__(self):
         super().__init__()
 
+    def __setstate__(self, state: dict):
+        if set(state) - {"_metadata"}:
+            raise pickle.UnpicklingError("Unsupported attributes of a dict")
+
 
 def _made(*parts: object) -> _Inert:
+    return _Inert()
+
+
+def _small(elements: object) -> _Inert:
+    """A copy of a few elements; of many, a few bytes could ask for any number of copies."""
+    if type(elements) not in (tuple, list, dict) or len(elements) > 64:
+        raise pickle.UnpicklingError("Unsupported number of elements")
     return _Inert()
 
 
@@ -78,9 +90,11 @@ class _DryRun(pickle._Unpickler):  # in Python, as the one in C reserves memory 
     def find_class(self, module: str, name: str):
         if (module, name) == ("collections", "OrderedDict"):
             return _Empty
-        if (module, name) == ("torch", "Size"):
-            return tuple
-        if (module == "torch._utils" and name.startswith("_rebuild_")) or name == "_get_layout":
+        if (module, name) in (("torch", "Size"), ("collections", "Counter")):  # shapes; what some schedules keep
+            return _small
+        if (module, name) in (("torch", "device"), ("torch.serialization", "_get_layout")):
+            return _made
+        if module == "torch._utils" and name.startswith("_rebuild_"):
             return _made
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return _Inert()
