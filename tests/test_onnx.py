@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from test_models import Adapter
 
 from deepvqe_hub import EnhancementModel, enhance
 
@@ -365,3 +366,12 @@ sys.exit(main(["convert", "in", "out"]))
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert run.returncode == 2 and "OnnxStream or OnnxModel" in run.stderr, run.stderr
+
+
+def test_adapters_are_traced(tmp_path):
+    model = small_model()
+    model.network.enblock2.conv = Adapter(model.network.enblock2.conv)
+    stream, wave = OnnxStream(export(model, tmp_path / "m.onnx")), 0.1 * torch.randn(4000)
+    with torch.inference_mode():
+        wanted = model(wave)
+    assert np.abs(np.concatenate([stream(wave.numpy()), stream.flush()]) - wanted.numpy()).max() < 1e-5

@@ -269,6 +269,8 @@ class StepWriter:
         return (
             isinstance(network, DeepVQE)
             and isinstance(network.ccm, ComplexConvolvingMask)
+            # No adapters, say, around its layers.
+            and all(type(part).__module__.startswith(("torch.nn.", "deepvqe_hub.models.")) for part in network.modules())
             and all(
                 isinstance(network.get_submodule(f"deblock{i + 1}").deconv, SubpixelConv2d)
                 for i in range(network.depth)
