@@ -360,6 +360,20 @@ print("ANSWER" + json.dumps({
 """
 
 
+def answers_of(script, server, folder):
+    """What a program that uses `server` as its Hub prints as JSON after the word ANSWER; its caches are in `folder`."""
+    environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(folder / "hf"), "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
+        cwd=folder,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout.split("ANSWER")[1])
+
+
 def test_from_the_hub(tmp_path):
     models = [EnhancementModel.from_config({**TINY, "sample_rate": rate}).eval() for rate in (8000, 16000)]
     wave = 0.1 * torch.sin(torch.arange(3000.0))[None]
@@ -369,17 +383,8 @@ def test_from_the_hub(tmp_path):
         for i, (ref, model) in enumerate(zip(("v1", "main"), models)):
             folder = save_folder(model, tmp_path / str(i))
             repo.commit({path.name: path.read_bytes() for path in folder.iterdir()}, ref)
-        environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
         places = str(tmp_path / "saved"), str(tmp_path / "cache")
-        run = subprocess.run(
-            [sys.executable, "-c", f"SAVED, CACHE = {places!r}\n{HUB_SCRIPT}"],
-            capture_output=True,
-            text=True,
-            env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
-            cwd=tmp_path,
-        )
-    assert run.returncode == 0, run.stderr
-    answers = json.loads(run.stdout.split("ANSWER")[1])
+        answers = answers_of(f"SAVED, CACHE = {places!r}\n{HUB_SCRIPT}", server, tmp_path)
     expected = {"main": new, "tag": old, "at": old, "rate": 8000, "data": old, "theirs": new, "cached": new}
     assert answers == pytest.approx(expected, rel=1e-4)
     assert (tmp_path / "cache" / "models--owner--tiny").is_dir(), "what else fetch_config says holds as well"
@@ -414,16 +419,7 @@ def test_errors_of_the_hub_are_those_of_load(folder, tmp_path):
             server.repos[f"owner/{name}"] = Repo()
             server.repos[f"owner/{name}"].commit({k: v for k, v in files.items() if k != lacking})
         server.repos["owner/gated"] = Repo(gated=True)
-        environment = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
-        run = subprocess.run(
-            [sys.executable, "-c", ERRORS_SCRIPT],
-            capture_output=True,
-            text=True,
-            env=os.environ | environment | {"OMP_NUM_THREADS": "1"},
-            cwd=tmp_path,
-        )
-    assert run.returncode == 0, run.stderr
-    answers = json.loads(run.stdout.split("ANSWER")[1])
+        answers = answers_of(ERRORS_SCRIPT, server, tmp_path)
     for name, kind, words in (
         ("owner/nothing", "RepositoryMissingError", "or it is private: try `hf auth login`"),
         ("owner/nothing", "RepositoryMissingError", "fetch_config=FetchConfig(token=True)"),
