@@ -195,6 +195,8 @@ def test_for_inference_is_the_same_function(name, options, channels, lively, err
     if channels:
         assert fast.deblock1.deconv.conv.out_channels == len(fast.deblock1.deconv.conv.weight) == 2 * channels
         assert network.deblock1.deconv.conv.out_channels == 2 * 27  # the original is left as it was
+    if name == "deepvqe-s":
+        assert memory_format_of(fast.enblock3.conv.weight) == torch.channels_last
     assert error(fast(spec, far)[0], wanted) < 1e-5
 
 

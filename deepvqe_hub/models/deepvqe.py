@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from deepvqe_hub.models import winograd
 from deepvqe_hub.models.align import AlignBlock
 from deepvqe_hub.models.causal import (
     CausalConv2d,
@@ -157,6 +158,9 @@ class DeepVQE(CausalNetwork):
         last, conv = network.deblock1, network.deblock1.upsampling_conv
         if isinstance(network.ccm, ComplexConvolvingMask) and not last.activation and isinstance(conv, nn.Conv2d):
             network.ccm.combine_roots(conv)
+        convs = [part for part in network.modules() if isinstance(part, CausalConv2d)]
+        if all(part.weight.device.type == "cpu" and part.in_channels < winograd.WIDE for part in convs):
+            network.to(memory_format=torch.channels_last)  # a tenth faster where all maps are narrow
         return network
 
     def delay(self, spec: torch.Tensor, farend: torch.Tensor, state: State | None = None) -> torch.Tensor:

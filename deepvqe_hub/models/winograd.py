@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 
 TAPS, TILE = 4, 3  # frames of the kernel, and of output for each set of six products
+WIDE = 64  # channels from which on the products saved outweigh the additions
 
 
 def pays(x: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether `conv2d` is faster than PyTorch's: many frames and channels, float32 on a CPU, no gradients."""
     return (
         weight.shape[2] == TAPS
-        and weight.shape[1] >= 64
+        and weight.shape[1] >= WIDE
         and x.shape[2] >= 32
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
