@@ -266,11 +266,11 @@ class StepWriter:
     @staticmethod
     def covers(network) -> bool:
         """Whether this file knows all that `network` is made of."""
+        known = "torch.nn.", "deepvqe_hub.models."  # where its layers come from; adapters around them come from others
         return (
             isinstance(network, DeepVQE)
             and isinstance(network.ccm, ComplexConvolvingMask)
-            # No adapters, say, around its layers.
-            and all(type(part).__module__.startswith(("torch.nn.", "deepvqe_hub.models.")) for part in network.modules())
+            and all(type(part).__module__.startswith(known) for part in network.modules())
             and all(
                 isinstance(network.get_submodule(f"deblock{i + 1}").deconv, SubpixelConv2d)
                 for i in range(network.depth)
