@@ -39,7 +39,7 @@ class SpeechLoss(nn.Module):
         p808_weight: weight of a point of DNSMOS P.808, from 1 to 5; needs the packages speechmos and onnx.
         level_floor_db: a target below this level relative to full scale (mean power) is silent.
         residual_floor_db: level below which a residual is good enough.
-        stft: transform for the spectral part.
+        stft: transform for the spectral part; by default windows of 512 samples, whatever the rate.
         sample_rate: in Hz, for PESQ, STOI and DNSMOS alone; other rates than theirs are resampled.
 
     Shapes: estimate and target (batch, samples) -> scalar.

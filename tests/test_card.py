@@ -12,6 +12,7 @@ import deepvqe_hub
 from deepvqe_hub import EnhancementModel, load
 from deepvqe_hub.hub import registry, save_folder
 from deepvqe_hub.hub.card import usage_of
+from deepvqe_hub.models import NETWORKS, DeepVQE
 
 
 def test_model_card(folder):
@@ -28,6 +29,16 @@ def test_model_card(folder):
     assert usage_of(text, "someone/mine").count('"someone/mine"') == 4
     with pytest.raises(ValueError, match="licence"):
         deepvqe_hub.hub.save_folder(EnhancementModel.from_config(TINY), folder, {"licence": "mit"}, overwrite=True)
+
+
+def test_a_card_says_when_the_network_is_not_in_the_package(monkeypatch):
+    class Mine(DeepVQE):
+        pass
+
+    monkeypatch.setitem(NETWORKS, "Mine", Mine)
+    text = EnhancementModel.from_config({**TINY, "network": "Mine"}).generate_model_card().content
+    assert "| network | `Mine`, " in text and 'NETWORKS["Mine"] = Mine\n' in text
+    assert "NETWORKS" not in EnhancementModel.from_config(TINY).generate_model_card().content
 
 
 @pytest.mark.parametrize("name", ["deepvqe-s", "deepvqe-aec-s", "tf-gridnet"])

@@ -22,7 +22,7 @@ import torch
 from tiny import FAREND, OPTIONS
 
 import deepvqe_hub
-from deepvqe_hub import EnhancementModel, models
+from deepvqe_hub import EnhancementModel, metrics, models
 from deepvqe_hub.cli import main
 from deepvqe_hub.hub import registry, save_folder
 
@@ -139,16 +139,18 @@ def stand_ins(tmp_path_factory, monkeypatch):
 
 
 @pytest.fixture
-def own_networks():
-    """A page may add networks; they are gone afterwards."""
-    before = dict(models.NETWORKS)
+def own_entries():
+    """A page may add networks and measures; they are gone afterwards."""
+    tables = models.NETWORKS, metrics.METRICS
+    before = [dict(table) for table in tables]
     yield
-    models.NETWORKS.clear()
-    models.NETWORKS.update(before)
+    for table, entries in zip(tables, before):
+        table.clear()
+        table.update(entries)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_page(page, folder, stand_ins, own_networks):
+def test_page(page, folder, stand_ins, own_entries):
     for package in EXTRAS.get(name_of(page), ()):
         pytest.importorskip(package)
     namespace = {"__name__": "page"}

@@ -229,6 +229,26 @@ def test_every_measure_of_the_table_is_computed_and_nothing_else():
         assert len({metrics.METRICS[name].needs for name in names}) == 1
 
 
+def test_a_measure_of_ones_own(monkeypatch, tmp_path):
+    def snr(enhanced, reference):
+        if not reference.any():
+            raise metrics.UnscorableError("the reference is silent")
+        return 10 * np.log10(np.mean(reference**2) / np.mean((enhanced - reference) ** 2))
+
+    monkeypatch.setitem(metrics.METRICS, "snr", metrics.Metric("SNR", ("reference",), "dB", "", compute=snr))
+    clean = np.stack([voice(1), 0 * voice(1)])
+    scores = metrics.evaluate_tensors(clean * 1.1, clean, metrics="snr,si_sdr")
+    assert list(scores) == ["si_sdr", "snr"]
+    assert scores["snr"] == pytest.approx([20.0, np.nan], nan_ok=True)
+    for name, wave in (("clean", clean[0]), ("silent", clean[1]), ("enhanced", clean[0] * 1.1)):
+        soundfile.write(tmp_path / f"{name}.wav", wave, RATE, "FLOAT")
+    assert "snr" in metrics.evaluate_file(tmp_path / "enhanced.wav", tmp_path / "clean.wav")
+    notes = metrics.evaluate_file(tmp_path / "enhanced.wav", tmp_path / "silent.wav", metrics="snr")["notes"]
+    assert notes == {"snr": "the reference is silent"}
+    with pytest.raises(ValueError, match="SNR needs the reference"):
+        metrics.evaluate_file(tmp_path / "enhanced.wav", metrics="snr")
+
+
 def test_selecting_metrics():
     assert metrics.select_metrics("si-sdr, DNSMOS") == [
         *(f"dnsmos_{n}" for n in ("sig", "bak", "ovrl", "p808")),

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize, prune, spectral_norm, weight_norm
 
 from deepvqe_hub import EnhancementModel
 from deepvqe_hub.models import DPCRN, DeepVQE, TFGridNet, all_options
-from deepvqe_hub.models.causal import CausalConv2d, memory_format_of
+from deepvqe_hub.models.causal import CausalConv2d, CausalNetwork, memory_format_of
 from deepvqe_hub.presets import PRESETS
 
 BINS = 33
@@ -308,6 +308,25 @@ def test_silence_stays_silent(network):
 def test_double_precision(network):
     spec, far = spectra(network.double(), frames=5)
     assert network(spec.double(), None if far is None else far.double())[0].dtype == torch.float64
+
+
+def test_layers_without_names_are_told_from_each_other():
+    class Nameless(CausalNetwork):
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.ModuleList(CausalConv2d(2, 2, BINS) for _ in range(2))
+
+        def enhance(self, spec, farend, state):
+            x = spec.permute(0, 3, 2, 1)
+            for layer in self.layers:
+                x = layer(x, state)
+            return x.permute(0, 3, 2, 1)
+
+    network = Nameless()
+    with pytest.raises(RuntimeError, match="layers of this Nameless have the same name"):
+        network(torch.randn(1, BINS, 5, 2))
+    network.name_states()
+    assert set(network.initial_state()) == {"layers.0.past", "layers.1.past"}
 
 
 def test_wrong_far_end():

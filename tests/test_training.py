@@ -590,7 +590,11 @@ def test_channels_last_is_the_same_function():
     torch.testing.assert_close(model.to(memory_format=torch.channels_last)(noisy), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_far_end_that_nothing_aligns_is_refused():
+def test_a_far_end_that_nothing_aligns_is_refused_where_alignment_is_taught():
+    class Plain(EnhancementBrain):
+        farend = True
+
     hparams = {"modules": {"model": tiny(**FAREND, align=False)}, "preset": "mine", "sample_rate": 16000}
     with pytest.raises(ValueError, match="mine does not align the far end"):
         check_model(hparams, EchoBrain)
+    check_model({**hparams, "chain": 2, "segment_seconds": 1.01, "bottleneck_only": False}, Plain)

@@ -34,7 +34,7 @@ $description
 | | |
 |---|---|
 | task | $task |
-| network | [$paper]($paper_url), $parameters parameters |
+| network | $network, $parameters parameters |
 | sample rate | $rate Hz |
 | algorithmic latency | $latency |
 | licence of the weights | $license |
@@ -44,7 +44,7 @@ $training$results
 ```
 pip install deepvqe-hub
 ```
-
+$foreign
 PyTorch:
 
 ```python
@@ -75,6 +75,16 @@ enhancer.enhance_file("noisy.wav", output_filename="clean.wav")
 gives the same object from `config.json` and `model.safetensors` alone. SpeechBrain's own `WaveformEnhancement` loads
 this repository as well.
 $limits""")
+
+_FOREIGN = Template("""
+The class `$network` is no part of deepvqe-hub. Import it and make it known before anything below:
+
+```python
+from deepvqe_hub.models import NETWORKS
+
+NETWORKS["$network"] = $network
+```
+""")
 
 _YAML = Template("""# For SpeechBrain: deepvqe_hub.Enhancer.from_hparams, or speechbrain.inference.WaveformEnhancement.
 # Made from config.json, which is what everything else reads.
@@ -135,20 +145,20 @@ def model_card(model: EnhancementModel, card: Mapping | None = None, source: str
     name = card.get("name") or str(card.get("repo_id") or source or network).rsplit("/")[-1]
     task = "noise suppression and dereverberation"
     task = f"echo cancellation, {task}" if model.farend else task
-    paper, paper_url = PAPERS.get(network, (network, "https://github.com/OWNER/deepvqe-hub"))
+    ours = network in PAPERS
     causal = getattr(model.network, "streams", False)
     body = _BODY.substitute(
         name=name,
         description=card.get("description") or f"Speech enhancement by {network}: {task}.",
         task=task,
-        paper=paper,
-        paper_url=paper_url,
+        network="[{}]({})".format(*PAPERS[network]) if ours else f"`{network}`",
         parameters=f"{sum(p.numel() for p in model.parameters()):,}",
         rate=model.sample_rate,
         latency=f"{1000 * model.latency:g} ms, streams" if causal else "the whole signal",
         license=card["license"] if card["license"] != UNKNOWN_LICENSE else "unknown: see where they came from",
         training=f"\n## Training\n\n{card['training']}\n" if card.get("training") else "",
         results=_results_table(card.get("results") or {}),
+        foreign="" if ours else _FOREIGN.substitute(network=network),
         source=card.get("repo_id") or source or name,
         entry=registry.HUB_ENTRIES.get((network, model.farend), ("deepvqe",))[-1],  # each takes them all
         farend="\nclean = model(mic, farend=loudspeaker)   # both of one shape" if model.farend else "",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from deepvqe_hub._optional import locate
@@ -25,6 +25,8 @@ class MissingSignalError(ValueError):
 class Metric:
     """One measure; of all of them, more is better.
 
+    One of your own joins the table by `METRICS["name"] = Metric(..., compute=function)`.
+
     Attributes:
         label: for the head of a table.
         needs: signals besides the enhanced one: "reference" (clean), "noisy" (what went in), "farend" (loudspeaker).
@@ -32,6 +34,9 @@ class Metric:
         source: the publication.
         packages: optional packages it takes.
         talk: talk types in which it means something, see `deepvqe_hub.metrics.aecmos`; None: not known which.
+        compute: for one of your own `compute(enhanced, **others) -> float`, where the others are the signals in `needs`
+            by their names; all are float64 arrays (time,) of one length at 16 kHz. An `UnscorableError` that it raises
+            says why it is not defined.
     """
 
     label: str
@@ -40,6 +45,7 @@ class Metric:
     source: str
     packages: tuple[str, ...] = ()
     talk: tuple[str | None, ...] = (None, "nst", "dt")
+    compute: Callable[..., float] | None = None
 
     @property
     def digits(self) -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from deepvqe_hub.files.samples import fitted
 from deepvqe_hub.metrics import intrusive, mos
 from deepvqe_hub.metrics._signal import SAMPLE_RATE, as_array, resample
-from deepvqe_hub.metrics.registry import METRICS, check_talk, chosen_metrics
+from deepvqe_hub.metrics.registry import METRICS, Metric, check_talk, chosen_metrics
 
 # Measures that one network gives are computed together.
 # The functions take single channels at 16 kHz: enhanced, the other signals by name, talk type.
@@ -49,7 +49,8 @@ def score_channels(
         ImportError: a package is missing. Nothing else, whatever is in the signals.
     """
     scores, reasons = dict.fromkeys(metrics, float("nan")), {}
-    for names, compute in _COMPUTE.items():
+    own = {(name,): _own(METRICS[name]) for name in metrics if METRICS[name].compute is not None}
+    for names, compute in (_COMPUTE | own).items():
         wanted = [name for name in names if name in scores and talk in METRICS[name].talk]
         if "erle" in names and "erle" in scores and talk is None:
             reasons["erle"] = "the talk type is not known; it is defined for far-end single talk"
@@ -69,6 +70,11 @@ def score_channels(
             means = dict(zip(names, np.mean([list(values) for values in channels], axis=0)))
             scores |= {name: float(means[name]) for name in wanted}
     return scores, reasons
+
+
+def _own(metric: Metric) -> Callable:
+    """The function of a measure that brings its own, in the form of those in `_COMPUTE`."""
+    return lambda wav, others, talk: [metric.compute(wav, **others)]
 
 
 def _channels(enhanced: np.ndarray, others: dict[str, np.ndarray]) -> Iterator[tuple[np.ndarray, dict]]:

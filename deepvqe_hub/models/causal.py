@@ -21,7 +21,11 @@ State = dict[str, torch.Tensor]
 
 
 class Stateful(nn.Module):
-    """A layer with memory. `key` is its name inside the network, set by `CausalNetwork.name_states`."""
+    """A layer with memory. `key` is its name inside the network, set by `CausalNetwork.name_states`.
+
+    A subclass implements `state_shapes` and, in a `forward` that gets the state, replaces its own entries
+    `state[f"{self.key}.{name}"]` by new tensors, or leaves that to `with_past`. A layer is called once in each pass.
+    """
 
     key = ""
 
@@ -30,7 +34,11 @@ class Stateful(nn.Module):
         raise NotImplementedError
 
     def with_past(self, x: torch.Tensor, state: State, name: str = "past") -> torch.Tensor:
-        """`x` with the remembered frames put in front (dim 2); remembers its last frames for the next call."""
+        """`x` with the remembered frames put in front (dim 2); remembers its last frames for the next call.
+
+        Shapes: (batch, channels, frames, bins) -> (batch, channels, past + frames, bins), where `state_shapes` has
+        (channels, past, bins) for `name`.
+        """
         name = f"{self.key}.{name}"
         past = state[name]
         # In the memory format of x, or the two together would be in neither.
@@ -190,7 +198,9 @@ def complex_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 class CausalNetwork(nn.Module):
     """Base class of networks that stream: complex spectra in and out, with explicit state.
 
-    A subclass implements `enhance` and calls `name_states` at the end of its constructor.
+    A subclass implements `enhance`. Its constructor takes the DFT `bins` of the spectrum among its arguments, keeps
+    them as an attribute, and calls `name_states` at the end. The arguments are the options of a `config.json`: numbers,
+    strings, booleans and lists of them.
     """
 
     streams = True
@@ -207,14 +217,23 @@ class CausalNetwork(nn.Module):
                 module.key = name
 
     def initial_state(self, batch_size: int = 1, *, device=None, dtype=None) -> State:
-        """The state of silence: a dict from names to zeros, by default where and of what type the weights are."""
+        """The state of silence: a dict from names to zeros, by default where and of what type the weights are.
+
+        Raises:
+            RuntimeError: the subclass has not called `name_states`, so that layers would overwrite each other's memory.
+        """
         like = next(self.parameters(), torch.empty(0))
         device, dtype = device or like.device, dtype or like.dtype
+        layers = [module for module in self.modules() if isinstance(module, Stateful)]
+        if len({layer.key for layer in layers}) < len(layers):
+            raise RuntimeError(
+                f"layers of this {type(self).__name__} have the same name in the state; "
+                "call name_states() at the end of its constructor"
+            )
         return {
-            f"{module.key}.{name}": torch.zeros(batch_size, *shape, device=device, dtype=dtype)
-            for module in self.modules()
-            if isinstance(module, Stateful)
-            for name, shape in module.state_shapes().items()
+            f"{layer.key}.{name}": torch.zeros(batch_size, *shape, device=device, dtype=dtype)
+            for layer in layers
+            for name, shape in layer.state_shapes().items()
         }
 
     def forward(

@@ -64,6 +64,8 @@ class EnhancementBrain(sb.Brain):
     """Settings that `hparams` need not hold."""
     farend: bool = False
     """Whether the model must take a far end."""
+    finds_delay: bool = False
+    """Whether the model must align the far end, too."""
     hours: float = 0.0
     """Audio seen so far by all processes, whatever the batches."""
     start: str | None = None

@@ -20,9 +20,12 @@ class EchoBrain(EnhancementBrain):
     Beside what `EnhancementBrain` needs, `hparams` must hold `delay_weight`: the weight of a cross entropy
     between the alignment's distribution over delays and the true bulk delay. It is what teaches the alignment quickly;
     the enhancement loss alone finds it, too, but late.
+
+    The network needs the module `align` of `DeepVQE`. One without is trained by an `EnhancementBrain` with
+    `farend = True` whose `signals` are those of `deepvqe_hub.data.mix_echo`.
     """
 
-    farend = True
+    farend = finds_delay = True
 
     def make_average(self):
         super().make_average()

@@ -181,13 +181,13 @@ def check_model(hparams: dict, brain_class: type[EnhancementBrain]) -> None:
         )
     if brain_class.farend and not model.farend:
         raise ValueError(f"--preset {preset} takes no far end, and this recipe has one; try deepvqe-aec-s")
-    if brain_class.farend and not model.finds_delay:
+    if brain_class.finds_delay and not model.finds_delay:
         raise ValueError(
             f"--preset {preset} does not align the far end, and this recipe teaches it to; set align: true"
         )
     if model.farend and not brain_class.farend:
         raise ValueError(f"--preset {preset} takes a far end, and this recipe has none; try deepvqe-s, or recipes/AEC")
-    if brain_class.farend and hparams["chain"] > 1 and segment_samples(hparams) % model.hop_length:
+    if brain_class.finds_delay and hparams["chain"] > 1 and segment_samples(hparams) % model.hop_length:
         raise ValueError(
             f"--segment_seconds {hparams['segment_seconds']:g} must be whole frames ({model.stft.hop_length} samples), "
             "as delays are known by the frame; or give --chain 1"
