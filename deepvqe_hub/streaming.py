@@ -28,7 +28,8 @@ class Stream(Interruptible):
 
     Raises:
         ValueError: by calls, for a chunk that does not fit; it is not taken in, and the stream goes on with the next.
-        RuntimeError: by calls and `flush`, after a call that failed half-way (Ctrl-C, no memory left), until `reset`.
+        RuntimeError: by calls and `flush`, after a call that failed half-way (Ctrl-C, no memory left), until `reset`;
+            also while another thread is in the middle of one.
     """
 
     def __init__(self, model: EnhancementModel, network: nn.Module, batch_size: int = 1):
@@ -57,7 +58,7 @@ class Stream(Interruptible):
         self._analysis, self._far_analysis, self._synthesis = Analysis(stft), Analysis(stft), Synthesis(stft)
         self._state = None
         self._due = 0  # samples taken in and not yet given out
-        self._failed = False
+        self._failed = self._running = False
 
     def __call__(self, chunk: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
