@@ -31,6 +31,13 @@ class Step:
         self._options = threads, providers
         self._bind()
 
+    def another(self) -> Step:
+        """One with inputs, output and states of its own in the same session, which several threads may run at once."""
+        step = Step.__new__(Step)
+        vars(step).update(vars(self))
+        step._bind()
+        return step
+
     def _bind(self) -> None:
         """Allocate inputs, output and states, and bind the session to them."""
         from onnxruntime import OrtValue

@@ -49,6 +49,13 @@ class OnnxStream(Interruptible):
         self._flat = self.batch_size == 1  # whether chunks are (time,)
         self.reset()
 
+    def another(self) -> OnnxStream:
+        """A stream for another signal in the same session of onnxruntime: it takes the memory of its states alone."""
+        stream = OnnxStream.__new__(OnnxStream)
+        vars(stream).update(vars(self), _step=self._step.another())
+        stream.reset()
+        return stream
+
     @property
     def latency(self) -> float:
         """Algorithmic latency in seconds: how long a sample waits at most until it comes out."""
