@@ -117,6 +117,10 @@ class Stream(Interruptible):
         wave = as_batch(chunk, name, precision(self.network), numpy=f"torch.from_numpy({name})")
         if chunk.dim() > 2 or wave.shape[0] != self.batch_size:
             raise ValueError(f"{name} has shape {tuple(chunk.shape)}; this stream takes ({self.batch_size}, time)")
+        device = next((parameter.device for parameter in self.network.parameters()), wave.device)
+        if wave.device != device:
+            where = f"{name} is on {wave.device}, this stream on {device}"
+            raise ValueError(f"{where}, where its model was when it was made")
         return wave
 
 

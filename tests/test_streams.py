@@ -113,6 +113,17 @@ def test_a_flush_that_fails_ends_nothing(build):
     assert len(stream(torch.zeros(1000))) + len(stream.flush()) == 1000
 
 
+def test_a_chunk_on_another_device_is_refused(build):
+    model, wave = build(farend=True), torch.zeros(300)
+    stream = model.stream()
+    model.to("meta")
+    assert len(stream(wave, wave)) + len(stream.flush()) == 300
+    with pytest.raises(ValueError, match=r"chunk is on cpu, this stream on meta"):
+        model.stream()(wave)
+    with pytest.raises(ValueError, match=r"farend is on meta, this stream on cpu"):
+        stream(wave, torch.zeros(0, device="meta"))
+
+
 def in_chunks(stream, *waves, sizes=(997, 1, 0, 4000, 30)):
     """Joined outputs; what is held back never exceeds the latency."""
     parts, start, given, length = [], 0, 0, waves[0].shape[-1]
