@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 class Stream(Interruptible):
     """Live enhancement: chunks of any size in, the samples that are ready out.
 
-    Outputs joined are exactly as long as the inputs and aligned with them. Made by `EnhancementModel.stream`.
+    Outputs joined are exactly as long as the inputs and aligned with them. Made by `EnhancementModel.stream`, with a
+    copy of the weights; streams that are made of one network share them.
+
+    Args:
+        model: what the stream is of.
+        network: the `for_inference()` of the model's network.
+        batch_size: how many signals go through side by side.
 
     Shapes: chunks are (time,) for one stream, or (batch_size, time), and so is what comes out. Far-end and microphone
     chunks are equally long.
