@@ -40,7 +40,6 @@ class PlainStep:
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
         self.session = ort.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
         shapes = {x.name: x.shape for x in self.session.get_inputs()}
         self.bindings, self.turn = [self.session.io_binding(), self.session.io_binding()], 0

@@ -48,7 +48,8 @@ MAX_SPECTRUM = 1 << 19  # bins of all frames of a second together; those of the 
 class EnhancementModel(nn.Module, PyTorchModelHubMixin):
     """Speech enhancement from waveform to waveform: a spectral front end around one network.
 
-    Built by `deepvqe_hub.load` with trained weights, or by `from_config` with random ones.
+    Built by `deepvqe_hub.load` with trained weights, or by `from_config` with random ones. Threads may share one in
+    evaluation mode.
 
     Args:
         network: class name of the network in `deepvqe_hub.models`.

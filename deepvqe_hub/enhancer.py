@@ -53,7 +53,7 @@ class Enhancer(Pretrained):
 
     Unless `freeze_params=False` the parameters are frozen, and the modules stay in evaluation mode even where
     something around them, such as a `Brain`, is trained. Otherwise `train` and gradients reach them. The input
-    gets gradients in either case.
+    gets gradients in either case. Threads may share a frozen one.
 
     Example:
         >>> enhancer = Enhancer.from_hparams(

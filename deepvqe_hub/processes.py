@@ -19,7 +19,6 @@ def worker_pool(processes: int, initializer: Callable | None = None, initargs: t
     Whatever ends the block early, such as Ctrl-C, ends the processes at once, with what they are doing. So does the
     end of this process, even by SIGKILL: they would go on writing where somebody else works by now.
     """
-    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start, (initializer, initargs))
 
     def submit(function: Callable, *args, **options):
@@ -29,7 +28,7 @@ def worker_pool(processes: int, initializer: Callable | None = None, initargs: t
     try:
         yield submit
     except BaseException:
-        for worker in set(multiprocessing.active_children()) - others:
+        for worker in list(pool._processes.values()):  # what terminate_workers of Python 3.14 does
             worker.terminate()
         raise
     finally:

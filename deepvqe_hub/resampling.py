@@ -106,7 +106,8 @@ class ResampledStream(Interruptible):
     Raises:
         ValueError: for a rate out of range, or one that has too little in common with the model's; by calls, for a
             chunk that does not fit, which is not taken in: the stream goes on with the next.
-        RuntimeError: by calls and `flush`, after a call that failed half-way (Ctrl-C, no memory left), until `reset`.
+        RuntimeError: by calls and `flush`, after a call that failed half-way (Ctrl-C, no memory left), until `reset`;
+            also while another thread is in the middle of one.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class ResampledStream(Interruptible):
         for part in (self.stream, self._there, self._back):
             part.reset()
         self._due = 0  # samples taken in and not yet given out
-        self._failed = False
+        self._failed = self._running = False
 
     def __call__(self, chunk: Any, farend: Any = None) -> Any:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""

@@ -21,14 +21,21 @@ if TYPE_CHECKING:
 class Stream(Interruptible):
     """Live enhancement: chunks of any size in, the samples that are ready out.
 
-    Outputs joined are exactly as long as the inputs and aligned with them. Made by `EnhancementModel.stream`.
+    Outputs joined are exactly as long as the inputs and aligned with them. Made by `EnhancementModel.stream`, with a
+    copy of the weights; streams that are made of one network share them.
+
+    Args:
+        model: what the stream is of.
+        network: the `for_inference()` of the model's network.
+        batch_size: how many signals go through side by side.
 
     Shapes: chunks are (time,) for one stream, or (batch_size, time), and so is what comes out. Far-end and microphone
     chunks are equally long.
 
     Raises:
         ValueError: by calls, for a chunk that does not fit; it is not taken in, and the stream goes on with the next.
-        RuntimeError: by calls and `flush`, after a call that failed half-way (Ctrl-C, no memory left), until `reset`.
+        RuntimeError: by calls and `flush`, after a call that failed half-way (Ctrl-C, no memory left), until `reset`;
+            also while another thread is in the middle of one.
     """
 
     def __init__(self, model: EnhancementModel, network: nn.Module, batch_size: int = 1):
@@ -57,7 +64,7 @@ class Stream(Interruptible):
         self._analysis, self._far_analysis, self._synthesis = Analysis(stft), Analysis(stft), Synthesis(stft)
         self._state = None
         self._due = 0  # samples taken in and not yet given out
-        self._failed = False
+        self._failed = self._running = False
 
     def __call__(self, chunk: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
@@ -116,6 +123,10 @@ class Stream(Interruptible):
         wave = as_batch(chunk, name, precision(self.network), numpy=f"torch.from_numpy({name})")
         if chunk.dim() > 2 or wave.shape[0] != self.batch_size:
             raise ValueError(f"{name} has shape {tuple(chunk.shape)}; this stream takes ({self.batch_size}, time)")
+        device = next((parameter.device for parameter in self.network.parameters()), wave.device)
+        if wave.device != device:
+            where = f"{name} is on {wave.device}, this stream on {device}"
+            raise ValueError(f"{where}, where its model was when it was made")
         return wave
 
 

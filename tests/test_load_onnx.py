@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -62,6 +63,35 @@ def test_threads_share_a_graph(tmp_path):
     wanted = [graph(signal) for signal in signals]
     with ThreadPoolExecutor(4) as pool:
         assert all(map(np.array_equal, pool.map(graph, signals * 4), wanted * 4))
+
+
+def test_calls_of_two_threads_run_at_once(tmp_path, monkeypatch):
+    model = deepvqe_hub.EnhancementModel.from_config(TINY).eval()
+    graph = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "model.onnx"))
+    noisy, both, compute = np.zeros(1000, "f4"), threading.Barrier(2), deepvqe_hub.onnx.OnnxStream._spectra
+
+    def meet(*args):
+        both.wait(timeout=20)
+        return compute(*args)
+
+    monkeypatch.setattr(deepvqe_hub.onnx.OnnxStream, "_spectra", meet)
+    with ThreadPoolExecutor(2) as pool:
+        assert [len(out) for out in pool.map(graph, [noisy, noisy])] == [1000, 1000]
+
+
+@pytest.mark.parametrize("waveform", [False, True])
+def test_streams_of_a_graph_that_is_open_need_no_file(tmp_path, waveform):
+    model = deepvqe_hub.EnhancementModel.from_config(ECHO).eval()
+    path = deepvqe_hub.onnx.export(model, tmp_path / "model.onnx", waveform=waveform)
+    graph = deepvqe_hub.load(path)
+    path.unlink()
+    streams, signals = [graph.stream() for _ in range(3)], torch.randn(3, 2, 4000) * 0.1
+    parts = [[stream(*chunk.numpy()) for stream, chunk in zip(streams, chunks)] for chunks in signals.split(700, 2)]
+    parts.append([stream.flush() for stream in streams])
+    with torch.no_grad():
+        wanted = model(signals[:, 0], signals[:, 1]).numpy()
+    for joined, signal in zip(map(np.concatenate, zip(*parts)), wanted, strict=True):
+        np.testing.assert_allclose(joined, signal, atol=1e-5)
 
 
 def test_tensors_of_any_precision(tmp_path):

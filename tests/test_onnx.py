@@ -349,6 +349,16 @@ assert OnnxModel({str(path)!r})(wave).shape == (1000,)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_the_arithmetic_of_the_caller_stays_as_it_is(tmp_path):
+    path = export(small_model(), tmp_path / "m.onnx")
+    code = f"""
+from deepvqe_hub.onnx import OnnxStream
+OnnxStream({str(path)!r})
+assert float("1e-310") / 2 > 0  # a session may have numbers as small as this flushed to zero, in all of its thread
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_what_needs_torch_names_what_does_not():
     code = """
 import sys

@@ -1,5 +1,6 @@
-"""Pools of processes: what becomes of the workers when the process that began them dies."""
+"""Pools of processes: what becomes of the workers when the process that began them dies, and when a pool ends early."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -7,6 +8,8 @@ import sys
 import time
 
 import pytest
+
+from deepvqe_hub.processes import worker_pool
 
 SCRIPT = """
 import os, time
@@ -32,6 +35,16 @@ def test_workers_end_with_a_process_that_was_killed(tmp_path):
         time.sleep(0.1)
     os.kill(worker, signal.SIGKILL)
     pytest.fail("the worker goes on without anybody to work for")
+
+
+def test_a_pool_that_ends_early_leaves_the_workers_of_others_alone():
+    with contextlib.ExitStack() as later:
+        with pytest.raises(ZeroDivisionError), worker_pool(1) as submit:
+            assert submit(abs, -1).result() == 1
+            other = later.enter_context(worker_pool(1))  # as another thread may begin one meanwhile
+            assert other(abs, -2).result() == 2
+            raise ZeroDivisionError
+        assert other(abs, -3).result() == 3
 
 
 def alive(process: int) -> bool:

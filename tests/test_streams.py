@@ -41,7 +41,7 @@ def streams(build, tmp_path):
 
         stream = OnnxModel(export(model, tmp_path / "m.onnx")).stream(int(kind[-1]))
         last = stream if kind == "onnx 1" else stream._streams[-1]  # the others are ahead when it fails
-        return model, stream, (last._step.session, "run_with_iobinding"), lambda wave: wave
+        return model, stream, (last, "_spectra"), lambda wave: wave
 
     return make
 
@@ -78,6 +78,28 @@ def test_after_a_failure_half_way_a_stream_wants_a_reset(streams, kind, error, m
     np.testing.assert_allclose(joined, whole, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["torch 1", "torch 2", "onnx 1", "onnx 2"])
+def test_a_call_in_the_middle_of_another_is_refused_and_does_no_harm(streams, kind, monkeypatch):
+    _, stream, (owner, name), given = streams(kind)
+    wave = given(noise(stream.batch_size, 2000))
+    alone = [stream(wave), stream.flush()]
+    compute, refused = getattr(owner, name), []
+
+    def meanwhile(*args, **options):
+        for call in (lambda: stream(wave), stream.flush):
+            with pytest.raises(RuntimeError, match=r"in the middle of a call.*a stream of its own"):
+                call()
+            refused.append(call)
+        return compute(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, meanwhile)
+        parts = [stream(wave), stream.flush()]
+    assert refused
+    for part, expected in zip(parts, alone, strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
 def test_a_flush_that_fails_ends_nothing(build):
     stream = build().stream()
     stream(torch.zeros(1000))
@@ -89,6 +111,17 @@ def test_a_flush_that_fails_ends_nothing(build):
         stream.flush()
     stream.reset()
     assert len(stream(torch.zeros(1000))) + len(stream.flush()) == 1000
+
+
+def test_a_chunk_on_another_device_is_refused(build):
+    model, wave = build(farend=True), torch.zeros(300)
+    stream = model.stream()
+    model.to("meta")
+    assert len(stream(wave, wave)) + len(stream.flush()) == 300
+    with pytest.raises(ValueError, match=r"chunk is on cpu, this stream on meta"):
+        model.stream()(wave)
+    with pytest.raises(ValueError, match=r"farend is on meta, this stream on cpu"):
+        stream(wave, torch.zeros(0, device="meta"))
 
 
 def in_chunks(stream, *waves, sizes=(997, 1, 0, 4000, 30)):

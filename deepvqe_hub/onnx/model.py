@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +19,7 @@ SECONDS_AT_ONCE = 4  # of a long signal in one go
 class OnnxModel:
     """Whole signals through an exported graph; looks like an `EnhancementModel`.
 
-    Threads may share it; they take turns.
+    Threads may share it. All its calls and streams are in one session of onnxruntime.
 
     Args:
         path, threads, providers: as for `OnnxStream`.
@@ -33,7 +32,6 @@ class OnnxModel:
         self.farend, self.latency = self._stream.farend, self._stream.latency
         self.hop_length = self._stream.hop_length
         self.finds_delay = False  # the graph gives no delays
-        self._turn = threading.Lock()  # there is one stream for all calls
 
     def stream(
         self, batch_size: int | None = None, sample_rate: int | None = None
@@ -56,10 +54,10 @@ class OnnxModel:
     def _live(self, batch_size: int | None) -> OnnxStream | OnnxStreams:
         size = self._stream.batch_size
         if batch_size is None or batch_size == size:
-            return OnnxStream(**self._options)
+            return self._stream.another()
         if batch_size < 1 or batch_size % size:
             raise ValueError(f"this graph takes {size} signals at a time; batch_size {batch_size} is no multiple")
-        return OnnxStreams([OnnxStream(**self._options) for _ in range(batch_size // size)])
+        return OnnxStreams([self._stream.another() for _ in range(batch_size // size)])
 
     def __reduce__(self):  # for other processes: a session cannot be copied, but opened again
         return functools.partial(OnnxModel, **self._options), ()
@@ -96,8 +94,7 @@ class OnnxModel:
         enhanced = np.empty(flat.shape, np.float32)
         for start in range(0, len(flat), size):
             rows = slice(start, start + size)
-            with self._turn:
-                enhanced[rows] = self._enhance(flat[rows], None if far is None else far[rows])
+            enhanced[rows] = self._enhance(flat[rows], None if far is None else far[rows])
         return enhanced.reshape(noisy.shape).astype(noisy.dtype, copy=False)
 
     def _padded(self, noisy: np.ndarray, farend, lengths) -> np.ndarray:
@@ -109,8 +106,7 @@ class OnnxModel:
         return enhanced
 
     def _enhance(self, noisy: np.ndarray, farend: np.ndarray | None) -> np.ndarray:
-        stream, count = self._stream, len(noisy)
-        stream.reset()
+        stream, count = self._stream.another(), len(noisy)
         fill = ((0, stream.batch_size - count), (0, 0))
         block, out, done = SECONDS_AT_ONCE * self.sample_rate, np.empty(noisy.shape, np.float32), 0
         for start in range(0, noisy.shape[1], block):

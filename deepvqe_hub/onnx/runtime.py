@@ -31,6 +31,13 @@ class Step:
         self._options = threads, providers
         self._bind()
 
+    def another(self) -> Step:
+        """One with inputs, output and states of its own in the same session, which several threads may run at once."""
+        step = Step.__new__(Step)
+        vars(step).update(vars(self))
+        step._bind()
+        return step
+
     def _bind(self) -> None:
         """Allocate inputs, output and states, and bind the session to them."""
         from onnxruntime import OrtValue
@@ -102,8 +109,6 @@ def _session(graph: str | bytes, name: str, threads: int, providers: list):
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    # Feature maps fade towards zero in silence, and arithmetic on denormal numbers is a hundred times slower.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:
         return ort.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # onnxruntime has a class for each of its error codes, and no common one

@@ -34,7 +34,8 @@ class OnnxStream(Interruptible):
         ImportError: without onnxruntime.
         FileNotFoundError, ValueError: for a path that is no exported graph.
         ValueError: by calls, for a chunk that does not fit; it is not taken in, and the stream goes on with the next.
-        RuntimeError: by calls and `flush`, after a call that failed half-way (Ctrl-C, no memory left), until `reset`.
+        RuntimeError: by calls and `flush`, after a call that failed half-way (Ctrl-C, no memory left), until `reset`;
+            also while another thread is in the middle of one.
     """
 
     def __init__(self, path: str | os.PathLike | bytes, *, threads: int = 1, providers: Sequence | None = None):
@@ -47,6 +48,13 @@ class OnnxStream(Interruptible):
         self.call_samples = self.frames * self.hop_length
         self._flat = self.batch_size == 1  # whether chunks are (time,)
         self.reset()
+
+    def another(self) -> OnnxStream:
+        """A stream for another signal in the same session of onnxruntime: it takes the memory of its states alone."""
+        stream = OnnxStream.__new__(OnnxStream)
+        vars(stream).update(vars(self), _step=self._step.another())
+        stream.reset()
+        return stream
 
     @property
     def latency(self) -> float:
@@ -64,7 +72,7 @@ class OnnxStream(Interruptible):
         self._skip = 0 if self._stft["padding"] == "none" else self._overlap  # of the padding before the signal
         self._due = 0  # samples taken in and not yet given out
         self._first = True
-        self._failed = False
+        self._failed = self._running = False
 
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
@@ -131,7 +139,7 @@ class OnnxStreams(Interruptible):
     def reset(self) -> None:
         for stream in self._streams:
             stream.reset()
-        self._failed = False
+        self._failed = self._running = False
 
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
         if np.ndim(chunk) != 2 or len(chunk) != self.batch_size:
