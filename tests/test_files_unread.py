@@ -150,3 +150,32 @@ def test_a_nist_file_that_breaks_off(tmp_path):
         for source in (tmp_path / "cut.wav", data[: len(data) // 2], data[:-2]):
             with pytest.raises(AudioFileError, match=r"truncated, [\d,]+ of 16,000 samples"):
                 Recording(source)
+
+
+@pytest.mark.parametrize("kind", ["W64", "CAF", "PVF", "MAT5"])
+def test_a_header_before_the_samples_and_among_them(kind, tmp_path):
+    """As sox writes these formats into a pipe: what libsndfile knows at the beginning, and again what it knows then."""
+    data = encoded(kind, (0.1,), subtype="PCM_16")
+    header = encoded(kind, (), subtype="PCM_16")
+    (tmp_path / "piped").write_bytes(header + data)
+    for source in (tmp_path / "piped", header + data):
+        with pytest.raises(AudioFileError, match=r"written into a pipe.* write it to a file"):
+            Recording(source)
+    with Recording(data) as recording:
+        assert sum(map(len, recording.blocks())) == RATE
+
+
+def test_caf_without_a_length():
+    """As ffmpeg writes it into a pipe."""
+    data = encoded("CAF", (0.1,), subtype="PCM_16")
+    place = data.index(b"data") + 4
+    with pytest.raises(AudioFileError, match=r"CAF that ffmpeg wrote into a pipe, convert it.* ffmpeg"):
+        Recording(data[:place] + b"\xff" * 8 + data[place + 8 :])
+
+
+def test_rf64_without_a_length():
+    """As ffmpeg writes it into a pipe; sox reads such files to the end."""
+    data = bytearray(encoded("RF64", (0.1,), subtype="PCM_16"))
+    data[20:48] = bytes(28)
+    with pytest.raises(AudioFileError, match=r"wrote into a pipe.* sox --ignore-length"):
+        Recording(bytes(data))

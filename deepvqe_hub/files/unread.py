@@ -1,4 +1,4 @@
-"""What libsndfile leaves unread or missing without a word: ends of MP3 and NIST files, and joined recordings."""
+"""What libsndfile leaves unread or misreads without a word: ends of files, joined recordings, headers of pipes."""
 
 from __future__ import annotations
 
@@ -66,6 +66,15 @@ def stated_length(file: BinaryIO) -> int:
     """How many samples a channel the header of a NIST file says that there are, 0 where it does not say."""
     stated = re.search(rb"^sample_count -i (\d+)", _at(file, 0, 1024), re.M)
     return int(stated[1]) if stated else 0
+
+
+def begins_twice(file: BinaryIO) -> bool:
+    """Whether the header is there a second time, as libsndfile leaves it where it writes into a pipe.
+
+    With W64, CAF, PVF and MAT5 it is then read as samples. Of sox, these formats are written by libsndfile.
+    """
+    data = _at(file, 0, _NEAR)
+    return data.find(data[:16], 16) > 0
 
 
 def _at(file: BinaryIO, place: int, size: int) -> bytes:
