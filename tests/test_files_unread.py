@@ -179,3 +179,18 @@ def test_rf64_without_a_length():
     data[20:48] = bytes(28)
     with pytest.raises(AudioFileError, match=r"wrote into a pipe.* sox --ignore-length"):
         Recording(bytes(data))
+
+
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_an_ogg_file_that_breaks_off(codec, tmp_path):
+    """Of a long one libsndfile reads what is left as if it were all."""
+    data = encoded("OGG", [0.3] * 20, subtype=codec)
+    last = data.rindex(b"OggS\0")
+    for size in (len(data) // 2, last + 12, last + 30, len(data) - 1):
+        (tmp_path / "cut.ogg").write_bytes(data[:size])
+        for source in (tmp_path / "cut.ogg", data[:size]):
+            with pytest.raises(AudioFileError, match=r"truncated, only [\d,]+ samples are there.* ffmpeg"):
+                Recording(source)
+    for whole in (data, data + ID3V1, data[:last]):  # the last as of a live recording that was stopped from outside
+        with Recording(whole) as recording:
+            assert recording.frames > 10 * RATE and sum(map(len, recording.blocks())) == recording.frames

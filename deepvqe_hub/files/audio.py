@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from deepvqe_hub.files.unread import Endless, begins_twice, joined, stated_length
+from deepvqe_hub.files.unread import Endless, begins_twice, breaks_off, joined, stated_length
 from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST
 
 Source = str | os.PathLike | bytes | BinaryIO
@@ -129,6 +129,8 @@ class Recording:
             )
         if self.file.format == "NIST" and self.frames < (stated := stated_length(file)):
             raise self._truncated(f"{self.frames:,} of {stated:,} samples")
+        if self.file.format == "OGG" and self.frames and breaks_off(file):
+            raise self._truncated(f"only {self.frames:,} samples")
         if self.file.format == "MP3":
             endless = Endless(file)
             try:

@@ -68,6 +68,18 @@ def stated_length(file: BinaryIO) -> int:
     return int(stated[1]) if stated else 0
 
 
+def breaks_off(file: BinaryIO) -> bool:
+    """Whether an Ogg file ends within a page, and so was cut.
+
+    One that ends with a page, but not the one that is marked as the last, is taken as a live recording that was stopped
+    from outside. Like WAV and FLAC files without a length it holds all that was written.
+    """
+    tail = _at(file, max(0, file.seek(0, os.SEEK_END) - _NEAR), _NEAR)
+    start = tail.rfind(b"OggS\0")
+    page = tail[max(start, 0) :]
+    return start >= 0 and (len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]))
+
+
 def begins_twice(file: BinaryIO) -> bool:
     """Whether the header is there a second time, as libsndfile leaves it where it writes into a pipe.
 
