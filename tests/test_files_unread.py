@@ -194,3 +194,23 @@ def test_an_ogg_file_that_breaks_off(codec, tmp_path):
     for whole in (data, data + ID3V1, data[:last]):  # the last as of a live recording that was stopped from outside
         with Recording(whole) as recording:
             assert recording.frames > 10 * RATE and sum(map(len, recording.blocks())) == recording.frames
+
+
+def test_a_caf_file_that_lacks_its_last_bytes():
+    """Of which libsndfile overlooks eleven."""
+    data = encoded("CAF", (0.1,), subtype="PCM_16")
+    for missing in (1, 11, 12, 100):
+        with pytest.raises(AudioFileError, match="truncated"):
+            Recording(data[:-missing])
+    with Recording(data + bytes(100)) as recording:
+        assert sum(map(len, recording.blocks())) == RATE
+
+
+@pytest.mark.parametrize("kind", ["SVX", "VOC", "MAT4"])
+def test_old_formats_that_break_off(kind):
+    data = encoded(kind, (0.1,), subtype="PCM_16")
+    with Recording(data) as recording:
+        assert sum(map(len, recording.blocks())) == RATE
+    for size in (len(data) // 2, len(data) - 4):
+        with pytest.raises(AudioFileError, match="truncated"):
+            Recording(data[:size])

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from deepvqe_hub.files.unread import Endless, begins_twice, breaks_off, joined, stated_length
+from deepvqe_hub.files.unread import Endless, begins_twice, breaks_off, caf_end, joined, stated_length
 from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST
 
 Source = str | os.PathLike | bytes | BinaryIO
@@ -129,6 +129,8 @@ class Recording:
             )
         if self.file.format == "NIST" and self.frames < (stated := stated_length(file)):
             raise self._truncated(f"{self.frames:,} of {stated:,} samples")
+        if self.file.format == "CAF" and (size := file.seek(0, os.SEEK_END)) < (end := caf_end(file)):
+            raise self._truncated(f"{size:,} of {end:,} bytes")
         if self.file.format == "OGG" and self.frames and breaks_off(file):
             raise self._truncated(f"only {self.frames:,} samples")
         if self.file.format == "MP3":
@@ -157,7 +159,7 @@ class Recording:
     def _check_whole(self) -> None:
         # libsndfile reads what is left of a cut file without a word, but notes in its log what the header promised.
         note = re.search(
-            r"^\s*(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)", self.file.extra_info, re.M
+            r"^\s*(?:data|SSND|BODY|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)", self.file.extra_info, re.M
         )
         promised, there = map(int, note.groups()) if note else (0, 0)
         if self.file.format in ("RF64", "W64"):
@@ -166,6 +168,8 @@ class Recording:
             unknown = any(abs(promised - size) < _UNKNOWN_SLACK for size in _UNKNOWN)
         if there < promised and not unknown:
             raise self._truncated(f"{there:,} of {promised:,} bytes")
+        if "to be truncated" in self.file.extra_info or "to be a truncated" in self.file.extra_info:  # MAT4, VOC
+            raise self._truncated(f"only {self.frames:,} samples")
         if self.frames == 0 and self.file.format == "OGG":  # whose last page tells the length
             raise AudioFileError(f"{self.name}: holds no samples, or breaks off before its end; get it whole")
         if self.frames == 0:

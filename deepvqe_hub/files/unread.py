@@ -68,6 +68,18 @@ def stated_length(file: BinaryIO) -> int:
     return int(stated[1]) if stated else 0
 
 
+def caf_end(file: BinaryIO) -> int:
+    """Where the samples of a CAF file end by its header, in bytes; 0 where it does not say."""
+    place, kind = 8, b""
+    while kind != b"data":
+        head = _at(file, place, 12)
+        kind, size = head[:4], int.from_bytes(head[4:], "big", signed=True)
+        if len(head) < 12 or size < 0:
+            return 0
+        place += 12 + size
+    return place
+
+
 def breaks_off(file: BinaryIO) -> bool:
     """Whether an Ogg file ends within a page, and so was cut.
 
