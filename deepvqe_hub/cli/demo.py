@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._arguments import DEVICE, MODEL, thread_count
+from deepvqe_hub.cli._arguments import DEVICE, MODEL, thread_count, torch_device
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", action="append", default=[], help=f"{MODEL}; may be repeated (default: all with weights)")
-    add("--device", help=DEVICE)
+    add("--device", type=torch_device, help=DEVICE)
     add("--max-seconds", type=float, default=120, metavar="S", help="longest recording, in seconds (default: 120)")
     add("--threads", type=thread_count, metavar="N", help="threads for computing (default: all)")
     add("--no-scores", action="store_true", help="no DNSMOS, which takes longer than the enhancement")
