@@ -11,6 +11,7 @@ Needs pip install "deepvqe-hub[demo]"; with "deepvqe-hub[mos]" it shows DNSMOS a
 from __future__ import annotations
 
 import argparse
+import sys
 
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._arguments import DEVICE, MODEL, thread_count, torch_device
@@ -39,8 +40,11 @@ def run(args: argparse.Namespace) -> int:
     studio = Studio(args.model, device=args.device, max_seconds=args.max_seconds, scores=not args.no_scores)
     for name in args.model:
         studio.model(name)  # a name that does not load is better known now
+    address = {"server_name": args.host, "server_port": args.port, "share": args.share, "inbrowser": args.browser}
     try:
-        launch(studio, server_name=args.host, server_port=args.port, share=args.share, inbrowser=args.browser)
+        page = launch(studio, **address, quiet=True, prevent_thread_lock=True)  # else Gradio advises to share it
     except OSError as error:
         raise CommandError(f"cannot listen on {args.host}: {error}") from error
+    print(f"deepvqe: the demo is at {page.local_url}; Ctrl+C ends it", file=sys.stderr)
+    page.block_thread()
     return 0
