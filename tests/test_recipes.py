@@ -38,6 +38,7 @@ from deepvqe_hub.training.recipe import make_test_data
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "recipes"
+TIMEOUT = 1800  # seconds, for what hangs: a run takes ten of them alone, and many times that on a busy machine
 FAREND = {"farend_channels": [2, 3], "align_hidden": 2, "dmax": 32}
 
 
@@ -51,7 +52,9 @@ def command(recipe, *arguments, processes=1):
     """Command line and environment of `train.py`; settings that make it quick come last."""
     launch = [sys.executable]
     if processes > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        # --standalone takes a free port and keeps it; by default its processes look up the name of the machine.
+        launch += ["-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
+        launch += [f"--nproc_per_node={processes}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return launch + ["train.py", *map(str, arguments), "--noprogressbar", "--device", "cpu"], {
         "cwd": RECIPES / recipe,
@@ -64,7 +67,7 @@ def command(recipe, *arguments, processes=1):
 
 def train(*arguments, **options):
     line, where = command(*arguments, **options)
-    done = subprocess.run(line, **where, timeout=300)
+    done = subprocess.run(line, **where, timeout=TIMEOUT)
     assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout
 
@@ -72,7 +75,7 @@ def train(*arguments, **options):
 def fails(*arguments):
     """The last line of what a run says that ends in an error."""
     line, where = command(*arguments)
-    done = subprocess.run(line, **where, timeout=300)
+    done = subprocess.run(line, **where, timeout=TIMEOUT)
     assert done.returncode == 1
     return done.stdout.strip().splitlines()[-1]
 
