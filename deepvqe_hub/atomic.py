@@ -8,7 +8,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
@@ -75,6 +75,19 @@ def make_parent(path: str | os.PathLike) -> Path:
             f"{path.parent} cannot be made, as a part of that path is a file; name another output"
         ) from error
     return path
+
+
+@contextmanager
+def without_new_folders(path: str | os.PathLike) -> Iterator[None]:
+    """Remove, where the block fails, the folders that it made for `path`; those that another filled meanwhile stay."""
+    made = [folder for folder in Path(path).parents if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _behind_link(path: Path) -> Path:

@@ -3,9 +3,12 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from hub_server import TINY
+from tiny import RESIDUAL_FAREND, RESIDUAL_OPTIONS
 
 from deepvqe_hub import EnhancementModel
 from deepvqe_hub.hub import save_folder
@@ -86,3 +89,39 @@ def model():
 def folder(model, tmp_path):
     """A checkpoint folder of `model`."""
     return save_folder(model, tmp_path / "checkpoint", {"name": "tiny", "results": {"DNS3": {"PESQ-WB": 2.5}}})
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A folder as the DNS3 data unpack: eight readers, six noises, four rooms, and a file that is no audio."""
+    root = tmp_path_factory.mktemp("datasets")
+    rng = np.random.default_rng(0)
+    time_axis = np.arange(16000) / 16000
+
+    def write(name, wave):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / name, wave.astype(np.float32), 16000)
+
+    for reader in range(8):
+        tone = 0.1 * np.sin(2 * np.pi * (120 + 30 * reader) * time_axis) * (np.sin(2 * np.pi * 3 * time_axis) > -0.5)
+        tone += 1e-3 * rng.standard_normal(16000)  # on digital silence the loss magnifies rounding errors
+        for book in range(2):
+            write(f"clean/read_speech/book_0000{book}_chp_0001_reader_{reader:05d}_{book}.wav", tone)
+    for number in range(6):
+        write(f"noise/door_{number}.wav", 0.05 * rng.standard_normal(16000))
+    for number in range(4):
+        room = rng.standard_normal(3000) * np.exp(-np.arange(3000) / 400)
+        for place in range(2):
+            write(f"impulse_responses/SLR26/Room{number:03d}/Room{number:03d}-0000{place}.wav", 0.1 * room)
+    (root / "clean/read_speech/broken.wav").write_bytes(b"RIFF and no more")
+    return root
+
+
+@pytest.fixture
+def build(lively):
+    """A small model with lively weights; `farend=True` for one that cancels echo."""
+
+    def make(farend=False, **config):
+        return lively(EnhancementModel(options={**RESIDUAL_OPTIONS, **(RESIDUAL_FAREND if farend else {})}, **config))
+
+    return make

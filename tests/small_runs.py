@@ -10,6 +10,12 @@ from deepvqe_hub.losses import SpeechLoss
 from deepvqe_hub.training import WarmupCosine
 
 
+def tiny(seed=0, **options):
+    """A fresh model of `OPTIONS` and others."""
+    torch.manual_seed(seed)
+    return EnhancementModel("DeepVQE", {**OPTIONS, **options})
+
+
 class Drawn(torch.utils.data.Dataset):
     """Items that are a function of epoch and index."""
 

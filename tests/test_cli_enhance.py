@@ -481,6 +481,13 @@ def test_thread_counts_that_crash_are_refused(command, count, capsys):
     assert "from 1 to 1024" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["enhance", "a.wav"], ["stream"], ["demo"]])
+def test_a_device_without_numbers_is_refused(command, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--device", "meta"])
+    assert "argument --device: meta computes nothing" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interruption_leaves_nothing(folder, number):

@@ -294,7 +294,7 @@ def test_keys_typed_at_once_are_read_one_by_one(monkeypatch):
         with command.keys() as pressed:
             assert pressed() is None
             keyboard.write(b"bq")
-            typed, until = [], time.monotonic() + 2
+            typed, until = [], time.monotonic() + 60
             while len(typed) < 2 and time.monotonic() < until:
                 typed += filter(None, [pressed()])
             assert typed == ["b", "q"] and pressed() is None
@@ -322,7 +322,7 @@ def test_program_in_a_pipe(tmp_path):
         input=wave.tobytes(),
         capture_output=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        timeout=60,
+        timeout=300,
         check=True,
     )
     assert len(done.stdout) == wave.nbytes and b"latency 32 ms" in done.stderr

@@ -131,6 +131,14 @@ def test_command_line(files, monkeypatch, capsys):
     assert "no free port" in capsys.readouterr().err
 
 
+def test_the_command_says_where_the_page_is_and_not_how_to_share_it(files, monkeypatch, capsys):
+    gradio = pytest.importorskip("gradio")
+    monkeypatch.setattr(gradio.Blocks, "block_thread", lambda page: page.close())  # as if stopped at once
+    assert main(["demo", "--model", str(files / "echo")]) == 0
+    said = "".join(capsys.readouterr())
+    assert re.search(r"^deepvqe: the demo is at http://127\.0\.0\.1:\d+/; Ctrl", said, re.M) and "public" not in said
+
+
 def test_space():
     """The Space's metadata names its app, and the app builds the same page."""
     head = (SPACE / "README.md").read_text(encoding="utf-8").split("---\n")[1]

@@ -150,3 +150,67 @@ def test_a_nist_file_that_breaks_off(tmp_path):
         for source in (tmp_path / "cut.wav", data[: len(data) // 2], data[:-2]):
             with pytest.raises(AudioFileError, match=r"truncated, [\d,]+ of 16,000 samples"):
                 Recording(source)
+
+
+@pytest.mark.parametrize("kind", ["W64", "CAF", "PVF", "MAT5"])
+def test_a_header_before_the_samples_and_among_them(kind, tmp_path):
+    """As sox writes these formats into a pipe: what libsndfile knows at the beginning, and again what it knows then."""
+    data = encoded(kind, (0.1,), subtype="PCM_16")
+    header = encoded(kind, (), subtype="PCM_16")
+    (tmp_path / "piped").write_bytes(header + data)
+    for source in (tmp_path / "piped", header + data):
+        with pytest.raises(AudioFileError, match=r"written into a pipe.* write it to a file"):
+            Recording(source)
+    with Recording(data) as recording:
+        assert sum(map(len, recording.blocks())) == RATE
+
+
+def test_caf_without_a_length():
+    """As ffmpeg writes it into a pipe."""
+    data = encoded("CAF", (0.1,), subtype="PCM_16")
+    place = data.index(b"data") + 4
+    with pytest.raises(AudioFileError, match=r"CAF that ffmpeg wrote into a pipe, convert it.* ffmpeg"):
+        Recording(data[:place] + b"\xff" * 8 + data[place + 8 :])
+
+
+def test_rf64_without_a_length():
+    """As ffmpeg writes it into a pipe; sox reads such files to the end."""
+    data = bytearray(encoded("RF64", (0.1,), subtype="PCM_16"))
+    data[20:48] = bytes(28)
+    with pytest.raises(AudioFileError, match=r"wrote into a pipe.* sox --ignore-length"):
+        Recording(bytes(data))
+
+
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_an_ogg_file_that_breaks_off(codec, tmp_path):
+    """Of a long one libsndfile reads what is left as if it were all."""
+    data = encoded("OGG", [0.3] * 20, subtype=codec)
+    last = data.rindex(b"OggS\0")
+    for size in (len(data) // 2, last + 12, last + 30, len(data) - 1):
+        (tmp_path / "cut.ogg").write_bytes(data[:size])
+        for source in (tmp_path / "cut.ogg", data[:size]):
+            with pytest.raises(AudioFileError, match=r"truncated, only [\d,]+ samples are there.* ffmpeg"):
+                Recording(source)
+    for whole in (data, data + ID3V1, data[:last]):  # the last as of a live recording that was stopped from outside
+        with Recording(whole) as recording:
+            assert recording.frames > 10 * RATE and sum(map(len, recording.blocks())) == recording.frames
+
+
+def test_a_caf_file_that_lacks_its_last_bytes():
+    """Of which libsndfile overlooks eleven."""
+    data = encoded("CAF", (0.1,), subtype="PCM_16")
+    for missing in (1, 11, 12, 100):
+        with pytest.raises(AudioFileError, match="truncated"):
+            Recording(data[:-missing])
+    with Recording(data + bytes(100)) as recording:
+        assert sum(map(len, recording.blocks())) == RATE
+
+
+@pytest.mark.parametrize("kind", ["SVX", "VOC", "MAT4"])
+def test_old_formats_that_break_off(kind):
+    data = encoded(kind, (0.1,), subtype="PCM_16")
+    with Recording(data) as recording:
+        assert sum(map(len, recording.blocks())) == RATE
+    for size in (len(data) // 2, len(data) - 4):
+        with pytest.raises(AudioFileError, match="truncated"):
+            Recording(data[:size])

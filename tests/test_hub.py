@@ -1,8 +1,10 @@
 """Checkpoint folders and other projects' files: what is read, what is written, what is refused."""
 
+import errno
 import json
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -508,3 +510,19 @@ def test_convert(seed_weights, tmp_path, capsys):
     torch.save({"model": {"foreign.key": torch.zeros(1)}}, tmp_path / "z.tar")
     assert main(["convert", str(tmp_path / "z.tar"), str(tmp_path / "z")]) == 2
     assert "foreign.key" in capsys.readouterr().err and not (tmp_path / "z").exists()
+
+
+@pytest.mark.parametrize("name", ["new/deep/ours", "new/deep/x.tar"])
+def test_a_conversion_that_fails_leaves_no_folders(seed_weights, tmp_path, capsys, monkeypatch, name):
+    from deepvqe_hub.cli import main
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    torch.save({"model": seed_weights}, tmp_path / "x.tar")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        assert main(["convert", str(tmp_path / "x.tar"), str(tmp_path / name)]) == 2
+    assert "No space left" in capsys.readouterr().err and os.listdir(tmp_path) == ["x.tar"]
+    assert main(["convert", str(tmp_path / "x.tar"), str(tmp_path / name)]) == 0
+    assert (tmp_path / name).exists()

@@ -1,11 +1,14 @@
 """Malicious and mistaken files: nothing runs, nothing asks for more memory than it should, and the error says why."""
 
+import argparse
 import collections
 import os
+import re
 import struct
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +119,27 @@ def test_what_optimizers_and_schedules_keep_is_left_out(seed_weights, tmp_path):
     path = os.fsencode(tmp_path) + b"/caf\xe9.tar"  # a name that is no text
     os.rename(tmp_path / "x.tar", path)
     assert torch.equal(load(os.fsdecode(path)).network.bottle.fc.bias, seed_weights["bottle.fc.bias"])
+
+
+@pytest.mark.parametrize(
+    ("kept", "name"),
+    [
+        (np.float64(2.5), r"numpy\S*multiarray.scalar"),
+        (np.random.get_state(), r"numpy\S*_reconstruct"),
+        (argparse.Namespace(lr=1e-3), "argparse.Namespace"),
+        (Path("data"), "pathlib.*Path"),
+        (collections.defaultdict(list), "collections.defaultdict"),
+        ({1, 2}, r"\S*builtin\S*set"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_else_trainers_keep_is_named_with_a_remedy(kept, name, seed_weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": seed_weights, "kept": kept}, "x.tar")
+    with pytest.raises(CheckpointError, match=rf"more than tensors.* {name}\. If you trust") as refused:
+        load("x.tar")
+    exec(re.search(r"torch\.save\(.*\)", str(refused.value))[0], {"torch": torch})
+    assert torch.equal(load("weights.tar").network.bottle.fc.bias, seed_weights["bottle.fc.bias"])
 
 
 def test_gguf_metadata_cannot_ask_for_memory(tmp_path):

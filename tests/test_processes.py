@@ -29,7 +29,7 @@ def test_workers_end_with_a_process_that_was_killed(tmp_path):
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
         worker = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
-    for _ in range(100):
+    for _ in range(600):
         if not alive(worker):
             return
         time.sleep(0.1)

@@ -11,15 +11,14 @@ import torch
 
 import deepvqe_hub
 from deepvqe_hub import EnhancementModel
-from deepvqe_hub.hub import save_folder
 
 pytest.importorskip("speechbrain")
 
 import speechbrain as sb
-from small_runs import Drawn
+from small_runs import Drawn, tiny
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger
-from tiny import FAREND, OPTIONS
+from tiny import FAREND
 
 from deepvqe_hub.data.recordings import FOLDERS
 from deepvqe_hub.losses import SpeechLoss
@@ -35,62 +34,8 @@ from deepvqe_hub.training import (
     schedule,
     with_recordings,
 )
-from deepvqe_hub.training.bottleneck import UNREST_WEIGHT, SceneMatching, after, encode, only_bottleneck_learns
 from deepvqe_hub.training.brain import MovingAverage
 from deepvqe_hub.training.recipe import check_model
-from deepvqe_hub.training.rest import Rest
-
-
-def tiny(seed=0, **options):
-    torch.manual_seed(seed)
-    return EnhancementModel("DeepVQE", {**OPTIONS, **options})
-
-
-def test_init_from_same_model_copies_everything():
-    source, model = tiny(1), tiny(2)
-    init_from(model, source)
-    assert model.state_dict().keys() == source.state_dict().keys()
-    for name, value in source.state_dict().items():
-        assert torch.equal(model.state_dict()[name], value)
-
-
-def test_echo_canceller_starts_as_the_noise_suppressor(lively):
-    """Equal outputs at first, whatever the far end plays; the additional inputs can learn."""
-    source, model = lively(tiny(1)), lively(tiny(2, **FAREND, dmax=4))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    init_from(model, source)
-    trained = source.state_dict()
-    widened = {name for name in trained if trained[name].shape != before[name].shape}
-    assert widened == {"network.enblock3.conv.weight"}
-    assert not model.network.enblock3.conv.weight[:, 6:].any()  # zeros for new inputs
-    for name, value in model.state_dict().items():
-        if name not in trained:  # fresh: random as they were
-            assert ("farblock" in name or "align" in name) and torch.equal(value, before[name])
-        elif name not in widened:
-            assert torch.equal(value, trained[name])
-    noisy, farend = torch.randn(2, 1, 8000) * 0.1
-    with torch.no_grad():
-        assert torch.allclose(model(noisy, farend), source(noisy), atol=1e-6)
-    model(noisy, farend).square().sum().backward()
-    assert model.network.enblock3.conv.weight.grad[:, 6:].abs().max() > 0
-
-
-def test_larger_model_starts_as_the_smaller_one(lively):
-    """Here a level deeper, which takes an example of what it will hear."""
-    larger = {"channels": [5, 8, 8, 14], "decoder_channels": [12, 9, 6], "hidden": 9}
-    residual = {"encoder_residual": [True] * 4, "decoder_residual": [True] * 4}
-    source, model = lively(tiny(1)), lively(tiny(2, **larger, **residual))
-    noisy = torch.randn(4, 16000) * 0.1
-    init_from(model, source, lambda: {"noisy": noisy, "clean": noisy})
-    with torch.no_grad():
-        assert torch.allclose(model(noisy), source(noisy), atol=1e-4)
-
-
-def test_init_from_folder(tmp_path):
-    source, model = tiny(1), tiny(2)
-    save_folder(source, tmp_path / "model")
-    init_from(model, tmp_path / "model")
-    assert torch.equal(model.network.bottle.fc.weight, source.network.bottle.fc.weight)
 
 
 def test_the_licence_of_the_weights_goes_on(tmp_path):
@@ -103,31 +48,6 @@ def test_the_licence_of_the_weights_goes_on(tmp_path):
     assert brain.model.license == "mit"
     assert deepvqe_hub.load(publish(brain, tmp_path / "published")).license == "mit"
     assert deepvqe_hub.load(publish(brain, tmp_path / "named", {"license": "cc0-1.0"})).license == "cc0-1.0"
-
-
-def test_init_from_graph_is_refused(tmp_path):
-    onnx = pytest.importorskip("deepvqe_hub.onnx")
-    pytest.importorskip("onnx")
-    with pytest.raises(ValueError, match=r"m\.onnx"):
-        init_from(tiny(), onnx.export(tiny(), tmp_path / "m.onnx"))
-
-
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [({"options": {**OPTIONS, "hidden": 9}}, "gru"), ({"stft": {"window": "hann"}}, "stft")],
-)
-def test_init_from_says_what_does_not_fit(change, word):
-    config = {"network": "DeepVQE", "options": OPTIONS} | change
-    model = tiny()
-    before = copy.deepcopy(model.state_dict())
-    with pytest.raises(ValueError, match=word):
-        init_from(model, EnhancementModel(**config))
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-
-def test_init_from_warns_of_options_that_change_the_meaning(caplog):
-    init_from(tiny(), tiny(upsampling="concat"))
-    assert "upsampling" in caplog.text
 
 
 class Killed(Exception):
@@ -358,67 +278,6 @@ def test_scenes_that_follow_one_another(tmp_path, monkeypatch):
             float(SpeechLoss()(forward(model, wave).reshape_as(clean), clean)) for wave in (noisy.reshape(1, -1), noisy)
         )
     assert brain.losses[0] == pytest.approx(expected, rel=1e-5) and expected != pytest.approx(alone, rel=1e-4)
-
-
-def test_scene_matching_is_for_the_bottleneck(lively):
-    """Nothing is amiss with one scene, something with two, and gradients reach the bottleneck alone."""
-    model = lively(tiny(4))
-    matching, noisy = SceneMatching(model.network), torch.randn(2, 4096) * 0.1
-    only_bottleneck_learns(model.network)
-    mismatch = matching(model, noisy, scenes=2)
-    assert matching(model, noisy, scenes=1).item() < 1e-12
-    mismatch.backward()
-    learns = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
-    assert learns == {name for name, _ in model.named_parameters() if "bottle" in name}
-    expected = matched_by_hand(model, noisy)
-    assert mismatch.item() == pytest.approx(expected + UNREST_WEIGHT * unrest(model, noisy, call=1), rel=1e-4)
-    assert expected > 1e-6
-
-
-@torch.no_grad()
-def matched_by_hand(model, noisy):
-    """The mismatch of two scenes of eight frames, frame by frame: the GRU that teaches forgets before the second."""
-    network, signals = model.network, len(noisy)
-    x = network.encode(model.stft.analyse(noisy)[:, :, :16], None, network.initial_state(signals))[-1]
-    state, given, target = network.initial_state(signals), [], []
-    for i, frame in enumerate(x.split(1, 2)):
-        if i in (0, 8):
-            fresh = network.initial_state(signals)
-        given.append(network.bottle(frame, state))
-        target.append(network.bottle(frame, fresh))
-    given, target = torch.cat(given, 2), torch.cat(target, 2)
-    return float((given - target).square().mean() / target.var())
-
-
-def unrest(model, noisy, call):
-    """In the silence after each of two scenes of eight frames."""
-    network, scenes = model.network, noisy.unflatten(1, (2, -1)).flatten(0, 1)
-    with torch.no_grad():
-        state = network.initial_state(len(scenes))
-        network.bottle(encode(model, scenes), state)
-    generator = torch.Generator().manual_seed(call)
-    quiet = after(model, scenes, generator=generator)
-    return Rest(network.bottle)(network.bottle, quiet, state["bottle.gru.hidden"], generator).item()
-
-
-def test_scene_matching_goes_on_as_saved(lively):
-    """What it keeps and draws is part of its state; also where the rest is computed in bfloat16."""
-    model = lively(tiny(4))
-    with torch.no_grad():
-        model.network.bottle.gru.weight_hh_l0 *= 20  # a GRU that does not rest
-    matching, again, noisy = SceneMatching(model.network), SceneMatching(model.network), torch.randn(2, 4096) * 0.1
-    first = matching(model, noisy, scenes=2)
-    again.load_state_dict(matching.state_dict())
-    with torch.no_grad():
-        second = matching(model, noisy, scenes=2)
-        assert second != first and again(model, noisy, scenes=2) == second
-    kinds = []
-    matching.rest.register_forward_pre_hook(
-        lambda _, args: kinds.append((args[1].dtype, torch.is_autocast_enabled("cpu")))
-    )
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert matching(model, noisy, scenes=2).isfinite()
-    assert kinds == [(torch.float32, False)]  # bfloat16 would round a perturbation away
 
 
 def test_only_the_bottleneck_learns(tmp_path):

@@ -9,3 +9,12 @@ OPTIONS = {
 }
 CONFIG = {"network": "DeepVQE", "options": OPTIONS}
 FAREND = {"farend_channels": [2, 3], "align_hidden": 2}
+
+RESIDUAL_OPTIONS = {
+    "channels": [4, 6, 8],
+    "decoder_channels": [8, 4],
+    "encoder_residual": [False, True, False],
+    "decoder_residual": [True, False, True],
+    "hidden": 8,
+}
+RESIDUAL_FAREND = {"farend_channels": [4, 6], "align_hidden": 4, "dmax": 5}

@@ -24,4 +24,11 @@ def whole_number(most: int | None = None) -> Callable[[str], int]:
     return parse
 
 
+def torch_device(text: str) -> str:
+    """The type of --device: as `torch.device` takes it, which is found out later, but for the one without numbers."""
+    if text.partition(":")[0] == "meta":
+        raise argparse.ArgumentTypeError(f"{text} computes nothing; choose another, such as cpu or cuda")
+    return text
+
+
 positive, thread_count = whole_number(), whole_number(MAX_THREADS)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from deepvqe_hub.atomic import check_free
+from deepvqe_hub.atomic import check_free, without_new_folders
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.cli._arguments import FORCE, MODEL
 
@@ -61,14 +61,17 @@ def run(args: argparse.Namespace) -> int:
     else:
         model = load(args.input, **options)
         print(f"{args.input}: {_size(model)}")
-    if write is None:
-        card = {"name": args.name or output.name} | ({"license": args.license} if args.license else {})
-        save_folder(model, output, card, half=args.half, overwrite=args.force)
-        if not args.license and model.license == UNKNOWN_LICENSE:
-            print("  licence of the weights: unknown; state it with --license")
-    else:
-        for note in write(model, output):
-            print(f"  {note}")
+    notes = []
+    with without_new_folders(output):
+        if write is not None:
+            notes = write(model, output)
+        else:
+            card = {"name": args.name or output.name} | ({"license": args.license} if args.license else {})
+            save_folder(model, output, card, half=args.half, overwrite=args.force)
+            if not args.license and model.license == UNKNOWN_LICENSE:
+                notes = ["licence of the weights: unknown; state it with --license"]
+    for note in notes:
+        print(f"  {note}")
     print(f"{output}: written")
     return 0
 

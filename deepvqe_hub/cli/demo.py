@@ -11,15 +11,16 @@ Needs pip install "deepvqe-hub[demo]"; with "deepvqe-hub[mos]" it shows DNSMOS a
 from __future__ import annotations
 
 import argparse
+import sys
 
 from deepvqe_hub.cli import CommandError
-from deepvqe_hub.cli._arguments import DEVICE, MODEL, thread_count
+from deepvqe_hub.cli._arguments import DEVICE, MODEL, thread_count, torch_device
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", action="append", default=[], help=f"{MODEL}; may be repeated (default: all with weights)")
-    add("--device", help=DEVICE)
+    add("--device", type=torch_device, help=DEVICE)
     add("--max-seconds", type=float, default=120, metavar="S", help="longest recording, in seconds (default: 120)")
     add("--threads", type=thread_count, metavar="N", help="threads for computing (default: all)")
     add("--no-scores", action="store_true", help="no DNSMOS, which takes longer than the enhancement")
@@ -39,8 +40,11 @@ def run(args: argparse.Namespace) -> int:
     studio = Studio(args.model, device=args.device, max_seconds=args.max_seconds, scores=not args.no_scores)
     for name in args.model:
         studio.model(name)  # a name that does not load is better known now
+    address = {"server_name": args.host, "server_port": args.port, "share": args.share, "inbrowser": args.browser}
     try:
-        launch(studio, server_name=args.host, server_port=args.port, share=args.share, inbrowser=args.browser)
+        page = launch(studio, **address, quiet=True, prevent_thread_lock=True)  # else Gradio advises to share it
     except OSError as error:
         raise CommandError(f"cannot listen on {args.host}: {error}") from error
+    print(f"deepvqe: the demo is at {page.local_url}; Ctrl+C ends it", file=sys.stderr)
+    page.block_thread()
     return 0

@@ -20,7 +20,7 @@ import sys
 import time
 
 from deepvqe_hub.cli import CommandError, check_output
-from deepvqe_hub.cli._arguments import DEVICE, FORCE, MODEL, positive, thread_count
+from deepvqe_hub.cli._arguments import DEVICE, FORCE, MODEL, positive, thread_count, torch_device
 from deepvqe_hub.cli._inputs import STANDARD, Job, plan
 from deepvqe_hub.cli._work import Result, Settings, in_processes, one_by_one
 
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="pairs file names, * standing for what they share; in the folder --farend, or else beside the input. "
         "FAREND alone: * is the input's name without extension",
     )
-    add("--device", help=DEVICE)
+    add("--device", type=torch_device, help=DEVICE)
     add("--mix", type=float, default=1.0, metavar="0..1", help="1 enhanced, 0 as it was, else a blend (default: 1)")
     add("--attenuation-limit", type=float, metavar="DB", help="take away at most so many dB (default: no limit)")
     add("--plot", action="store_true", help="draw spectrograms before and after, NAME.png beside the output")

@@ -21,7 +21,7 @@ import sys
 
 from deepvqe_hub._optional import need
 from deepvqe_hub.cli import CommandError, check_output
-from deepvqe_hub.cli._arguments import DEVICE, MODEL, thread_count
+from deepvqe_hub.cli._arguments import DEVICE, MODEL, thread_count, torch_device
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--input-device", metavar="NAME", help="number, or part of the name, of the microphone (default: the system's)")
     add("--output-device", metavar="NAME", help="the same for the loudspeaker")
     add("--block", type=float, metavar="MS", help="length of a block of the sound devices (default: 16)")
-    add("--device", help=DEVICE)
+    add("--device", type=torch_device, help=DEVICE)
     add("--threads", type=thread_count, default=1, metavar="N", help="threads for computing (default: 1)")
     add("-q", "--quiet", action="store_true", help="no meter and no report")
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
-from deepvqe_hub.files.unread import Endless, joined, stated_length
+from deepvqe_hub.files.unread import Endless, begins_twice, breaks_off, caf_end, joined, stated_length
 from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST
 
 Source = str | os.PathLike | bytes | BinaryIO
@@ -93,14 +93,15 @@ class Recording:
             self.file = _Sequential(handle)
         except (soundfile.SoundFileError, TypeError) as error:  # TypeError: headerless formats
             reason = getattr(error, "error_string", str(error)).rstrip(".")
+            piped = ", such as CAF that ffmpeg wrote into a pipe," if "malformed" in reason else ","  # without a length
             raise AudioFileError(
-                f"{self.name}: not an audio file that libsndfile reads ({reason}); if it plays elsewhere, convert it, "
-                "for example with ffmpeg -i IN out.wav"
+                f"{self.name}: not an audio file that libsndfile reads ({reason}); if it plays elsewhere{piped} "
+                "convert it, for example with ffmpeg -i IN out.wav"
             ) from error
         self.sample_rate, self.channels, self.frames = self.file.samplerate, self.file.channels, self.file.frames
         kind, tags = (self.file.format, self.file.subtype), self.file.copy_metadata()
         try:
-            if self.file.format in ("MP3", "NIST", "OGG"):
+            if self.file.format in ("CAF", "MAT5", "MP3", "NIST", "OGG", "PVF", "W64"):
                 self._look_for_unread(handle)
             if self.frames > _MAX_FRAMES:
                 self._count(handle)
@@ -111,7 +112,7 @@ class Recording:
         self.info = AudioInfo(self.sample_rate, self.channels, self.frames, *kind, tags)
 
     def _look_for_unread(self, handle: str | bytes | BinaryIO) -> None:
-        """Refuse joined recordings and cut NIST files, and find the length of an MP3 file that does not tell it."""
+        """Refuse what would be read wrongly or in part, and find the length of an MP3 file that does not tell it."""
         file = handle
         if isinstance(handle, (str, bytes)):
             file = self._opened.enter_context(open(handle, "rb"))  # noqa: SIM115, close() closes it
@@ -121,8 +122,17 @@ class Recording:
                 f"{self.name}: several recordings joined in one file, of which only the first would be read; "
                 "rewrite it, for example with ffmpeg -i IN out.wav"
             )
+        if self.file.format not in ("MP3", "OGG") and begins_twice(file):
+            raise AudioFileError(
+                f"{self.name}: written into a pipe, so its header has no length and stands twice, before the samples "
+                "and as the first of them; write it to a file, or into the pipe as WAV"
+            )
         if self.file.format == "NIST" and self.frames < (stated := stated_length(file)):
             raise self._truncated(f"{self.frames:,} of {stated:,} samples")
+        if self.file.format == "CAF" and (size := file.seek(0, os.SEEK_END)) < (end := caf_end(file)):
+            raise self._truncated(f"{size:,} of {end:,} bytes")
+        if self.file.format == "OGG" and self.frames and breaks_off(file):
+            raise self._truncated(f"only {self.frames:,} samples")
         if self.file.format == "MP3":
             endless = Endless(file)
             try:
@@ -149,7 +159,7 @@ class Recording:
     def _check_whole(self) -> None:
         # libsndfile reads what is left of a cut file without a word, but notes in its log what the header promised.
         note = re.search(
-            r"^\s*(?:data|SSND|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)", self.file.extra_info, re.M
+            r"^\s*(?:data|SSND|BODY|Data Size|Riff size|riff)\s*: (\d+) \(should be (\d+)\)", self.file.extra_info, re.M
         )
         promised, there = map(int, note.groups()) if note else (0, 0)
         if self.file.format in ("RF64", "W64"):
@@ -158,12 +168,14 @@ class Recording:
             unknown = any(abs(promised - size) < _UNKNOWN_SLACK for size in _UNKNOWN)
         if there < promised and not unknown:
             raise self._truncated(f"{there:,} of {promised:,} bytes")
+        if "to be truncated" in self.file.extra_info or "to be a truncated" in self.file.extra_info:  # MAT4, VOC
+            raise self._truncated(f"only {self.frames:,} samples")
         if self.frames == 0 and self.file.format == "OGG":  # whose last page tells the length
             raise AudioFileError(f"{self.name}: holds no samples, or breaks off before its end; get it whole")
         if self.frames == 0:
             raise AudioFileError(
-                f"{self.name}: holds no samples, or a header that does not count them, as a recorder that crashed "
-                "leaves it; then sox --ignore-length IN out.wav reads to the end"
+                f"{self.name}: holds no samples, or a header that does not count them, as a recorder that crashed or "
+                "a program that wrote into a pipe leaves it; then sox --ignore-length IN out.wav reads to the end"
             )
 
     def _truncated(self, what: str) -> AudioFileError:

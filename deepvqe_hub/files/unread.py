@@ -1,4 +1,4 @@
-"""What libsndfile leaves unread or missing without a word: ends of MP3 and NIST files, and joined recordings."""
+"""What libsndfile leaves unread or misreads without a word: ends of files, joined recordings, headers of pipes."""
 
 from __future__ import annotations
 
@@ -66,6 +66,39 @@ def stated_length(file: BinaryIO) -> int:
     """How many samples a channel the header of a NIST file says that there are, 0 where it does not say."""
     stated = re.search(rb"^sample_count -i (\d+)", _at(file, 0, 1024), re.M)
     return int(stated[1]) if stated else 0
+
+
+def caf_end(file: BinaryIO) -> int:
+    """Where the samples of a CAF file end by its header, in bytes; 0 where it does not say."""
+    place, kind = 8, b""
+    while kind != b"data":
+        head = _at(file, place, 12)
+        kind, size = head[:4], int.from_bytes(head[4:], "big", signed=True)
+        if len(head) < 12 or size < 0:
+            return 0
+        place += 12 + size
+    return place
+
+
+def breaks_off(file: BinaryIO) -> bool:
+    """Whether an Ogg file ends within a page, and so was cut.
+
+    One that ends with a page, but not the one that is marked as the last, is taken as a live recording that was stopped
+    from outside. Like WAV and FLAC files without a length it holds all that was written.
+    """
+    tail = _at(file, max(0, file.seek(0, os.SEEK_END) - _NEAR), _NEAR)
+    start = tail.rfind(b"OggS\0")
+    page = tail[max(start, 0) :]
+    return start >= 0 and (len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]]))
+
+
+def begins_twice(file: BinaryIO) -> bool:
+    """Whether the header is there a second time, as libsndfile leaves it where it writes into a pipe.
+
+    With W64, CAF, PVF and MAT5 it is then read as samples. Of sox, these formats are written by libsndfile.
+    """
+    data = _at(file, 0, _NEAR)
+    return data.find(data[:16], 16) > 0
 
 
 def _at(file: BinaryIO, place: int, size: int) -> bytes:

@@ -2,7 +2,8 @@
 
 `torch.load(weights_only=True)` runs no code, but some of what it lets pass takes as much memory as a few bytes ask for:
 a bytearray of any length, a set of the elements of a tensor that stands still in memory. So the pickle is gone through
-with inert placeholders first, with which nothing but a dict of tensors and plain values can be made.
+with inert placeholders first, with which nothing but a dict of tensors and plain values can be made. What trainers keep
+beyond these (numpy's numbers and random states, an argparse.Namespace, a Path) `weights_only=True` refuses, too.
 """
 
 from __future__ import annotations
@@ -46,7 +47,11 @@ def load_tensors(path: Path) -> dict:
         raise CheckpointError(f"{path} is not a file written by torch.save: {first_line(error)}") from error
     except Exception as error:
         reason = f"Unsupported opcode {error}" if isinstance(error, KeyError) else first_line(error, "Unsupported")
-        raise CheckpointError(f"{path} holds more than tensors and is not loaded: {reason}") from error
+        raise CheckpointError(
+            f"{path} holds more than tensors and is not loaded: {reason}. If you trust whoever wrote it, as this runs "
+            f'code that is in it, keep the weights alone: torch.save({{"model": torch.load({str(path)!r}, '
+            'weights_only=False)["model"]}, "weights.tar")'
+        ) from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports a damaged archive in many ways
