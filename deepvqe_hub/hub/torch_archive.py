@@ -48,9 +48,8 @@ def load_tensors(path: Path) -> dict:
     except Exception as error:
         reason = f"Unsupported opcode {error}" if isinstance(error, KeyError) else first_line(error, "Unsupported")
         raise CheckpointError(
-            f"{path} holds more than tensors and is not loaded: {reason}. If you trust whoever wrote it, as this runs "
-            f'code that is in it, keep the weights alone: torch.save({{"model": torch.load({str(path)!r}, '
-            'weights_only=False)["model"]}, "weights.tar")'
+            f"{path} holds more than tensors and is not loaded: {reason}. Ask whoever trained it for a file of the "
+            "weights alone: torch.save(model.state_dict(), path)"
         ) from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
