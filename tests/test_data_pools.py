@@ -1,5 +1,6 @@
 """Reading and drawing: pools, broken files, manifests, shards."""
 
+import errno
 import json
 import os
 import sys
@@ -49,6 +50,19 @@ def test_links_in_circles_end_and_nothing_comes_twice(speech_folder):
     (speech_folder / "anna" / "up").symlink_to(speech_folder, target_is_directory=True)
     (speech_folder / "anna-again").symlink_to(speech_folder / "anna", target_is_directory=True)
     assert len(AudioPool.from_folder(speech_folder)) == 6
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(speech_folder, monkeypatch):
+    def scandir(path, list_folder=os.scandir):
+        if str(path).endswith("ben"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="ben"):
+        AudioPool.from_folder(speech_folder)
+    (speech_folder / "ben").rename(speech_folder / ".ben")
+    assert len(AudioPool.from_folder(speech_folder)) == 3
 
 
 def test_a_speaker_without_a_readable_file_is_given_up(speech_folder):
