@@ -4,16 +4,28 @@ import errno
 import json
 import os
 import sys
+import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from deepvqe_hub.data import AudioPool, EchoRecordings, NoisySpeech, RoomPool, read_manifest, scan, write_shards
+from deepvqe_hub.data import (
+    AudioPool,
+    EchoRecordings,
+    NoisySpeech,
+    RoomPool,
+    manifests,
+    read_manifest,
+    scan,
+    write_shards,
+)
 from deepvqe_hub.data.clips import Clip
 from deepvqe_hub.data.grouping import group_of
 from deepvqe_hub.data.manifests import read_pools, write_manifests
+from deepvqe_hub.data.recordings import FOLDERS
 
 RATE = 16000
 
@@ -63,6 +75,40 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(speech_folder, monkey
         AudioPool.from_folder(speech_folder)
     (speech_folder / "ben").rename(speech_folder / ".ben")
     assert len(AudioPool.from_folder(speech_folder)) == 3
+
+
+def test_files_are_looked_at_several_at_a_time(manifest, tmp_path, monkeypatch):
+    """Each would wait for the answer of a network file system, be it for its length, its size or its place in a tar."""
+
+    def together(function):
+        def met(*arguments, **options):
+            meeting.wait()
+            return function(*arguments, **options)
+
+        return met
+
+    for number in (4, 5):
+        write_shards(manifest, tmp_path / "shards", clips_per_shard=3 * number, prefix=f"s{number}")
+    for folder in FOLDERS.values():
+        for number in range(2):
+            write(tmp_path / "echo" / folder / f"x_fileid_{number}.wav", np.full(RATE // 10, 0.1))
+    for name in ("clean/train/a", "clean/valid/b", "noise/train/c", "noise/valid/d"):
+        write(tmp_path / "data" / f"{name}.wav", np.full(RATE // 10, 0.1))
+    unnoted = {key: {"wav": clip.path} for key, clip in read_manifest(manifest).items()}
+    (tmp_path / "unnoted.json").write_text(json.dumps(unnoted))
+    meeting = threading.Barrier(2, timeout=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile, "open", together(tarfile.open))
+        assert len(AudioPool.from_shards(tmp_path / "shards")) == 12
+    with monkeypatch.context() as patch:
+        patch.setattr(Clip, "measured", together(Clip.measured))
+        assert len(EchoRecordings(tmp_path / "echo", segment_seconds=0.05)) == 2
+        assert len(read_manifest(tmp_path / "unnoted.json")) == 6
+    with monkeypatch.context() as patch:
+        patch.setattr(manifests, "_signature", together(manifests._signature))
+        patch.setattr(manifests, "_split", None)
+        with pytest.raises(TypeError):  # once the files are known
+            write_manifests(tmp_path / "data", tmp_path / "made")
 
 
 def test_a_speaker_without_a_readable_file_is_given_up(speech_folder):
@@ -185,8 +231,6 @@ def test_shards_are_reproducible_and_never_overwritten(manifest, tmp_path):
 
 
 def test_shards_of_others_need_no_json(manifest, tmp_path):
-    import tarfile
-
     clip = next(iter(read_manifest(manifest).values()))
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         tar.add(clip.path, "deep/clip.flac")
@@ -196,8 +240,6 @@ def test_shards_of_others_need_no_json(manifest, tmp_path):
 
 @pytest.mark.parametrize("note", [{"duration": None, "spk_id": "one"}, ["one"], "one", None])
 def test_shards_of_others_may_note_other_things(manifest, tmp_path, note):
-    import tarfile
-
     clip = next(iter(read_manifest(manifest).values()))
     (tmp_path / "note.json").write_text(json.dumps(note))
     with tarfile.open(tmp_path / "x.tar", "w") as tar:

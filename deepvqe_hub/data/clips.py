@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import soundfile
 
 from deepvqe_hub.data.grouping import group_of
+from deepvqe_hub.data.threads import THREADS, each
 from deepvqe_hub.files.audio import native
 from deepvqe_hub.files.unread import Endless
 from deepvqe_hub.folders import audio_files
@@ -101,7 +101,7 @@ class Clip:
         return audio.T[:, :frames].astype(np.float32)
 
 
-def find_clips(folder: str | Path, kind: str | None = None, *, threads: int = 8) -> list[Clip]:
+def find_clips(folder: str | Path, kind: str | None = None, *, threads: int = THREADS) -> list[Clip]:
     """All audio files below a folder, sorted by path, with their durations.
 
     The speaker is what `group_of` tells from the name of a file of that `kind` ("speech", "noise", "rooms"); without
@@ -118,8 +118,7 @@ def find_clips(folder: str | Path, kind: str | None = None, *, threads: int = 8)
     names = [path.relative_to(folder) for path in paths]
     speakers = [group_of(name, kind) if kind else name.parent.as_posix() for name in names]
     clips = [Clip(str(path), 0.0, speaker) for path, speaker in zip(paths, speakers)]
-    with ThreadPoolExecutor(threads) as workers:
-        return list(workers.map(Clip.measured, clips))
+    return each(Clip.measured, clips, threads)
 
 
 def read_manifest(path: str | Path) -> dict[str, Clip]:
@@ -138,9 +137,8 @@ def read_manifest(path: str | Path) -> dict[str, Clip]:
         if "wav" not in entry:
             raise ValueError(f"{path}: entry {key!r} has no 'wav'; expected {{'wav': path, 'duration': s}}")
         wav = root / entry["wav"].replace("{data_root}/", "")
-        clip = Clip(str(wav), *noted(entry, wav.parent.name))
-        clips[key] = clip if clip.duration else clip.measured()
-    return clips
+        clips[key] = Clip(str(wav), *noted(entry, wav.parent.name))
+    return dict(zip(clips, each(timed, clips.values())))
 
 
 def noted(entry: dict, speaker: str) -> tuple[float, str]:
@@ -150,8 +148,15 @@ def noted(entry: dict, speaker: str) -> tuple[float, str]:
     return duration, str(entry.get("speaker", entry.get("spk_id", speaker)))
 
 
+def timed(clip: Clip) -> Clip:
+    """The clip, measured where its duration is not known."""
+    return clip if clip.duration else clip.measured()
+
+
 def as_clips(files: Iterable[Clip | str | Path]) -> list[Clip]:
     """Turn paths into clips (parent folder = speaker) and leave clips as they are."""
-    return [
-        file if isinstance(file, Clip) else Clip(str(file), 0.0, Path(file).parent.name).measured() for file in files
-    ]
+
+    def as_clip(file: Clip | str | Path) -> Clip:
+        return file if isinstance(file, Clip) else Clip(str(file), 0.0, Path(file).parent.name).measured()
+
+    return each(as_clip, files)

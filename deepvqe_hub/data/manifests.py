@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import os
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from deepvqe_hub.atomic import atomic_write
@@ -14,6 +16,7 @@ from deepvqe_hub.data.grouping import group_of
 from deepvqe_hub.data.pools import AnyPool, AudioPool
 from deepvqe_hub.data.rooms import RoomPool
 from deepvqe_hub.data.shards import write_shards
+from deepvqe_hub.data.threads import each
 from deepvqe_hub.folders import AUDIO_SUFFIXES, audio_files
 
 logger = logging.getLogger(__name__)
@@ -62,7 +65,7 @@ def write_manifests(
         logger.info("%s is prepared already", data_folder)
         return data_folder
     tree = {kind: _files(data_folder, kind) for kind in KINDS}
-    contents = "\n".join(sorted(_signature(data_folder, path) for paths in tree.values() for path in paths))
+    contents = "\n".join(sorted(each(partial(_signature, data_folder), chain.from_iterable(tree.values()))))
     record = {
         "data_folder": str(data_folder.resolve()),
         "files": {kind: len(paths) for kind, paths in tree.items()},

@@ -16,7 +16,8 @@ import tarfile
 import warnings
 from pathlib import Path
 
-from deepvqe_hub.data.clips import Clip, noted, read_manifest
+from deepvqe_hub.data.clips import Clip, noted, read_manifest, timed
+from deepvqe_hub.data.threads import each
 from deepvqe_hub.folders import AUDIO_SUFFIXES
 
 
@@ -89,29 +90,31 @@ def find_shard_clips(folder: str | Path) -> list[Clip]:
     shards = [folder] if folder.is_file() else sorted(folder.glob("*.tar"))
     if not shards:
         raise ValueError(f"no shards (*.tar) in {folder}")
+    return [clip for found in each(_clips_in, shards) for clip in found]
+
+
+def _clips_in(shard: Path) -> list[Clip]:
+    audio: dict[str, tarfile.TarInfo] = {}
+    notes: dict[str, dict] = {}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                # WebDataset's rule: the key ends at the first dot of the base name.
+                head, _, base = member.name.rpartition("/")
+                stem, _, suffix = base.partition(".")
+                key = f"{head}/{stem}"
+                if suffix == "json":
+                    notes[key] = json.load(tar.extractfile(member))
+                elif f".{suffix.lower()}" in AUDIO_SUFFIXES:
+                    audio[key] = member
+    except (tarfile.TarError, json.JSONDecodeError) as error:
+        raise ValueError(f"{shard} is not a readable shard: {error}; write or download it again") from error
     clips = []
-    for shard in shards:
-        audio: dict[str, tarfile.TarInfo] = {}
-        notes: dict[str, dict] = {}
-        try:
-            with tarfile.open(shard, "r:") as tar:
-                for member in tar:
-                    # WebDataset's rule: the key ends at the first dot of the base name.
-                    head, _, base = member.name.rpartition("/")
-                    stem, _, suffix = base.partition(".")
-                    key = f"{head}/{stem}"
-                    if suffix == "json":
-                        notes[key] = json.load(tar.extractfile(member))
-                    elif f".{suffix.lower()}" in AUDIO_SUFFIXES:
-                        audio[key] = member
-        except (tarfile.TarError, json.JSONDecodeError) as error:
-            raise ValueError(f"{shard} is not a readable shard: {error}; write or download it again") from error
-        for key, member in audio.items():
-            note = notes.get(key)
-            note = note if isinstance(note, dict) else {}
-            place = {"offset": member.offset_data, "size": member.size, "name": f"{shard}:{member.name}"}
-            clip = Clip(str(shard), *noted(note, shard.stem), **place)
-            clips.append(clip if clip.duration else clip.measured())
+    for key, member in audio.items():
+        note = notes.get(key)
+        note = note if isinstance(note, dict) else {}
+        place = {"offset": member.offset_data, "size": member.size, "name": f"{shard}:{member.name}"}
+        clips.append(timed(Clip(str(shard), *noted(note, shard.stem), **place)))
     return clips
 
 
