@@ -323,6 +323,60 @@ def test_a_repaired_file_is_noticed(tmp_path):
         write_manifests(tmp_path / "data", tmp_path / "data")
 
 
+def test_a_file_that_could_not_be_opened_for_a_while_is_not_lost(tmp_path, monkeypatch, caplog):
+    for name in ("clean/train/a/x", "clean/train/b/y", "clean/valid/c/z", "noise/train/hum", "noise/valid/hum"):
+        write(tmp_path / "data" / f"{name}.wav", np.ones(RATE) * 0.1)
+    (tmp_path / "data" / "noise" / "train" / "never.wav").write_bytes(b"RIFF")
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as away:
+
+        def unavailable(clip, measured=Clip.measured):
+            return clip if clip.path.endswith("y.wav") else measured(clip)
+
+        away.setattr(Clip, "measured", unavailable)
+        write_manifests("data", "made")
+        assert len(Path("made/broken.txt").read_text().splitlines()) == 2
+    monkeypatch.chdir(tmp_path / "data")
+    for _ in range(2):
+        made = write_manifests(tmp_path / "data", tmp_path / "made")
+        assert len(json.loads((made / "train_speech.json").read_text())) == 2
+        assert (made / "broken.txt").read_text() == str(tmp_path / "data/noise/train/never.wav") + "\n"
+    assert caplog.text.count("now can; making") == 1
+
+
+def test_a_copy_of_prepared_data_is_whole_or_refused(tmp_path, caplog):
+    for name in ("train/a/x", "train/b/y", "valid/c/z"):
+        for kind in ("clean", "noise"):
+            write(tmp_path / "data" / kind / f"{name}.wav", np.ones(RATE) * 0.1)
+    write_manifests(tmp_path / "data", tmp_path / "json")
+    edited = tmp_path / "json" / "train_speech.json"
+    entries = json.loads(edited.read_text())
+    edited.write_text(json.dumps(dict(list(entries.items())[:1])))
+    assert write_manifests(tmp_path / "json", tmp_path / "unused") == tmp_path / "json"
+    assert len(json.loads(edited.read_text())) == 1 and "train_speech.json was edited" in caplog.text
+    packed = write_manifests(tmp_path / "data", tmp_path / "packed", shards=True)
+    shard = packed / "train_noise" / "shard-000000.tar"
+    whole = shard.read_bytes()
+    for damage in (lambda: shard.write_bytes(whole[:-512]), shard.unlink):
+        damage()
+        with pytest.raises(ValueError, match=r"lacks train_noise/shard-000000\.tar as it was written"):
+            write_manifests(packed, tmp_path / "unused")
+    shard.write_bytes(whole)
+    assert write_manifests(packed, tmp_path / "unused") == packed
+    (packed / "prepared.json").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"lacks prepared\.json"):
+        write_manifests(packed, tmp_path / "unused")
+
+
+def test_files_outside_of_the_splits_are_told_of_once(tmp_path, caplog):
+    for name in ("train/a/x", "valid/b/y", "other/c/z", "other/d/z"):
+        for kind in ("clean", "noise"):
+            write(tmp_path / "data" / kind / f"{name}.wav", np.ones(RATE) * 0.1)
+    write_manifests(tmp_path / "data", tmp_path / "made")
+    told = [record.getMessage() for record in caplog.records if "none of the folders" in record.getMessage()]
+    assert len(told) == 2 and all(text.startswith("2 files, such as ") for text in told)
+
+
 @pytest.mark.parametrize("shards", [False, True])
 def test_what_was_prepared_stays_until_there_is_better(tmp_path, shards):
     for split in ("train", "valid"):
