@@ -223,6 +223,28 @@ def test_shards_equal_files(manifest, tmp_path):
         np.testing.assert_array_equal(*draws)
 
 
+def test_files_are_read_once_for_shards(manifest, tmp_path, monkeypatch):
+    read = []
+
+    def encoded(clip, original=Clip.encoded):
+        read.append(clip.path)
+        return original(clip)
+
+    clips = read_manifest(manifest)
+    lost = Path(next(iter(clips.values())).path)
+    lost.unlink()  # since they were listed
+    monkeypatch.setattr(Clip, "encoded", encoded)
+    monkeypatch.setattr("deepvqe_hub.data.clips.native", None)  # opens by path
+    with pytest.warns(UserWarning, match=f"{lost.name} out of the shards"):
+        write_shards(clips, tmp_path / "shards", clips_per_shard=2)
+    assert sorted(read) == sorted(clip.path for clip in clips.values())
+    monkeypatch.undo()
+    assert [path.name for path in sorted((tmp_path / "shards").iterdir())] == [f"shard-00000{k}.tar" for k in range(3)]
+    assert len(AudioPool.from_shards(tmp_path / "shards")) == 5
+    with pytest.raises(ValueError, match="no clip could be read"), pytest.warns(UserWarning):
+        write_shards({"lost": Clip(str(lost), 1.0)}, tmp_path / "empty")
+
+
 def test_shards_are_reproducible_and_never_overwritten(manifest, tmp_path):
     one, two = (write_shards(manifest, tmp_path / name)[0].read_bytes() for name in "ab")
     assert one == two

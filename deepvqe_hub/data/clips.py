@@ -52,21 +52,27 @@ class Clip:
             file.seek(self.offset or 0)
             return file.read(-1 if self.size is None else self.size)
 
-    def open(self) -> soundfile.SoundFile:
-        """Open the clip for reading; raises one of `READ_ERRORS` when it cannot be."""
-        file = soundfile.SoundFile(native(self.path) if self.offset is None else io.BytesIO(self.encoded()))
+    def open(self, encoded: bytes | None = None) -> soundfile.SoundFile:
+        """Open the clip for reading; raises one of `READ_ERRORS` when it cannot be.
+
+        Args:
+            encoded: what `encoded()` gives, where that is at hand.
+        """
+        if encoded is None and self.offset is not None:
+            encoded = self.encoded()
+        file = soundfile.SoundFile(native(self.path) if encoded is None else io.BytesIO(encoded))
         if file.format == "MP3":
-            counted = soundfile.SoundFile(Endless(io.BytesIO(self.encoded())))
+            counted = soundfile.SoundFile(Endless(io.BytesIO(self.encoded() if encoded is None else encoded)))
             if counted.frames != file.frames:  # which was an estimate, then
                 file.close()
                 return counted
             counted.close()  # as it is slower to seek in
         return file
 
-    def measured(self) -> Clip:
-        """The same clip with its duration read from the audio; 0 where it cannot be opened."""
+    def measured(self, encoded: bytes | None = None) -> Clip:
+        """The same clip with its duration read from the audio, see `open`; 0 where it cannot be opened."""
         try:
-            with self.open() as file:
+            with self.open(encoded) as file:
                 return replace(self, duration=round(file.frames / file.samplerate, 4))  # as manifests have it
         except READ_ERRORS:
             return replace(self, duration=0.0)

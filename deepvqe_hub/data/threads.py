@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -25,3 +26,15 @@ def each(function: Callable[[Item], Found], items: Iterable[Item], threads: int 
     with ThreadPoolExecutor(threads) as workers:
         found = workers.map(lambda part: [function(item) for item in part], parts)
         return [one for part in found for one in part]
+
+
+def ahead(function: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
+    """As `each`, one after the other, and no more of them in memory than there are threads: for what is large."""
+    waiting = deque()
+    with ThreadPoolExecutor(THREADS) as workers:
+        for item in items:
+            waiting.append(workers.submit(function, item))
+            if len(waiting) == THREADS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
