@@ -281,6 +281,31 @@ def test_manifests_of_other_recipes_call_the_speaker_otherwise(manifest, tmp_pat
     assert [clip.duration for clip in others.values()] == pytest.approx([clip.duration for clip in clips.values()])
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": {"wav": "a.wav"},}', "is no manifest: .*line 1"),
+        ('{"a": {"wav": "a.wav"}, "b": {"wav": "b.wav"}, "a": {"wav": "c.wav"}}', "has 'a' twice"),
+        ('[{"wav": "a.wav"}]', "is no manifest: expected"),
+        ('{"a": "x.wav"}', "entry 'a' has no 'wav'"),
+        ('{"a": {"wav": null}}', "entry 'a' has no 'wav'"),
+    ],
+)
+def test_manifests_edited_by_hand_are_looked_at(tmp_path, text, said):
+    (tmp_path / "train.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"train\.json.*{said}"):
+        read_manifest(tmp_path / "train.json")
+
+
+def test_lengths_that_are_no_lengths_are_measured(manifest):
+    entries = json.loads(manifest.read_text())
+    before = [clip.duration for clip in read_manifest(manifest).values()]
+    for entry, length in zip(entries.values(), (float("nan"), -1, float("inf"), "2", None, 0)):
+        entry["duration"] = length
+    manifest.write_text(json.dumps(entries))
+    assert [clip.duration for clip in read_manifest(manifest).values()] == pytest.approx(before, abs=1e-3)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no text")
 @pytest.mark.parametrize("shards", [False, True])
 def test_names_may_be_of_any_alphabet_or_none_and_links_may_lead_to_bare_names(tmp_path, shards):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,22 +137,38 @@ def read_manifest(path: str | Path) -> dict[str, Clip]:
 
     Raises:
         FileNotFoundError: there is no such manifest.
-        ValueError: it is no JSON, or an entry has no `"wav"`.
+        ValueError: it is no JSON, an entry has no `"wav"`, or two have one id.
     """
     root = Path(path).parent
     clips = {}
-    for key, entry in json.loads(Path(path).read_text(encoding="utf-8")).items():
-        if "wav" not in entry:
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique)
+    except ValueError as error:  # of an edited file, above all
+        raise ValueError(f"{path} is no manifest: {error}") from error
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path} is no manifest: expected {{id: {{'wav': path, 'duration': s}}, ...}}")
+    for key, entry in entries.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("wav"), str):
             raise ValueError(f"{path}: entry {key!r} has no 'wav'; expected {{'wav': path, 'duration': s}}")
         wav = root / entry["wav"].replace("{data_root}/", "")
         clips[key] = Clip(str(wav), *noted(entry, wav.parent.name))
     return dict(zip(clips, each(timed, clips.values())))
 
 
+def _unique(pairs: list[tuple[str, object]]) -> dict:
+    """An object of a JSON file; of two entries of one name the first would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"it has {name!r} twice")
+    return found
+
+
 def noted(entry: dict, speaker: str) -> tuple[float, str]:
     """Seconds and speaker that a manifest or shard notes of a clip; 0 and `speaker` where it notes none."""
     duration = entry.get("duration")
-    duration = float(duration) if isinstance(duration, (int, float)) else 0.0
+    # NaN among the lengths would let every draw give the last clip.
+    duration = float(duration) if isinstance(duration, (int, float)) and 0 < duration < math.inf else 0.0
     return duration, str(entry.get("speaker", entry.get("spk_id", speaker)))
 
 
