@@ -1,6 +1,7 @@
 """Reading and drawing: pools, broken files, manifests, shards."""
 
 import errno
+import itertools
 import json
 import os
 import sys
@@ -413,6 +414,19 @@ def test_a_copy_of_prepared_data_is_whole_or_refused(tmp_path, caplog):
     (packed / "prepared.json").write_bytes(b"")
     with pytest.raises(ValueError, match=r"lacks prepared\.json"):
         write_manifests(packed, tmp_path / "unused")
+
+
+def test_names_that_differ_in_suffixes_alone_are_all_listed(tmp_path):
+    for order in itertools.permutations(("s/a.wav.flac", "s/a.flac", "s/a.wav", "s/a.wav.wav")):
+        found = {}
+        for name in order:
+            manifests._add(found, Path(name), Clip(name, 1.0), "s")
+        assert sorted(Path(clip.path).relative_to(Path.cwd()).as_posix() for clip in found.values()) == sorted(order)
+    odd = write(tmp_path / "{data_root}" / "a.wav", np.full(100, 0.1))
+    (tmp_path / "odd.json").write_text(
+        json.dumps({"a": {"wav": str(odd)}, "b": {"wav": "{data_root}/{data_root}/a.wav"}})
+    )
+    assert {clip.path for clip in read_manifest(tmp_path / "odd.json").values()} == {str(odd)}
 
 
 def test_files_outside_of_the_splits_are_told_of_once(tmp_path, caplog):

@@ -150,7 +150,7 @@ def read_manifest(path: str | Path) -> dict[str, Clip]:
     for key, entry in entries.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("wav"), str):
             raise ValueError(f"{path}: entry {key!r} has no 'wav'; expected {{'wav': path, 'duration': s}}")
-        wav = root / entry["wav"].replace("{data_root}/", "")
+        wav = root / entry["wav"].removeprefix("{data_root}/")
         clips[key] = Clip(str(wav), *noted(entry, wav.parent.name))
     return dict(zip(clips, each(timed, clips.values())))
 

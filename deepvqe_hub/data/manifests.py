@@ -262,7 +262,8 @@ def _split(
 
 def _add(manifest: dict[str, Clip], path: Path, clip: Clip, speaker: str) -> None:
     key = path.with_suffix("").as_posix()
-    key = path.as_posix() if key in manifest else key  # the same name with two suffixes
+    while key in manifest:  # the same name with two suffixes, or with one suffix more
+        key += path.suffix
     # Absolute, but no link followed: what it leads to may have no suffix.
     manifest[key] = Clip(str(Path(clip.path).absolute()), clip.duration, speaker)
 
