@@ -17,9 +17,13 @@ def audio_files(folder: str | Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) ->
     """Audio files at any depth, through links to folders as well: corpora are often put together from such links.
 
     Hidden files and folders are left out, as is a second way to the same folder; links come after what is no link.
+    There is nothing in a folder that does not exist.
+
+    Raises:
+        OSError: a folder cannot be listed, so that its files would be missed.
     """
     suffixes, seen = tuple(suffixes), set()
-    for where, below, names in os.walk(folder, followlinks=True):
+    for where, below, names in os.walk(folder, onerror=_unlisted, followlinks=True):
         real = os.path.realpath(where)
         if real in seen:  # or a link to a folder above
             below.clear()
@@ -29,3 +33,8 @@ def audio_files(folder: str | Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) ->
         below[:] = sorted(shown, key=lambda name: (os.path.islink(os.path.join(where, name)), name))
         shown = (name for name in names if not name.startswith("."))
         yield from (Path(where, name) for name in shown if name.lower().endswith(suffixes))
+
+
+def _unlisted(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # removed meanwhile, or never there
+        raise error

@@ -1,5 +1,7 @@
 """`deepvqe enhance` and `deepvqe models` as typed, with tiny random models in place of trained ones."""
 
+import concurrent.futures
+import contextlib
 import io
 import json
 import os
@@ -7,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +19,7 @@ import soundfile
 from test_files import RATE, broken_files, noise, tiny
 
 import deepvqe_hub
-from deepvqe_hub.cli import CommandError, main
+from deepvqe_hub.cli import CommandError, _work, main
 from deepvqe_hub.cli._inputs import plan
 from deepvqe_hub.hub.registry import ModelInfo
 from deepvqe_hub.processes import terminated_cleanly
@@ -392,6 +396,28 @@ def test_a_process_that_dies(folder, models, monkeypatch, capsys):
     assert enhance("in", "-o", "out", "--jobs", "2") == 1
     errors = capsys.readouterr().err
     assert all(f"in/{name}: not done, as a process died" in errors for name in ("a.wav", "b.wav"))
+
+
+def test_a_process_that_dies_before_all_is_submitted(monkeypatch):
+    @contextlib.contextmanager
+    def pool(*_):
+        submitted = []
+
+        def submit(function, job, settings):
+            if submitted:
+                raise BrokenProcessPool
+            submitted.append(job)
+            future = concurrent.futures.Future()
+            future.set_result(_work.Result(seconds=1.0))
+            return future
+
+        yield submit
+
+    monkeypatch.setattr(_work, "worker_pool", pool)
+    jobs = [_work.Job(Path(f"{i}.wav"), Path(f"out/{i}.wav")) for i in range(3)]
+    results = _work.in_processes(None, jobs, _work.Settings(1.0, None, False, False), 2, 1, quiet=True)
+    assert [result.error is None for result in results] == [True, False, False]
+    assert results[2].error.startswith("2.wav: not done")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -20,7 +20,7 @@ from deepvqe_hub import metrics
 from deepvqe_hub.atomic import write_files
 from deepvqe_hub.cli import CommandError, evaluate
 from deepvqe_hub.metrics import evaluation, mos, report
-from deepvqe_hub.metrics.metadata import Metadata, parse_talk
+from deepvqe_hub.metrics.metadata import Metadata, _labels, parse_talk
 from deepvqe_hub.pairing import find_audio, find_pairs, pair_files
 
 RATE = 16000
@@ -386,6 +386,21 @@ def test_metadata_groups(tmp_path):
         Metadata(path, ["a.wav"])
     path.write_text('file,room\na.wav,"small\nroom"\n')  # a group of two lines would break the table of results
     assert Metadata(path, ["a.wav"]).rows == {"a.wav": {"room": "small room"}}
+
+
+def test_groups_are_found_without_comparing_each_with_each(monkeypatch):
+    class Word(str):
+        compared = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            Word.compared += 1
+            return str.__eq__(self, other)
+
+    words = [Word(f"word {i:03d}") for i in range(300)]
+    order, labels = _labels(words[::-1], [float("nan")] * len(words), 4)
+    assert order == words and labels == words[::-1]
+    assert Word.compared < 10 * len(words)
 
 
 def test_metadata_as_pandas_writes_it(tmp_path):

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from deepvqe_hub.data import AudioPool, EchoRecordings, EchoSpeech, RoomPool, active_frames, active_power, mix, mix_echo
 from deepvqe_hub.data.loudspeaker import delay_track, delayed, distort
+from deepvqe_hub.data.recordings import FOLDERS
 
 RATE = 16000
 PLAIN = dict(
@@ -214,3 +215,18 @@ def test_recordings_are_cut_together_and_scaled(tmp_path):
         )
     with pytest.raises(ValueError, match="split 'valid'"):
         EchoRecordings(tmp_path, split="valid")
+
+
+def test_no_recording_is_lost_in_silence(tmp_path):
+    for folder in FOLDERS.values():
+        (tmp_path / folder).mkdir()
+        for number in range(4):
+            soundfile.write(tmp_path / folder / f"a_fileid_{number}.wav", np.full(800, 0.1), RATE)
+    (tmp_path / "meta.csv").write_text("fileid,split\n0,train\n1,train\n2,train\n3,test\n")
+    for number in (1, 3):
+        (tmp_path / "echo_signal" / f"a_fileid_{number}.wav").unlink()
+    with pytest.warns(UserWarning, match=r"1 of 3 scenes in .* left out, such as fileid_1, .*echo_signal"):
+        assert len(EchoRecordings(tmp_path, split="train")) == 2
+    soundfile.write(tmp_path / "farend_speech" / "b_fileid_0.wav", np.full(800, 0.1), RATE)
+    with pytest.raises(ValueError, match=r"fileid_0 twice: a_fileid_0\.wav and b_fileid_0\.wav"):
+        EchoRecordings(tmp_path)

@@ -1,18 +1,32 @@
 """Reading and drawing: pools, broken files, manifests, shards."""
 
+import errno
+import itertools
 import json
 import os
 import sys
+import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from deepvqe_hub.data import AudioPool, EchoRecordings, NoisySpeech, RoomPool, read_manifest, scan, write_shards
+from deepvqe_hub.data import (
+    AudioPool,
+    EchoRecordings,
+    NoisySpeech,
+    RoomPool,
+    manifests,
+    read_manifest,
+    scan,
+    write_shards,
+)
 from deepvqe_hub.data.clips import Clip
 from deepvqe_hub.data.grouping import group_of
 from deepvqe_hub.data.manifests import read_pools, write_manifests
+from deepvqe_hub.data.recordings import FOLDERS
 
 RATE = 16000
 
@@ -49,6 +63,53 @@ def test_links_in_circles_end_and_nothing_comes_twice(speech_folder):
     (speech_folder / "anna" / "up").symlink_to(speech_folder, target_is_directory=True)
     (speech_folder / "anna-again").symlink_to(speech_folder / "anna", target_is_directory=True)
     assert len(AudioPool.from_folder(speech_folder)) == 6
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(speech_folder, monkeypatch):
+    def scandir(path, list_folder=os.scandir):
+        if str(path).endswith("ben"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="ben"):
+        AudioPool.from_folder(speech_folder)
+    (speech_folder / "ben").rename(speech_folder / ".ben")
+    assert len(AudioPool.from_folder(speech_folder)) == 3
+
+
+def test_files_are_looked_at_several_at_a_time(manifest, tmp_path, monkeypatch):
+    """Each would wait for the answer of a network file system, be it for its length, its size or its place in a tar."""
+
+    def together(function):
+        def met(*arguments, **options):
+            meeting.wait()
+            return function(*arguments, **options)
+
+        return met
+
+    for number in (4, 5):
+        write_shards(manifest, tmp_path / "shards", clips_per_shard=3 * number, prefix=f"s{number}")
+    for folder in FOLDERS.values():
+        for number in range(2):
+            write(tmp_path / "echo" / folder / f"x_fileid_{number}.wav", np.full(RATE // 10, 0.1))
+    for name in ("clean/train/a", "clean/valid/b", "noise/train/c", "noise/valid/d"):
+        write(tmp_path / "data" / f"{name}.wav", np.full(RATE // 10, 0.1))
+    unnoted = {key: {"wav": clip.path} for key, clip in read_manifest(manifest).items()}
+    (tmp_path / "unnoted.json").write_text(json.dumps(unnoted))
+    meeting = threading.Barrier(2, timeout=10)
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile, "open", together(tarfile.open))
+        assert len(AudioPool.from_shards(tmp_path / "shards")) == 12
+    with monkeypatch.context() as patch:
+        patch.setattr(Clip, "measured", together(Clip.measured))
+        assert len(EchoRecordings(tmp_path / "echo", segment_seconds=0.05)) == 2
+        assert len(read_manifest(tmp_path / "unnoted.json")) == 6
+    with monkeypatch.context() as patch:
+        patch.setattr(manifests, "_signature", together(manifests._signature))
+        patch.setattr(manifests, "_split", None)
+        with pytest.raises(TypeError):  # once the files are known
+            write_manifests(tmp_path / "data", tmp_path / "made")
 
 
 def test_a_speaker_without_a_readable_file_is_given_up(speech_folder):
@@ -163,6 +224,28 @@ def test_shards_equal_files(manifest, tmp_path):
         np.testing.assert_array_equal(*draws)
 
 
+def test_files_are_read_once_for_shards(manifest, tmp_path, monkeypatch):
+    read = []
+
+    def encoded(clip, original=Clip.encoded):
+        read.append(clip.path)
+        return original(clip)
+
+    clips = read_manifest(manifest)
+    lost = Path(next(iter(clips.values())).path)
+    lost.unlink()  # since they were listed
+    monkeypatch.setattr(Clip, "encoded", encoded)
+    monkeypatch.setattr("deepvqe_hub.data.clips.native", None)  # opens by path
+    with pytest.warns(UserWarning, match=f"{lost.name} out of the shards"):
+        write_shards(clips, tmp_path / "shards", clips_per_shard=2)
+    assert sorted(read) == sorted(clip.path for clip in clips.values())
+    monkeypatch.undo()
+    assert [path.name for path in sorted((tmp_path / "shards").iterdir())] == [f"shard-00000{k}.tar" for k in range(3)]
+    assert len(AudioPool.from_shards(tmp_path / "shards")) == 5
+    with pytest.raises(ValueError, match="no clip could be read"), pytest.warns(UserWarning):
+        write_shards({"lost": Clip(str(lost), 1.0)}, tmp_path / "empty")
+
+
 def test_shards_are_reproducible_and_never_overwritten(manifest, tmp_path):
     one, two = (write_shards(manifest, tmp_path / name)[0].read_bytes() for name in "ab")
     assert one == two
@@ -171,8 +254,6 @@ def test_shards_are_reproducible_and_never_overwritten(manifest, tmp_path):
 
 
 def test_shards_of_others_need_no_json(manifest, tmp_path):
-    import tarfile
-
     clip = next(iter(read_manifest(manifest).values()))
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         tar.add(clip.path, "deep/clip.flac")
@@ -182,8 +263,6 @@ def test_shards_of_others_need_no_json(manifest, tmp_path):
 
 @pytest.mark.parametrize("note", [{"duration": None, "spk_id": "one"}, ["one"], "one", None])
 def test_shards_of_others_may_note_other_things(manifest, tmp_path, note):
-    import tarfile
-
     clip = next(iter(read_manifest(manifest).values()))
     (tmp_path / "note.json").write_text(json.dumps(note))
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
@@ -201,6 +280,31 @@ def test_manifests_of_other_recipes_call_the_speaker_otherwise(manifest, tmp_pat
     clips, others = read_manifest(manifest), read_manifest(manifest.parent / "other.json")
     assert {key: clip.speaker for key, clip in others.items()} == {key: f"id-{key}" for key in entries}
     assert [clip.duration for clip in others.values()] == pytest.approx([clip.duration for clip in clips.values()])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": {"wav": "a.wav"},}', "is no manifest: .*line 1"),
+        ('{"a": {"wav": "a.wav"}, "b": {"wav": "b.wav"}, "a": {"wav": "c.wav"}}', "has 'a' twice"),
+        ('[{"wav": "a.wav"}]', "is no manifest: expected"),
+        ('{"a": "x.wav"}', "entry 'a' has no 'wav'"),
+        ('{"a": {"wav": null}}', "entry 'a' has no 'wav'"),
+    ],
+)
+def test_manifests_edited_by_hand_are_looked_at(tmp_path, text, said):
+    (tmp_path / "train.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"train\.json.*{said}"):
+        read_manifest(tmp_path / "train.json")
+
+
+def test_lengths_that_are_no_lengths_are_measured(manifest):
+    entries = json.loads(manifest.read_text())
+    before = [clip.duration for clip in read_manifest(manifest).values()]
+    for entry, length in zip(entries.values(), (float("nan"), -1, float("inf"), "2", None, 0)):
+        entry["duration"] = length
+    manifest.write_text(json.dumps(entries))
+    assert [clip.duration for clip in read_manifest(manifest).values()] == pytest.approx(before, abs=1e-3)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are no text")
@@ -265,6 +369,73 @@ def test_a_repaired_file_is_noticed(tmp_path):
     assert [entry["duration"] for key, entry in speech.items() if key.endswith("two/b")] == [2]
     with pytest.raises(ValueError, match="holds the data"):
         write_manifests(tmp_path / "data", tmp_path / "data")
+
+
+def test_a_file_that_could_not_be_opened_for_a_while_is_not_lost(tmp_path, monkeypatch, caplog):
+    for name in ("clean/train/a/x", "clean/train/b/y", "clean/valid/c/z", "noise/train/hum", "noise/valid/hum"):
+        write(tmp_path / "data" / f"{name}.wav", np.ones(RATE) * 0.1)
+    (tmp_path / "data" / "noise" / "train" / "never.wav").write_bytes(b"RIFF")
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as away:
+
+        def unavailable(clip, measured=Clip.measured):
+            return clip if clip.path.endswith("y.wav") else measured(clip)
+
+        away.setattr(Clip, "measured", unavailable)
+        write_manifests("data", "made")
+        assert len(Path("made/broken.txt").read_text().splitlines()) == 2
+    monkeypatch.chdir(tmp_path / "data")
+    for _ in range(2):
+        made = write_manifests(tmp_path / "data", tmp_path / "made")
+        assert len(json.loads((made / "train_speech.json").read_text())) == 2
+        assert (made / "broken.txt").read_text() == str(tmp_path / "data/noise/train/never.wav") + "\n"
+    assert caplog.text.count("now can; making") == 1
+
+
+def test_a_copy_of_prepared_data_is_whole_or_refused(tmp_path, caplog):
+    for name in ("train/a/x", "train/b/y", "valid/c/z"):
+        for kind in ("clean", "noise"):
+            write(tmp_path / "data" / kind / f"{name}.wav", np.ones(RATE) * 0.1)
+    write_manifests(tmp_path / "data", tmp_path / "json")
+    edited = tmp_path / "json" / "train_speech.json"
+    entries = json.loads(edited.read_text())
+    edited.write_text(json.dumps(dict(list(entries.items())[:1])))
+    assert write_manifests(tmp_path / "json", tmp_path / "unused") == tmp_path / "json"
+    assert len(json.loads(edited.read_text())) == 1 and "train_speech.json was edited" in caplog.text
+    packed = write_manifests(tmp_path / "data", tmp_path / "packed", shards=True)
+    shard = packed / "train_noise" / "shard-000000.tar"
+    whole = shard.read_bytes()
+    for damage in (lambda: shard.write_bytes(whole[:-512]), shard.unlink):
+        damage()
+        with pytest.raises(ValueError, match=r"lacks train_noise/shard-000000\.tar as it was written"):
+            write_manifests(packed, tmp_path / "unused")
+    shard.write_bytes(whole)
+    assert write_manifests(packed, tmp_path / "unused") == packed
+    (packed / "prepared.json").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"lacks prepared\.json"):
+        write_manifests(packed, tmp_path / "unused")
+
+
+def test_names_that_differ_in_suffixes_alone_are_all_listed(tmp_path):
+    for order in itertools.permutations(("s/a.wav.flac", "s/a.flac", "s/a.wav", "s/a.wav.wav")):
+        found = {}
+        for name in order:
+            manifests._add(found, Path(name), Clip(name, 1.0), "s")
+        assert sorted(Path(clip.path).relative_to(Path.cwd()).as_posix() for clip in found.values()) == sorted(order)
+    odd = write(tmp_path / "{data_root}" / "a.wav", np.full(100, 0.1))
+    (tmp_path / "odd.json").write_text(
+        json.dumps({"a": {"wav": str(odd)}, "b": {"wav": "{data_root}/{data_root}/a.wav"}})
+    )
+    assert {clip.path for clip in read_manifest(tmp_path / "odd.json").values()} == {str(odd)}
+
+
+def test_files_outside_of_the_splits_are_told_of_once(tmp_path, caplog):
+    for name in ("train/a/x", "valid/b/y", "other/c/z", "other/d/z"):
+        for kind in ("clean", "noise"):
+            write(tmp_path / "data" / kind / f"{name}.wav", np.ones(RATE) * 0.1)
+    write_manifests(tmp_path / "data", tmp_path / "made")
+    told = [record.getMessage() for record in caplog.records if "none of the folders" in record.getMessage()]
+    assert len(told) == 2 and all(text.startswith("2 files, such as ") for text in told)
 
 
 @pytest.mark.parametrize("shards", [False, True])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import importlib.util
 import os
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +17,12 @@ import soundfile
 import torch
 from test_cli_evaluate import BlockByBlock
 from tiny import CONFIG
+from tqdm import tqdm
 
 from deepvqe_hub import EnhancementModel, metrics
 from deepvqe_hub.metrics import evaluation, intrusive, mos, report, scoring
 from deepvqe_hub.metrics.statistics import quantile_ranges
+from deepvqe_hub.processes import worker_pool
 
 RATE = 16000
 
@@ -414,6 +419,44 @@ def test_processes_give_the_same_and_survive_the_death_of_one(files, monkeypatch
     # The last bit depends on the number of threads.
     assert [row["si_sdr"] for row in results] == pytest.approx([row["si_sdr"] for row in alone], rel=1e-12)
     assert os.environ["OMP_NUM_THREADS"] == "3" and "MKL_NUM_THREADS" not in os.environ
+
+
+def test_the_death_of_a_process_leaves_the_others_their_pool(monkeypatch):
+    begun = []
+
+    def counted(processes):
+        begun.append(processes)
+        return worker_pool(processes)
+
+    monkeypatch.setattr(evaluation, "worker_pool", counted)
+    monkeypatch.setattr(evaluation, "evaluate_file", evaluation._blank)
+    cases = [metrics.Case(f"{i}.wav") for i in range(12)]
+    cases.insert(1, metrics.Case(Killer()))
+    results = evaluation._in_processes(cases, {}, 2, tqdm(disable=True))
+    assert [row["file"] for row in results] == ["0.wav", "killer.wav", *(f"{i}.wav" for i in range(1, 12))]
+    assert [bool(row["notes"]) for row in results] == [False, True] + [False] * 11
+    assert len(begun) < 8  # not one for each file that is left
+
+
+def test_a_pool_that_breaks_while_files_are_submitted(monkeypatch):
+    @contextlib.contextmanager
+    def broken(processes):
+        def submit(function, case, **_):
+            if processes > 1 and case.name == "2" and not died:
+                died.append(case)
+                raise BrokenProcessPool
+            future = concurrent.futures.Future()
+            future.set_result(function(case))
+            return future
+
+        yield submit
+
+    died = []
+    monkeypatch.setattr(evaluation, "worker_pool", broken)
+    monkeypatch.setattr(evaluation, "evaluate_file", evaluation._blank)
+    cases = [metrics.Case(Path("x.wav"), name=str(i)) for i in range(9)]
+    results = evaluation._in_processes(cases, {}, 2, tqdm(disable=True))
+    assert [row["file"] for row in results] == [case.name for case in cases]
 
 
 def sleepy(case: metrics.Case, **_) -> dict:

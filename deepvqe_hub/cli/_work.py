@@ -61,16 +61,18 @@ def in_processes(model, jobs: list[Job], settings: Settings, processes: int, thr
     device = next(model.parameters()).device if isinstance(model, torch.nn.Module) else None
     pickled = pickle.dumps(model if device is None else model.cpu())
     with worker_pool(processes, _start_worker, (pickled, device, threads)) as submit:
-        futures = {submit(_work, job, settings): job for job in jobs}
-        results = {}
+        futures, results = {}, {}
+        with contextlib.suppress(BrokenProcessPool):  # of many files, the first may end it before the last is submitted
+            for job in jobs:
+                futures[submit(_work, job, settings)] = job
         with _bar(len(jobs), "file", quiet) as bar:
             for future in as_completed(futures):
                 job, error = futures[future], future.exception()  # of a process; those of a file come as results
-                if isinstance(error, BrokenProcessPool):
-                    error = "not done, as a process died, perhaps for want of memory; try fewer --jobs, with --resume"
-                results[job] = future.result() if error is None else Result(error=f"{job.source}: {error}")
+                if not isinstance(error, BrokenProcessPool):
+                    results[job] = future.result() if error is None else Result(error=f"{job.source}: {error}")
                 bar.update()
-    return [results[job] for job in jobs]
+    died = "not done, as a process died, perhaps for want of memory; try fewer --jobs, with --resume"
+    return [results.get(job) or Result(error=f"{job.source}: {died}") for job in jobs]
 
 
 _worker_model = None

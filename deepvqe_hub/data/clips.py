@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
+from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import soundfile
 
 from deepvqe_hub.data.grouping import group_of
+from deepvqe_hub.data.threads import THREADS, each
 from deepvqe_hub.files.audio import native
 from deepvqe_hub.files.unread import Endless
 from deepvqe_hub.folders import audio_files
@@ -52,21 +54,27 @@ class Clip:
             file.seek(self.offset or 0)
             return file.read(-1 if self.size is None else self.size)
 
-    def open(self) -> soundfile.SoundFile:
-        """Open the clip for reading; raises one of `READ_ERRORS` when it cannot be."""
-        file = soundfile.SoundFile(native(self.path) if self.offset is None else io.BytesIO(self.encoded()))
+    def open(self, encoded: bytes | None = None) -> soundfile.SoundFile:
+        """Open the clip for reading; raises one of `READ_ERRORS` when it cannot be.
+
+        Args:
+            encoded: what `encoded()` gives, where that is at hand.
+        """
+        if encoded is None and self.offset is not None:
+            encoded = self.encoded()
+        file = soundfile.SoundFile(native(self.path) if encoded is None else io.BytesIO(encoded))
         if file.format == "MP3":
-            counted = soundfile.SoundFile(Endless(io.BytesIO(self.encoded())))
+            counted = soundfile.SoundFile(Endless(io.BytesIO(self.encoded() if encoded is None else encoded)))
             if counted.frames != file.frames:  # which was an estimate, then
                 file.close()
                 return counted
             counted.close()  # as it is slower to seek in
         return file
 
-    def measured(self) -> Clip:
-        """The same clip with its duration read from the audio; 0 where it cannot be opened."""
+    def measured(self, encoded: bytes | None = None) -> Clip:
+        """The same clip with its duration read from the audio, see `open`; 0 where it cannot be opened."""
         try:
-            with self.open() as file:
+            with self.open(encoded) as file:
                 return replace(self, duration=round(file.frames / file.samplerate, 4))  # as manifests have it
         except READ_ERRORS:
             return replace(self, duration=0.0)
@@ -101,7 +109,7 @@ class Clip:
         return audio.T[:, :frames].astype(np.float32)
 
 
-def find_clips(folder: str | Path, kind: str | None = None, *, threads: int = 8) -> list[Clip]:
+def find_clips(folder: str | Path, kind: str | None = None, *, threads: int = THREADS) -> list[Clip]:
     """All audio files below a folder, sorted by path, with their durations.
 
     The speaker is what `group_of` tells from the name of a file of that `kind` ("speech", "noise", "rooms"); without
@@ -118,8 +126,7 @@ def find_clips(folder: str | Path, kind: str | None = None, *, threads: int = 8)
     names = [path.relative_to(folder) for path in paths]
     speakers = [group_of(name, kind) if kind else name.parent.as_posix() for name in names]
     clips = [Clip(str(path), 0.0, speaker) for path, speaker in zip(paths, speakers)]
-    with ThreadPoolExecutor(threads) as workers:
-        return list(workers.map(Clip.measured, clips))
+    return each(Clip.measured, clips, threads)
 
 
 def read_manifest(path: str | Path) -> dict[str, Clip]:
@@ -130,28 +137,50 @@ def read_manifest(path: str | Path) -> dict[str, Clip]:
 
     Raises:
         FileNotFoundError: there is no such manifest.
-        ValueError: it is no JSON, or an entry has no `"wav"`.
+        ValueError: it is no JSON, an entry has no `"wav"`, or two have one id.
     """
     root = Path(path).parent
     clips = {}
-    for key, entry in json.loads(Path(path).read_text(encoding="utf-8")).items():
-        if "wav" not in entry:
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique)
+    except ValueError as error:  # of an edited file, above all
+        raise ValueError(f"{path} is no manifest: {error}") from error
+    if not isinstance(entries, dict):
+        raise ValueError(f"{path} is no manifest: expected {{id: {{'wav': path, 'duration': s}}, ...}}")
+    for key, entry in entries.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("wav"), str):
             raise ValueError(f"{path}: entry {key!r} has no 'wav'; expected {{'wav': path, 'duration': s}}")
-        wav = root / entry["wav"].replace("{data_root}/", "")
-        clip = Clip(str(wav), *noted(entry, wav.parent.name))
-        clips[key] = clip if clip.duration else clip.measured()
-    return clips
+        wav = root / entry["wav"].removeprefix("{data_root}/")
+        clips[key] = Clip(str(wav), *noted(entry, wav.parent.name))
+    return dict(zip(clips, each(timed, clips.values())))
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict:
+    """An object of a JSON file; of two entries of one name the first would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"it has {name!r} twice")
+    return found
 
 
 def noted(entry: dict, speaker: str) -> tuple[float, str]:
     """Seconds and speaker that a manifest or shard notes of a clip; 0 and `speaker` where it notes none."""
     duration = entry.get("duration")
-    duration = float(duration) if isinstance(duration, (int, float)) else 0.0
+    # NaN among the lengths would let every draw give the last clip.
+    duration = float(duration) if isinstance(duration, (int, float)) and 0 < duration < math.inf else 0.0
     return duration, str(entry.get("speaker", entry.get("spk_id", speaker)))
+
+
+def timed(clip: Clip) -> Clip:
+    """The clip, measured where its duration is not known."""
+    return clip if clip.duration else clip.measured()
 
 
 def as_clips(files: Iterable[Clip | str | Path]) -> list[Clip]:
     """Turn paths into clips (parent folder = speaker) and leave clips as they are."""
-    return [
-        file if isinstance(file, Clip) else Clip(str(file), 0.0, Path(file).parent.name).measured() for file in files
-    ]
+
+    def as_clip(file: Clip | str | Path) -> Clip:
+        return file if isinstance(file, Clip) else Clip(str(file), 0.0, Path(file).parent.name).measured()
+
+    return each(as_clip, files)

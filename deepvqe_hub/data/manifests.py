@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import os
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from deepvqe_hub.atomic import atomic_write
@@ -14,6 +16,7 @@ from deepvqe_hub.data.grouping import group_of
 from deepvqe_hub.data.pools import AnyPool, AudioPool
 from deepvqe_hub.data.rooms import RoomPool
 from deepvqe_hub.data.shards import write_shards
+from deepvqe_hub.data.threads import each
 from deepvqe_hub.folders import AUDIO_SUFFIXES, audio_files
 
 logger = logging.getLogger(__name__)
@@ -23,6 +26,8 @@ KINDS = {"speech": "clean", "noise": "noise", "rooms": "impulse_responses"}
 SPLITS = ("train", "valid", "test")
 RECORD = "prepared.json"
 """File in a prepared folder that says what it was made of, written last."""
+BROKEN = "broken.txt"
+"""File in a prepared folder that lists what could not be opened, one path a line."""
 
 
 def write_manifests(
@@ -41,9 +46,10 @@ def write_manifests(
 
     Args:
         data_folder: folder with `clean`, `noise` and, for reverberation, `impulse_responses`; or a folder that
-            this function has written, which is taken as it is.
+            this function has written, which is taken as it is, be its manifests edited since.
         save_folder: where the manifests go. They are left as they are if they are complete and list the same files, of
-            the same sizes, of the same `data_folder`, and made anew otherwise.
+            the same sizes, of the same `data_folder`, and all that could not be opened still cannot; otherwise they
+            are made anew.
         valid_share, test_share: share of speakers and recordings, where the folder has no splits of its own.
         shards: pack the clips into tar shards, `save_folder/train_speech/shard-000000.tar` and so on, in place of
             the manifests; such a folder can be moved.
@@ -53,16 +59,17 @@ def write_manifests(
 
     Raises:
         FileNotFoundError: a folder is missing; the message says which and where to get it.
-        ValueError: a folder without audio, too few speakers or recordings for a split, or one folder for both.
+        ValueError: a folder without audio, too few speakers or recordings for a split, one folder for both, or a folder
+            by this function that was not copied whole.
     """
     data_folder, save_folder = Path(data_folder), Path(save_folder)
     if save_folder.resolve() == data_folder.resolve():
         raise ValueError(f"{save_folder} holds the data; give another folder for what is made of them")
     if (data_folder / RECORD).is_file():
-        logger.info("%s is prepared already", data_folder)
+        _check_whole(data_folder)
         return data_folder
     tree = {kind: _files(data_folder, kind) for kind in KINDS}
-    contents = "\n".join(sorted(_signature(data_folder, path) for paths in tree.values() for path in paths))
+    contents = "\n".join(sorted(each(partial(_signature, data_folder), chain.from_iterable(tree.values()))))
     record = {
         "data_folder": str(data_folder.resolve()),
         "files": {kind: len(paths) for kind, paths in tree.items()},
@@ -95,10 +102,10 @@ def write_manifests(
             elif not shards:
                 written.append(save_folder / f"{split}_{kind}.json")
                 _write(written[-1], {key: _entry(clip) for key, clip in clips.items()})
-    (save_folder / "broken.txt").unlink(missing_ok=True)
+    (save_folder / BROKEN).unlink(missing_ok=True)
     if broken:
-        (save_folder / "broken.txt").write_bytes(os.fsencode("\n".join(broken) + "\n"))
-        logger.warning("%d unreadable files left out, listed in %s", len(broken), save_folder / "broken.txt")
+        (save_folder / BROKEN).write_bytes(os.fsencode("\n".join(broken) + "\n"))
+        logger.warning("%d unreadable files left out, listed in %s", len(broken), save_folder / BROKEN)
     names = [path.relative_to(save_folder).as_posix() for path in written]
     _write(save_folder / RECORD, record | {"written": [_signature(save_folder, name) for name in names]})
     return save_folder
@@ -163,21 +170,56 @@ def _signature(data_folder: Path, path: str) -> str:
         return path
 
 
+def _read_record(folder: Path) -> tuple[dict, list[str]]:
+    """What a prepared folder says that it was made of, and the files in it that are not as they were written.
+
+    Raises:
+        OSError, ValueError: it says nothing.
+    """
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    lines = [line for line in record.get("written", []) if _signature(folder, line.rpartition(":")[0]) != line]
+    return record, [line.rpartition(":")[0] for line in lines]
+
+
+def _check_whole(folder: Path) -> None:
+    """Raise ValueError for a prepared folder without all its files, of which manifests may have been edited."""
+    try:
+        _, changed = _read_record(folder)
+    except ValueError:
+        changed = [RECORD]
+    for name in changed:
+        edited = name != RECORD and name.endswith(".json") and (folder / name).is_file()
+        if not edited:
+            raise ValueError(f"{folder} lacks {name} as it was written: copy it again, or prepare the data anew")
+        logger.warning("%s was edited after it was written, and is taken as it is", folder / name)
+    logger.info("%s is prepared already", folder)
+
+
 def _up_to_date(save_folder: Path, record: dict) -> bool:
     try:
-        before = json.loads((save_folder / RECORD).read_text(encoding="utf-8"))
+        before, lost = _read_record(save_folder)
     except (OSError, ValueError):
         return False
     changed = [name for name in record if before.get(name) != record[name]]
-    written = before.get("written", [])
-    lost = [line for line in written if _signature(save_folder, line.rpartition(":")[0]) != line]
     if changed:
         logger.warning("%s was made with other %s; making it anew", save_folder, " and ".join(changed))
     elif lost:
-        logger.warning("%s lacks %s as it was written; making it anew", save_folder, lost[0].rpartition(":")[0])
+        logger.warning("%s lacks %s as it was written; making it anew", save_folder, lost[0])
+    elif repaired := _repaired(save_folder):  # as sizes do not tell, of a disk that was away or a lack of permission
+        lost = [repaired]
+        logger.warning("%s could not be opened and now can; making %s anew", repaired, save_folder)
     else:
         logger.info("%s is up to date with %s", save_folder, record["data_folder"])
     return not (changed or lost)
+
+
+def _repaired(save_folder: Path) -> str | None:
+    """A file in `broken.txt` that can be opened."""
+    try:
+        paths = os.fsdecode((save_folder / BROKEN).read_bytes()).split("\n")[:-1]
+    except FileNotFoundError:
+        return None
+    return next((clip.path for clip in each(Clip.measured, (Clip(path, 0.0) for path in paths)) if clip.duration), None)
 
 
 def _split(
@@ -186,19 +228,24 @@ def _split(
     """Clips of a folder by split and key, and the paths of those that cannot be opened."""
     given = [split for split in SPLITS if (folder / split).is_dir()] if (folder / "train").is_dir() else []
     splits: dict[str, dict[str, Clip]] = {split: {} for split in SPLITS}
-    broken, groups = [], {}
+    broken, groups, outside = [], {}, []
     for clip in find_clips(folder):
         path = Path(clip.path).relative_to(folder)
         split = path.parts[0] if given else None
         group = group_of(path.relative_to(split) if split in given else path, kind)
         if clip.duration <= 0:
-            broken.append(clip.path)
+            broken.append(str(Path(clip.path).absolute()))
         elif not given or (split == "train" and "valid" not in given):
             groups.setdefault(group, []).append((path, clip))
         elif split in given:
             _add(splits[split], path, clip, group)
         else:
-            logger.warning("%s is in none of the folders %s and is left out", clip.path, ", ".join(given))
+            outside.append(clip.path)
+    if outside:
+        logger.warning(
+            "%d files, such as %s, are in none of the folders %s and are left out",
+            *(len(outside), outside[0], ", ".join(given)),
+        )
     test_share = 0.0 if "test" in given else test_share
     for group, split in _assign(groups, valid_share, test_share).items():
         for path, clip in groups[group]:
@@ -215,7 +262,8 @@ def _split(
 
 def _add(manifest: dict[str, Clip], path: Path, clip: Clip, speaker: str) -> None:
     key = path.with_suffix("").as_posix()
-    key = path.as_posix() if key in manifest else key  # the same name with two suffixes
+    while key in manifest:  # the same name with two suffixes, or with one suffix more
+        key += path.suffix
     # Absolute, but no link followed: what it leads to may have no suffix.
     manifest[key] = Clip(str(Path(clip.path).absolute()), clip.duration, speaker)
 

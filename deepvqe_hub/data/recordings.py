@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +41,13 @@ class EchoRecordings(DrawnItems):
         cache: keep decoded files in memory (16-bit).
 
     An item is a dict of float32 `(time,)` tensors `mic`, `farend`, `clean`, `echo`; short files are
-    filled with zeros at the end. A scene with an unreadable file is replaced by the next one, with a warning.
+    filled with zeros at the end. A scene that is not in all four folders is left out, with a warning, and one with an
+    unreadable file is replaced by the next one, with a warning, too.
 
     Raises:
         FileNotFoundError: one of the four folders is missing.
-        ValueError: there is no scene in them, or none of `split`, or `meta.csv` cannot be read.
+        ValueError: there is no scene in them, or none of `split`, or `meta.csv` cannot be read; or two files of a
+            folder have one `fileid_N`.
     """
 
     def __init__(
@@ -59,14 +62,20 @@ class EchoRecordings(DrawnItems):
     ):
         root = Path(root)
         files = {name: _by_id(root / folder) for name, folder in FOLDERS.items()}
-        ids = set.intersection(*(set(found) for found in files.values()))
-        table = _read_table(root / "meta.csv")
+        every, table = set().union(*files.values()), _read_table(root / "meta.csv")
         if split is not None:
-            ids = {number for number in ids if table.get(number, {}).get("split") == split}
+            every = {number for number in every if table.get(number, {}).get("split") == split}
+        ids = every.intersection(*files.values())
         if not ids:
             raise ValueError(
                 f"no scene in {root}{'' if split is None else f' with split {split!r} in meta.csv'}: expected "
                 f"files that share fileid_N in {', '.join(FOLDERS.values())}"
+            )
+        if len(ids) < len(every):
+            warnings.warn(
+                f"{len(every) - len(ids)} of {len(every)} scenes in {root} are left out, such as fileid_"
+                f"{min(every - ids)}, which is not in all of {', '.join(FOLDERS.values())}",
+                stacklevel=2,
             )
         self.ids = sorted(ids)
         self.scale = [float(table.get(number, {}).get("nearend_scale") or 1.0) for number in self.ids]
@@ -109,7 +118,9 @@ def _by_id(folder: Path) -> dict[int, Path]:
     for path in sorted(folder.iterdir()):
         match = re.search(r"fileid_(\d+)", path.name)
         if match and path.suffix.lower() in AUDIO_SUFFIXES:
-            found[int(match[1])] = path
+            other = found.setdefault(int(match[1]), path)
+            if other is not path:  # two sets in one folder, perhaps, whose scenes would be taken for one another's
+                raise ValueError(f"{folder} holds {match[0]} twice: {other.name} and {path.name}; keep sets apart")
     return found
 
 

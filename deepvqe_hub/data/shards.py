@@ -14,9 +14,12 @@ import os
 import re
 import tarfile
 import warnings
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
-from deepvqe_hub.data.clips import Clip, noted, read_manifest
+from deepvqe_hub.data.clips import Clip, noted, read_manifest, timed
+from deepvqe_hub.data.threads import ahead, each
 from deepvqe_hub.folders import AUDIO_SUFFIXES
 
 
@@ -50,27 +53,41 @@ def write_shards(
         raise ValueError(f"{folder} already holds {prefix}-*.tar; choose an empty folder or another prefix")
     if clips_per_shard < 1:
         raise ValueError(f"clips_per_shard must be at least 1, got {clips_per_shard}")
-    readable: dict[str, Clip] = {}
-    for name, clip in clips.items():
-        clip, key = clip.measured(), shard_key(name)
-        if not clip.duration:
-            warnings.warn(f"leaving unreadable or empty audio file {clip} out of the shards", stacklevel=2)
-            continue
-        if key in readable:  # names that differ in what a key cannot hold
-            key = f"{key[-73:]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
-        readable[key] = clip
-    if not readable:
-        raise ValueError("no clip could be read; the warnings name them")
-    shards, members = [], list(readable.items())
-    for start in range(0, len(members), clips_per_shard):
+    shards, members = [], _members(clips)
+    for first in members:
         shards.append(folder / f"{prefix}-{len(shards):06d}.tar")
         with tarfile.open(shards[-1], "w", format=tarfile.USTAR_FORMAT) as tar:
-            for key, clip in members[start : start + clips_per_shard]:
+            for key, clip, encoded in chain([first], islice(members, clips_per_shard - 1)):
                 suffix = Path(clip.name or clip.path).suffix.lower()
                 note = {"duration": clip.duration, "speaker": clip.speaker}
-                _add(tar, key + suffix, clip.encoded())
+                _add(tar, key + suffix, encoded)
                 _add(tar, key + ".json", json.dumps(note).encode())
+    if not shards:
+        raise ValueError("no clip could be read; the warnings name them")
     return shards
+
+
+def _members(clips: dict[str, Clip]) -> Iterator[tuple[str, Clip, bytes]]:
+    """Keys, clips and bytes of all that can be opened, each file read once: an hour is much for a second time."""
+    keys = set()
+    for name, (clip, encoded) in zip(clips, ahead(_loaded, clips.values())):
+        if not clip.duration:
+            warnings.warn(f"leaving unreadable or empty audio file {clip} out of the shards", stacklevel=3)
+            continue
+        key = shard_key(name)
+        if key in keys:  # names that differ in what a key cannot hold
+            key = f"{key[-73:]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+        keys.add(key)
+        yield key, clip, encoded
+
+
+def _loaded(clip: Clip) -> tuple[Clip, bytes]:
+    """The clip with its duration, 0 where it cannot be opened, and its bytes."""
+    try:
+        encoded = clip.encoded()
+    except OSError:
+        encoded = b""
+    return clip.measured(encoded), encoded
 
 
 def find_shard_clips(folder: str | Path) -> list[Clip]:
@@ -89,29 +106,31 @@ def find_shard_clips(folder: str | Path) -> list[Clip]:
     shards = [folder] if folder.is_file() else sorted(folder.glob("*.tar"))
     if not shards:
         raise ValueError(f"no shards (*.tar) in {folder}")
+    return [clip for found in each(_clips_in, shards) for clip in found]
+
+
+def _clips_in(shard: Path) -> list[Clip]:
+    audio: dict[str, tarfile.TarInfo] = {}
+    notes: dict[str, dict] = {}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                # WebDataset's rule: the key ends at the first dot of the base name.
+                head, _, base = member.name.rpartition("/")
+                stem, _, suffix = base.partition(".")
+                key = f"{head}/{stem}"
+                if suffix == "json":
+                    notes[key] = json.load(tar.extractfile(member))
+                elif f".{suffix.lower()}" in AUDIO_SUFFIXES:
+                    audio[key] = member
+    except (tarfile.TarError, json.JSONDecodeError) as error:
+        raise ValueError(f"{shard} is not a readable shard: {error}; write or download it again") from error
     clips = []
-    for shard in shards:
-        audio: dict[str, tarfile.TarInfo] = {}
-        notes: dict[str, dict] = {}
-        try:
-            with tarfile.open(shard, "r:") as tar:
-                for member in tar:
-                    # WebDataset's rule: the key ends at the first dot of the base name.
-                    head, _, base = member.name.rpartition("/")
-                    stem, _, suffix = base.partition(".")
-                    key = f"{head}/{stem}"
-                    if suffix == "json":
-                        notes[key] = json.load(tar.extractfile(member))
-                    elif f".{suffix.lower()}" in AUDIO_SUFFIXES:
-                        audio[key] = member
-        except (tarfile.TarError, json.JSONDecodeError) as error:
-            raise ValueError(f"{shard} is not a readable shard: {error}; write or download it again") from error
-        for key, member in audio.items():
-            note = notes.get(key)
-            note = note if isinstance(note, dict) else {}
-            place = {"offset": member.offset_data, "size": member.size, "name": f"{shard}:{member.name}"}
-            clip = Clip(str(shard), *noted(note, shard.stem), **place)
-            clips.append(clip if clip.duration else clip.measured())
+    for key, member in audio.items():
+        note = notes.get(key)
+        note = note if isinstance(note, dict) else {}
+        place = {"offset": member.offset_data, "size": member.size, "name": f"{shard}:{member.name}"}
+        clips.append(timed(Clip(str(shard), *noted(note, shard.stem), **place)))
     return clips
 
 

@@ -222,20 +222,25 @@ def evaluate_files(
 
 def _in_processes(cases: list[Case], options: dict, jobs: int, bar) -> list[dict]:
     results: dict[int, dict] = {}
-    with worker_pool(jobs) as submit:
-        futures = {submit(evaluate_file, case, **options): index for index, case in enumerate(cases)}
-        for future in concurrent.futures.as_completed(futures):
-            # a dead worker breaks the pool: every file not done by then comes back with this error
+    while len(results) < len(cases):  # once, as a rule
+        with worker_pool(jobs) as submit:
+            futures = {}
+            # a dead worker breaks the pool: it takes no further file, and every one not done by then fails like this
             with contextlib.suppress(BrokenProcessPool):
-                results[futures[future]] = future.result()
+                for index in (index for index in range(len(cases)) if index not in results):
+                    futures[submit(evaluate_file, cases[index], **options)] = index
+            for future in concurrent.futures.as_completed(futures):
+                with contextlib.suppress(BrokenProcessPool):
+                    results[futures[future]] = future.result()
+                    bar.update()
+        # Files are begun in their order, so the first that are left were being scored: each gets a process of its own.
+        for index in [index for index in range(len(cases)) if index not in results][:jobs]:
+            with worker_pool(1) as submit:
+                try:
+                    results[index] = submit(evaluate_file, cases[index], **options).result()
+                except BrokenProcessPool:
+                    results[index] = _blank(cases[index], failed="the process that scored it died")
                 bar.update()
-    for index in sorted(set(range(len(cases))) - set(results)):  # none, as a rule; else one process a file
-        with worker_pool(1) as submit:
-            try:
-                results[index] = submit(evaluate_file, cases[index], **options).result()
-            except BrokenProcessPool:
-                results[index] = _blank(cases[index], failed="the process that scored it died")
-            bar.update()
     return [results[index] for index in range(len(cases))]
 
 

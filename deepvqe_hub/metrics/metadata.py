@@ -147,7 +147,8 @@ def _labels(values: list[str], numbers: list[float], bins: int) -> tuple[list[st
         if not any(math.isnan(number) for number in filled):
             order.sort(key=dict(zip(values, numbers)).get)
         labels = [value or NONE for value in values]
-    return [group for group in [*order, NONE] if group in labels], labels
+    found = set(labels)
+    return [group for group in [*order, NONE] if group in found], labels
 
 
 def _number(text: str) -> float:
