@@ -86,7 +86,7 @@ def export(
 
 def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, batch_size=1):
     """The graph as an `onnx.ModelProto`; arguments as for `export`, but the model is float32."""
-    need("onnx", "writing ONNX graphs", "onnx")  # which the modules below import
+    onnx = need("onnx", "writing ONNX graphs", "onnx")  # which the modules below import as well
     from deepvqe_hub.onnx.builder import Graph
     from deepvqe_hub.onnx.frontend import analyse, synthesise
     from deepvqe_hub.onnx.network import StepWriter
@@ -100,7 +100,7 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
                 f"this {type(network).__name__} is exported by tracing, in float32 and from spectrum to spectrum; "
                 "leave out quantize and waveform"
             )
-        graph = trace(model, network, frames, batch_size)
+        written, states = trace(network, frames, batch_size)
     else:
         graph = Graph()
         step = StepWriter(graph, network, batch_size, frames, quantize)
@@ -113,6 +113,7 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
         y = step.write(*inputs)
         y = synthesise(graph, y, stft, batch_size, frames) if waveform else step.spectrum(y, bins)
         graph.output(y, "enhanced", shape)
+        written, states = graph.model(), graph.states
     description = {
         "format_version": FORMAT_VERSION,
         "input": "waveform" if waveform else "spectrum",
@@ -122,10 +123,14 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
         "farend": network.farend,
         "sample_rate": model.sample_rate,
         "stft": stft,
-        "states": [dataclasses.asdict(state) for state in graph.states],
+        "states": [dataclasses.asdict(state) for state in states],
         "config": model.config,
     }
-    return graph.model(type(network).__name__, __version__, {"deepvqe_hub": json.dumps(description)})
+    written.graph.name = type(network).__name__
+    written.producer_name, written.producer_version = "deepvqe-hub", __version__
+    onnx.helper.set_model_props(written, {"deepvqe_hub": json.dumps(description)})
+    onnx.checker.check_model(written)
+    return written
 
 
 def check(model: EnhancementModel, path: Path, tolerance: float) -> None:

@@ -7,7 +7,6 @@ import warnings
 
 import onnx
 import torch
-from onnx import helper
 from torch import nn
 
 from deepvqe_hub.onnx.builder import OPSET, StateInfo
@@ -27,24 +26,10 @@ class Flat(nn.Module):
         return spec, *(state[name] for name in self.names)
 
 
-class TracedGraph:
-    """What tracing gives, in the form of `deepvqe_hub.onnx.builder.Graph`."""
-
-    def __init__(self, model: onnx.ModelProto, states: list[StateInfo]):
-        self._model, self.states = model, states
-
-    def model(self, name: str, producer_version: str, metadata: dict[str, str]) -> onnx.ModelProto:
-        self._model.graph.name = name
-        self._model.producer_name, self._model.producer_version = "deepvqe-hub", producer_version
-        helper.set_model_props(self._model, metadata)
-        onnx.checker.check_model(self._model)
-        return self._model
-
-
-def trace(model, network: nn.Module, frames: int, batch_size: int) -> TracedGraph:
-    """The graph of `network`, a copy of `model.network` for inference, on the CPU."""
+def trace(network: nn.Module, frames: int, batch_size: int) -> tuple[onnx.ModelProto, list[StateInfo]]:
+    """The graph of `network`, a copy for inference on the CPU, and its states."""
     state = network.initial_state(batch_size)
-    spec = torch.zeros(batch_size, model.stft.bins, frames, 2)
+    spec = torch.zeros(batch_size, network.bins, frames, 2)
     names = ["noisy", "farend"] if network.farend else ["noisy"]
     infos = [StateInfo(name, f"{name}.next", tuple(value.shape)) for name, value in state.items()]
     buffer = io.BytesIO()
@@ -59,4 +44,4 @@ def trace(model, network: nn.Module, frames: int, batch_size: int) -> TracedGrap
             input_names=[*names, *(s.name for s in infos)],
             output_names=["enhanced", *(s.output for s in infos)],
         )
-    return TracedGraph(onnx.load_from_string(buffer.getvalue()), infos)
+    return onnx.load_from_string(buffer.getvalue()), infos
