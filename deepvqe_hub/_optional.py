@@ -47,6 +47,27 @@ def locate(package: str, purpose: str, extra: str | None = None) -> ModuleSpec:
     return spec
 
 
+def torchaudio_remedies() -> str:
+    """What to say of a torchaudio that does not fit torch: its last release declares no torch, so pip takes any."""
+    import torch  # which most of what is optional does without
+
+    return (
+        f"Found torch {torch.__version__} (CUDA {torch.version.cuda or 'none'}). If torchaudio does not fit:\n"
+        "    pip install 'torch>=2.11,<2.15' 'torchaudio>=2.11,<2.12'       a pair known to work\n"
+        "    install both anew from PyTorch's package index for one and the same CUDA version, or for the CPU\n"
+    )
+
+
+def no_speechbrain(name: str, extra: str, error: Exception) -> str:
+    """What to say where speechbrain, or the torchaudio that it imports, cannot be imported."""
+    return (
+        f"{name} needs speechbrain and torchaudio, and they cannot be imported: {error}\n"
+        "If speechbrain is missing:\n"
+        f"    pip install 'deepvqe-hub[{extra}]'\n"
+        f"{torchaudio_remedies()}"
+    )
+
+
 def _missing(package: str, purpose: str, extra: str | None) -> ModuleNotFoundError:
     name = _pip_name(package)
     wanted = f'"deepvqe-hub[{extra}]"' if extra else name  # quoted, as brackets are a pattern to some shells

@@ -15,8 +15,7 @@ import torch
 from huggingface_hub import errors
 from torch import nn
 
-from deepvqe_hub._optional import IMPORT_ERRORS
-from deepvqe_hub._torchaudio import remedies
+from deepvqe_hub._optional import IMPORT_ERRORS, no_speechbrain
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.files.disk import enhance_to_mono
 from deepvqe_hub.hub.download import Repository
@@ -33,13 +32,8 @@ try:
     from speechbrain.utils.fetching import FetchConfig, FetchFrom, FetchSource, fetch, guess_source
     from speechbrain.utils.parameter_transfer import PARAMFILE_EXT, Pretrainer
 except IMPORT_ERRORS as error:
-    raise ImportError(
-        f"deepvqe_hub.Enhancer needs speechbrain and torchaudio, and they cannot be imported: {error}\n"
-        "If speechbrain is missing:\n"
-        "    pip install 'deepvqe-hub[speechbrain]'\n"
-        f"{remedies()}"
-        "deepvqe_hub.load and the command line need neither."
-    ) from error
+    text = no_speechbrain("deepvqe_hub.Enhancer", "speechbrain", error)
+    raise ImportError(f"{text}deepvqe_hub.load and the command line need neither.") from error
 
 __all__ = ["Enhancer", "FolderPretrainer", "SpeechBrainModel", "load_weights"]
 

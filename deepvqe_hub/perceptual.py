@@ -14,8 +14,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from deepvqe_hub._optional import need
-from deepvqe_hub._torchaudio import remedies
+from deepvqe_hub._optional import need, torchaudio_remedies
 from deepvqe_hub.fourier import fft_length
 
 _RATE = 16000  # Hz, unless told otherwise
@@ -28,7 +27,7 @@ def _need(module: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError:
         raise
     except ImportError as error:
-        raise ImportError(f"{error}\n{remedies()}") from error
+        raise ImportError(f"{error}\n{torchaudio_remedies()}") from error
 
 
 def pesq_loss(sample_rate: int = _RATE) -> nn.Module:

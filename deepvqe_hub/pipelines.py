@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import torch
 from torch import nn
 
-from deepvqe_hub._optional import IMPORT_ERRORS
-from deepvqe_hub._torchaudio import remedies
+from deepvqe_hub._optional import IMPORT_ERRORS, torchaudio_remedies
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
 from deepvqe_hub.hub import ModelInfo, load, registry
 from deepvqe_hub.hub.card import PAPERS
@@ -200,7 +199,7 @@ def _resample():
     except IMPORT_ERRORS as error:
         raise ImportError(
             f"Enhance resamples with torchaudio, which cannot be imported: {error}\n"
-            f"{remedies()}"
+            f"{torchaudio_remedies()}"
             "    give waveforms at model.sample_rate, or use deepvqe_hub.enhance: neither needs torchaudio"
         ) from error
     return resample

@@ -212,7 +212,7 @@ def test_a_broken_torchaudio_is_explained_where_it_is_needed(tmp_path):
 def test_the_pair_that_is_advised_is_the_one_that_is_required():
     pair = re.findall(r'"(torch(?:audio)?>=[^"]+)"', (ROOT / "pyproject.toml").read_text())
     assert len(pair) == 2
-    for place in ("deepvqe_hub/_torchaudio.py", "docs/troubleshooting.md"):
+    for place in ("deepvqe_hub/_optional.py", "docs/troubleshooting.md"):
         text = (ROOT / place).read_text(encoding="utf-8")
         assert all(package in text for package in pair), place
 

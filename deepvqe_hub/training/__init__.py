@@ -1,7 +1,6 @@
 """What the recipes share: the training loop on SpeechBrain's `Brain`, its settings, checkpoints and publishing."""
 
-from deepvqe_hub._optional import IMPORT_ERRORS
-from deepvqe_hub._torchaudio import remedies
+from deepvqe_hub._optional import IMPORT_ERRORS, no_speechbrain
 
 try:
     from deepvqe_hub.training.brain import EnhancementBrain
@@ -13,12 +12,7 @@ try:
     from deepvqe_hub.training.schedule import WarmupCosine
     from deepvqe_hub.training.transfer import init_from
 except IMPORT_ERRORS as error:
-    raise ImportError(
-        f"deepvqe_hub.training needs speechbrain and torchaudio, and they cannot be imported: {error}\n"
-        "If speechbrain is missing:\n"
-        "    pip install 'deepvqe-hub[train]'\n"
-        f"{remedies()}"
-    ) from error
+    raise ImportError(no_speechbrain("deepvqe_hub.training", "train", error)) from error
 
 __all__ = [
     "EchoBrain",
