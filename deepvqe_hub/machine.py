@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from pathlib import Path
@@ -31,18 +32,22 @@ def peak_memory() -> float | None:
 
 def description() -> dict:
     """What numbers are measured on: CPU model, cores that may be used, system, versions."""
-    from importlib.metadata import PackageNotFoundError, version
-
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    versions = {}
-    for package in ("torch", "onnxruntime", "numpy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return {"cpu": name, "cores": cores(), "system": platform.platform(), "versions": versions}
+    found = versions("torch", "onnxruntime", "numpy")
+    return {"cpu": name, "cores": cores(), "system": platform.platform(), "versions": found}
+
+
+def versions(*packages: str) -> dict[str, str | None]:
+    """Versions of packages; None for one that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str | None] = dict.fromkeys(packages)
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

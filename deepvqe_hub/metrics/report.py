@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import io
 import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
 
+from deepvqe_hub import machine
 from deepvqe_hub._version import __version__
 from deepvqe_hub.metrics.registry import METRICS
 from deepvqe_hub.metrics.statistics import mean_interval
@@ -180,10 +180,4 @@ def to_json(document: Mapping) -> str:
 
 def versions() -> dict[str, str | None]:
     """Versions that scores depend on; None for a package that is not installed."""
-    found: dict[str, str | None] = {"deepvqe-hub": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+    return {"deepvqe-hub": __version__, "python": platform.python_version(), **machine.versions(*_PACKAGES)}
