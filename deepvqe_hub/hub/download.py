@@ -160,9 +160,8 @@ def _intact(path: Path) -> bool:
     digest = path.resolve().name
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         return True
+    found = hashlib.sha256()
     with open(path, "rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest() == digest
-            if hasattr(hashlib, "file_digest")
-            else (hashlib.sha256(file.read()).hexdigest() == digest)
-        )
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest() == digest
