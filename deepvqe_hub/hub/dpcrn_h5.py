@@ -78,7 +78,7 @@ def keras_state_dict(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         KeyError: an array is missing.
         ValueError: there are others.
     """
-    source, state = _Arrays(arrays), {}
+    source, state = dict(arrays), {}
     _conv_stack(source, state, "encoder", "conv", "bn", slopes=range(_LAYERS), norms=_LAYERS)
     _conv_stack(source, state, "decoder", "dconv", "dbn", slopes=range(_LAYERS, 2 * _LAYERS - 1), norms=_LAYERS - 1)
     _layer_norm(source, state, "input_ln", "layer_normalization/layer_normalization")
@@ -93,35 +93,29 @@ def keras_state_dict(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         for i, path in enumerate(("intra", "inter")):
             _dense(source, state, f"{ours}.{path}_fc", f"{block}/dense{_number(2 * b + i)}")
             _layer_norm(source, state, f"{ours}.{path}_ln", f"{block}/layer_normalization{_number(2 * b + i + 1)}")
-    if source.left:
-        raise ValueError(f"unknown arrays: {', '.join(sorted(source.left)[:5])}")
+    if source:
+        raise ValueError(f"unknown arrays: {', '.join(sorted(source)[:5])}")
     return state
 
 
-class _Arrays:
-    """Hands out arrays as tensors and knows which are left."""
-
-    def __init__(self, arrays: dict[str, np.ndarray]):
-        self.arrays, self.left = arrays, set(arrays)
-
-    def __call__(self, layer: str, name: str) -> torch.Tensor:
-        key = f"{layer}/{name}:0"
-        if key not in self.arrays:
-            raise KeyError(f"{key} is missing")
-        self.left.discard(key)
-        return torch.from_numpy(np.ascontiguousarray(self.arrays[key], dtype=np.float32))
+def _take(arrays: dict[str, np.ndarray], layer: str, name: str) -> torch.Tensor:
+    """Take one of the arrays out, as a tensor, so that unknown ones are left in the end."""
+    key = f"{layer}/{name}:0"
+    if key not in arrays:
+        raise KeyError(f"{key} is missing")
+    return torch.from_numpy(np.ascontiguousarray(arrays.pop(key), dtype=np.float32))
 
 
 def _number(i: int) -> str:
     return f"_{i}" if i else ""
 
 
-def _conv_stack(source: _Arrays, state: dict, ours: str, conv: str, norm: str, *, slopes: range, norms: int) -> None:
+def _conv_stack(source: dict, state: dict, ours: str, conv: str, norm: str, *, slopes: range, norms: int) -> None:
     for i in range(_LAYERS):
         layer = f"model0_{conv}_{i + 1}/model0_{conv}_{i + 1}"
         # (frames, bins, in, out), or (frames, bins, out, in) if transposed: PyTorch has both the other way round, too.
-        state[f"{ours}.conv_list.{i}.weight"] = source(layer, "kernel").permute(3, 2, 0, 1).contiguous()
-        state[f"{ours}.conv_list.{i}.bias"] = source(layer, "bias")
+        state[f"{ours}.conv_list.{i}.weight"] = _take(source, layer, "kernel").permute(3, 2, 0, 1).contiguous()
+        state[f"{ours}.conv_list.{i}.bias"] = _take(source, layer, "bias")
     for i in range(norms):
         layer = f"model0_{norm}_{i + 1}/model0_{norm}_{i + 1}"
         for name, keras in (
@@ -130,27 +124,28 @@ def _conv_stack(source: _Arrays, state: dict, ours: str, conv: str, norm: str, *
             ("running_mean", "moving_mean"),
             ("running_var", "moving_variance"),
         ):
-            state[f"{ours}.bn_list.{i}.{name}"] = source(layer, keras)
+            state[f"{ours}.bn_list.{i}.{name}"] = _take(source, layer, keras)
         state[f"{ours}.bn_list.{i}.num_batches_tracked"] = torch.tensor(0)
     for i, number in enumerate(slopes):
         layer = f"p_re_lu{_number(number)}"
-        state[f"{ours}.act_list.{i}.weight"] = source(f"{layer}/{layer}", "alpha").flatten()
+        state[f"{ours}.act_list.{i}.weight"] = _take(source, f"{layer}/{layer}", "alpha").flatten()
 
 
-def _lstm(source: _Arrays, state: dict, ours: str, layer: str, suffix: str) -> None:
+def _lstm(source: dict, state: dict, ours: str, layer: str, suffix: str) -> None:
     """Gates are in the same order; PyTorch has a second bias."""
-    state[f"{ours}.weight_ih_{suffix}"] = source(layer, "kernel").T.contiguous()
-    state[f"{ours}.weight_hh_{suffix}"] = source(layer, "recurrent_kernel").T.contiguous()
-    state[f"{ours}.bias_ih_{suffix}"] = source(layer, "bias")
+    state[f"{ours}.weight_ih_{suffix}"] = _take(source, layer, "kernel").T.contiguous()
+    state[f"{ours}.weight_hh_{suffix}"] = _take(source, layer, "recurrent_kernel").T.contiguous()
+    state[f"{ours}.bias_ih_{suffix}"] = _take(source, layer, "bias")
     state[f"{ours}.bias_hh_{suffix}"] = torch.zeros_like(state[f"{ours}.bias_ih_{suffix}"])
 
 
-def _dense(source: _Arrays, state: dict, ours: str, layer: str) -> None:
-    state[f"{ours}.weight"], state[f"{ours}.bias"] = source(layer, "kernel").T.contiguous(), source(layer, "bias")
+def _dense(source: dict, state: dict, ours: str, layer: str) -> None:
+    state[f"{ours}.weight"] = _take(source, layer, "kernel").T.contiguous()
+    state[f"{ours}.bias"] = _take(source, layer, "bias")
 
 
-def _layer_norm(source: _Arrays, state: dict, ours: str, layer: str) -> None:
+def _layer_norm(source: dict, state: dict, ours: str, layer: str) -> None:
     """Keras stored the axes swapped, (channels, bins), but applies the numbers in memory order as (bins, channels)."""
     for name, keras in (("weight", "gamma"), ("bias", "beta")):
-        array = source(layer, keras)
+        array = _take(source, layer, keras)
         state[f"{ours}.{name}"] = array.reshape(array.shape[1], array.shape[0])
