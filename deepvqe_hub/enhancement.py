@@ -97,17 +97,15 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
                 f"win_length {self.stft.win_length} and hop_length {hop} at {sample_rate} Hz ask for "
                 f"{bins * sample_rate // hop:,} spectral bins a second; the limit is {MAX_SPECTRUM:,}"
             )
-        options = {"bins": self.stft.bins, **options}
+        options = {"bins": bins, **options}
         _check_sizes(options)
         with torch.device("meta"):  # what a stranger's config asks for is counted before it is allocated
             size = sum(p.numel() for p in NETWORKS[network](**options).parameters())
         if size > MAX_PARAMETERS:
             raise ValueError(f"the config asks for {size:,} parameters; the limit is {MAX_PARAMETERS:,}")
         self.network: Any = NETWORKS[network](**options)  # which may be one of the user's own
-        if self.network.bins != self.stft.bins:
-            raise ValueError(
-                f"{self.network.bins} bins in the options, but {self.stft.bins} in the spectra of the stft"
-            )
+        if self.network.bins != bins:
+            raise ValueError(f"{self.network.bins} bins in the options, but {bins} in the spectra of the stft")
         self.sample_rate = sample_rate
         self.config = {
             "network": network,

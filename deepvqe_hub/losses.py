@@ -63,12 +63,9 @@ class SpeechLoss(nn.Module):
     ):
         super().__init__()
         self.compression = compression
-        self.complex_weight, self.magnitude_weight, self.asymmetric_weight = (
-            complex_weight,
-            magnitude_weight,
-            asymmetric_weight,
-        )
-        self.sisdr_weight, self.silence_weight = sisdr_weight, silence_weight
+        self.complex_weight, self.magnitude_weight = complex_weight, magnitude_weight
+        self.sisdr_weight, self.asymmetric_weight = sisdr_weight, asymmetric_weight
+        self.silence_weight = silence_weight
         self.floor, self.residual_floor = 10 ** (level_floor_db / 10), 10 ** (residual_floor_db / 10)
         self.stft = stft or STFT()
         self.pesq_weight, self.stoi_weight, self.p808_weight = pesq_weight, stoi_weight, p808_weight

@@ -78,7 +78,8 @@ def train(
         brain.hparams.train_logger.save_file = os.devnull
     brain.hparams.tensorboard = None
     if if_main_process() and not (brain.debug or brain.test_only):
-        brain.hparams.tensorboard = tensorboard(hparams) if hparams["tensorboard"] else None
+        if hparams["tensorboard"]:
+            brain.hparams.tensorboard = tensorboard(hparams)
         options = " ".join(" ".join(arguments[1:]).split())  # in one line, as it is a comment
         head = f"# {hparams_file} with all that it extends, and these options: {options}\n"
         Path(hparams["output_folder"], "hyperparams.yaml").write_text(head + text, encoding="utf-8")
@@ -219,10 +220,9 @@ def fit(
     start: EnhancementModel | None,
 ) -> None:
     """Train on the splits `train` and `valid`, from the last checkpoint or from the beginning, from `start`."""
-    train_data, valid_data = (
-        make_data(hparams, folder, split, data_class, size=hparams[size], seed=hparams["seed"] + offset)
-        for split, size, offset in (("train", "items_per_epoch", 0), ("valid", "valid_items", 1))
-    )
+    seed = hparams["seed"]
+    train_data = make_data(hparams, folder, "train", data_class, size=hparams["items_per_epoch"], seed=seed)
+    valid_data = make_data(hparams, folder, "valid", data_class, size=hparams["valid_items"], seed=seed + 1)
     if start is not None:
         init_from(hparams["modules"]["model"], start, partial(brain.example, train_data))
     brain.fit(
