@@ -44,8 +44,7 @@ FORMATS = (
     ),
     Format("HDF5 file", b"\x89HDF", (".h5", ".hdf5"), "deepvqe_hub.hub.dpcrn_h5"),
 )
-_SAFETENSORS = (".safetensors",)
-SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes) + _SAFETENSORS + (".onnx", ".json", ".zip")
+SUFFIXES = (*(suffix for known in FORMATS for suffix in known.suffixes), ".safetensors", ".onnx", ".json", ".zip")
 """Endings that mark a string as the name of a file."""
 
 
@@ -67,10 +66,8 @@ def read_file(path: str | Path, **options) -> Checkpoint:
         raise FileNotFoundError(f"{path}: no such file")
     with open(path, "rb") as file:
         head = file.read(512)
-    for known in FORMATS:
-        if head.startswith(known.magic):
-            break
-    else:
+    known = next((known for known in FORMATS if head.startswith(known.magic)), None)
+    if known is None:
         raise CheckpointError(f"{path} is {_guess(path, head)}; known are folders of ours, {_known()}")
     if known.module is None:
         raise CheckpointError(f"{path} is a {known.title}: {known.remedy}")
@@ -91,7 +88,7 @@ def _guess(path: Path, head: bytes) -> str:
         return "an empty file"
     if is_graph(path):
         return "an ONNX graph, run by deepvqe_hub.onnx.OnnxStream and not loaded into PyTorch"
-    if path.suffix in _SAFETENSORS:
+    if path.suffix == ".safetensors":
         return "only the weights; load the folder that holds its config.json as well"
     if head[257:262] == b"ustar":
         return "a tar archive of files; unpack it and load what is inside"
