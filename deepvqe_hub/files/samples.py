@@ -26,10 +26,10 @@ def chunk_rows(chunk, farend, batch_size: int, takes_farend: bool, loudest: floa
         wave = as_numpy(wave)
         if not np.issubdtype(wave.dtype, np.floating):
             raise ValueError(f"{name} has dtype {wave.dtype}; convert it to floating point within ±1")
-        if wave.ndim not in (1, 2) or (wave[None] if wave.ndim == 1 else wave).shape[0] != batch_size:
+        if wave.ndim not in (1, 2) or len(np.atleast_2d(wave)) != batch_size:
             raise ValueError(f"{name} has shape {wave.shape}; this stream takes ({batch_size}, time)")
         check_loudness(wave, name, loudest)
-        return (wave[None] if wave.ndim == 1 else wave).astype(np.float32, copy=False)
+        return np.atleast_2d(wave).astype(np.float32, copy=False)
 
     waves = [rows(chunk, "chunk")]
     if takes_farend:  # a far end may come and go: where it is not given it is silent

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from deepvqe_hub.files.samples import fitted
+from deepvqe_hub.files.samples import as_numpy, fitted
 from deepvqe_hub.metrics import intrusive, mos
 from deepvqe_hub.metrics._signal import SAMPLE_RATE, as_array, resample
 from deepvqe_hub.metrics.registry import METRICS, Metric, check_talk, chosen_metrics
@@ -145,7 +145,7 @@ def evaluate_tensors(
 def _row_lengths(lengths, batch: int, time: int) -> list[int]:
     if lengths is None:
         return [time] * batch
-    lengths = np.asarray(lengths.detach().cpu() if hasattr(lengths, "detach") else lengths)
+    lengths = as_numpy(lengths)
     if lengths.shape != (batch,):
         raise ValueError(f"lengths has shape {lengths.shape} for a batch of {batch}")
     samples = lengths if lengths.dtype.kind in "iu" else np.round(lengths * time)
