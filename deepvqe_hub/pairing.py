@@ -119,7 +119,10 @@ def find_pairs(names: Iterable[str], where: str | Path, what: str) -> dict[str, 
     # What has the very path of one file is not that of another one, whose own is missing; a.wav and a.flac are as one.
     places = {name: keys(name)[0] for name in names}
     owners = {pairs[name]: place for name, place in places.items() if place in counterparts}
-    return {name: path if owners.get(path, places[name]) == places[name] else None for name, path in pairs.items()}
+    for name, path in pairs.items():
+        if owners.get(path, places[name]) != places[name]:
+            pairs[name] = None
+    return pairs
 
 
 def pair_files(names: Iterable[str], where: str | Path, what: str) -> dict[str, Path]:

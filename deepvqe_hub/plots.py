@@ -64,6 +64,8 @@ def plot_enhancement(
     with_delay = farend is not None and getattr(model, "finds_delay", False)
     rows = len(files) + with_delay
 
+    duration = len(signals[0][0]) / signals[0][1]
+
     figure = Figure(figsize=(12, 2.6 * rows), layout="constrained")
     axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
     top = max(picture.max() for picture in spectrograms)  # one scale for all, so that they compare
@@ -72,12 +74,12 @@ def plot_enhancement(
         image = ax.imshow(
             picture, origin="lower", aspect="auto", extent=extent, vmin=top - RANGE_DB, vmax=top, cmap="magma"
         )
-        ax.set(title=title, ylabel="kHz", xlim=(0, len(signals[0][0]) / signals[0][1]))
+        ax.set(title=title, ylabel="kHz", xlim=(0, duration))
     figure.colorbar(image, ax=list(axes[: len(files)]), label="dB")
     if with_delay:
         delay = delay_distribution(model, noisy, farend, seconds)
         longest = delay.shape[1] * model.hop_length / model.sample_rate
-        extent = (0, len(signals[0][0]) / signals[0][1], 0, longest * 1000)
+        extent = (0, duration, 0, longest * 1000)
         image = axes[-1].imshow(delay.T, origin="lower", aspect="auto", extent=extent, vmin=0, vmax=1, cmap="viridis")
         axes[-1].set(title="estimated echo delay", ylabel="ms")
         figure.colorbar(image, ax=axes[-1], label="probability")

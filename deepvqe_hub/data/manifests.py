@@ -244,7 +244,9 @@ def _split(
     if outside:
         logger.warning(
             "%d files, such as %s, are in none of the folders %s and are left out",
-            *(len(outside), outside[0], ", ".join(given)),
+            len(outside),
+            outside[0],
+            ", ".join(given),
         )
     test_share = 0.0 if "test" in given else test_share
     for group, split in _assign(groups, valid_share, test_share).items():
@@ -276,7 +278,9 @@ def _assign(groups, valid_share: float, test_share: float) -> dict[str, str]:
     valid = max(sum(place[group] < valid_share for group in order), few or len(order) // 2)
     test = max(sum(place[group] < valid_share + test_share for group in order), valid + few) if test_share else valid
     return {
-        group: "valid" if number < valid else "test" if number < test else "train" for number, group in enumerate(order)
+        **dict.fromkeys(order[:valid], "valid"),
+        **dict.fromkeys(order[valid:test], "test"),
+        **dict.fromkeys(order[test:], "train"),
     }
 
 

@@ -37,11 +37,7 @@ def split_norm(norm: nn.BatchNorm2d | None) -> tuple[nn.BatchNorm2d | None, Call
 
     In evaluation mode all of it is fused, which makes one pass of two; in training mode the batch decides, so none is.
     """
-    return (None, norm) if norm is not None and norm.training else (norm, _unchanged)
-
-
-def _unchanged(x: torch.Tensor) -> torch.Tensor:
-    return x
+    return (None, norm) if norm is not None and norm.training else (norm, lambda x: x)
 
 
 def fused_weights(
@@ -83,7 +79,9 @@ def deepcopy_memo(network: nn.Module) -> dict[int, object]:
     memo = {}
     for module in network.modules():
         for name, value in vars(module).items():
-            for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]:
+            if isinstance(value, dict):
+                value = list(value.values())
+            for item in value if isinstance(value, list) else [value]:
                 if name.endswith("hooks"):
                     memo[id(item)] = item
                 elif isinstance(item, torch.Tensor) and not item.is_leaf:
