@@ -151,28 +151,24 @@ def check_tensors(wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.
     Raises:
         CheckpointError: naming up to five entries of each kind of fault.
     """
-    faults = []
     missing = [name for name in wanted if name not in found]
     unknown = [name for name in found if name not in wanted]
-    faults += [f"missing: {_some(missing)}"] if missing else []
-    faults += [f"unknown: {_some(unknown)}"] if unknown else []
     odd = [name for name, t in found.items() if t.is_nested or t.is_meta or t.layout != torch.strided]
-    faults += [f"no plain tensors: {_some(odd)}"] if odd else []
     common = [name for name in wanted if name in found and name not in odd]
     shapes = [
         f"{name} {tuple(found[name].shape)} instead of {tuple(wanted[name].shape)}"
         for name in common
         if found[name].shape != wanted[name].shape
     ]
-    faults += [f"shapes: {_some(shapes)}"] if shapes else []
     kinds = [
         f"{name} {found[name].dtype}"
         for name in common
         if found[name].dtype not in (_FLOATS if wanted[name].is_floating_point() else _INTEGERS)
     ]
-    faults += [f"types: {_some(kinds)}"] if kinds else []
-    if faults:
-        raise CheckpointError(f"{where}: the weights do not fit the config; " + "; ".join(faults))
+    faults = {"missing": missing, "unknown": unknown, "no plain tensors": odd, "shapes": shapes, "types": kinds}
+    if any(faults.values()):
+        texts = (f"{fault}: {_some(names)}" for fault, names in faults.items() if names)
+        raise CheckpointError(f"{where}: the weights do not fit the config; {'; '.join(texts)}")
     # As the model will hold them: a double may be beyond its range.
     broken = [name for name in common if not torch.isfinite(found[name].to(wanted[name].dtype)).all()]
     if broken:
