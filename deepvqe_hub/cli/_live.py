@@ -54,8 +54,6 @@ class Converter:
     """
 
     def __init__(self, stream: NumpyStream, rate: int, channels: int = 1):
-        if channels not in (1, 2):
-            raise ValueError(f"channels must be 1, or 2 with the far end as the second, not {channels}")
         if channels == 2 and not stream.farend:
             raise ValueError("this model has no far-end input; use --channels 1, or a model such as deepvqe-aec-s")
         if not MIN_RATE <= rate <= MAX_LIVE_RATE:

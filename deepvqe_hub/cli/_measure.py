@@ -120,7 +120,8 @@ def measure_cost(model: str, seconds: float, live: str) -> dict:
     from deepvqe_hub.onnx import is_graph
 
     if is_graph(model):
-        return _a_frame(apart(measure, Trial(model, "onnx", 1, seconds), model))
+        result = apart(measure, Trial(model, "onnx", 1, seconds), model)
+        return result | {key: round(result[key] / result["frames"], 3) for key in ("step_ms_p50", "step_ms_p99")}
     trial = Trial(model, "torch", 1, seconds)
     result = apart(measure, trial, None)
     if live == "torch" or "step_ms_p50" not in result:
@@ -131,7 +132,3 @@ def measure_cost(model: str, seconds: float, live: str) -> dict:
             raise ValueError(f"{model} cannot be exported: {problem}")
         exported = apart(measure, trial, path)
     return result | {key: exported[key] for key in ("step_ms_p50", "step_ms_p99", "stream_rtf")}
-
-
-def _a_frame(result: dict) -> dict:
-    return result | {key: round(result[key] / result["frames"], 3) for key in ("step_ms_p50", "step_ms_p99")}
