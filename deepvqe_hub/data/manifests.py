@@ -177,8 +177,8 @@ def _read_record(folder: Path) -> tuple[dict, list[str]]:
         OSError, ValueError: it says nothing.
     """
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    lines = [line for line in record.get("written", []) if _signature(folder, line.rpartition(":")[0]) != line]
-    return record, [line.rpartition(":")[0] for line in lines]
+    written = {line.rpartition(":")[0]: line for line in record.get("written", [])}
+    return record, [name for name, line in written.items() if _signature(folder, name) != line]
 
 
 def _check_whole(folder: Path) -> None:

@@ -299,10 +299,10 @@ class EnhancementBrain(sb.Brain):
         self.hparams.train_logger.log_stats(meta, train_stats={"loss": self.train_loss}, valid_stats=stats)
         tensorboard = self.hparams.tensorboard
         if tensorboard:
-            for name, value in {"lr": meta["lr"], "loss/train": self.train_loss}.items():
+            scalars = {"lr": meta["lr"], "loss/train": self.train_loss}
+            scalars |= {f"{name}/valid": value for name, value in stats.items()}
+            for name, value in scalars.items():
                 tensorboard.add_scalar(name, value, self.optimizer_step)
-            for name, value in stats.items():
-                tensorboard.add_scalar(f"{name}/valid", value, self.optimizer_step)
             tensorboard.flush()
         if self.checkpointer is not None:
             self.checkpointer.save_and_keep_only(meta={**stats, **meta}, min_keys=["loss"])
