@@ -99,6 +99,7 @@ class ResampledStream(Interruptible):
         sample_rate: of input and output, in Hz.
         farend: whether it takes what the loudspeaker plays.
         batch_size: how many signals go through side by side.
+        latency: algorithmic latency in seconds, with what resampling there and back adds, 3 ms each way at usual rates.
 
     Shapes: chunks are (time,) for one stream, or (batch_size, time), floating point, nominally within ±1. Far-end and
     microphone chunks are equally long.
@@ -128,12 +129,8 @@ class ResampledStream(Interruptible):
         self._signals = 1 + self.farend  # of each stream
         self._there = Resampler(self.sample_rate, stream.sample_rate, self._signals * self.batch_size)
         self._back = Resampler(stream.sample_rate, self.sample_rate, self.batch_size)
+        self.latency = self._there.delay + stream.latency + self._back.delay
         self.reset()
-
-    @property
-    def latency(self) -> float:
-        """Algorithmic latency in seconds, with what resampling there and back adds, 3 ms each way at usual rates."""
-        return self._there.delay + self.stream.latency + self._back.delay
 
     def reset(self) -> None:
         """Forget the past: the next chunk is the beginning of a new signal."""

@@ -29,6 +29,11 @@ class Stream(Interruptible):
         network: the `for_inference()` of the model's network.
         batch_size: how many signals go through side by side.
 
+    Attributes:
+        sample_rate: of input and output, in Hz.
+        farend: whether it takes what the loudspeaker plays.
+        latency: algorithmic latency in seconds.
+
     Shapes: chunks are (time,) for one stream, or (batch_size, time), and so is what comes out. Far-end and microphone
     chunks are equally long.
 
@@ -40,23 +45,9 @@ class Stream(Interruptible):
 
     def __init__(self, model: EnhancementModel, network: nn.Module, batch_size: int = 1):
         self.model, self.network, self.batch_size = model, network, batch_size
+        self.sample_rate, self.farend, self.latency = model.sample_rate, model.farend, model.latency
         self._flat, self._dtype = batch_size == 1, torch.float32  # whether chunks are (time,), and their type
         self.reset()
-
-    @property
-    def sample_rate(self) -> int:
-        """Sample rate of input and output, in Hz."""
-        return self.model.sample_rate
-
-    @property
-    def farend(self) -> bool:
-        """Whether it takes what the loudspeaker plays."""
-        return self.model.farend
-
-    @property
-    def latency(self) -> float:
-        """Algorithmic latency in seconds."""
-        return self.model.latency
 
     def reset(self) -> None:
         """Forget the past: the next chunk is the beginning of a new signal."""

@@ -26,6 +26,7 @@ class OnnxStream(Interruptible):
 
     Attributes:
         source: the absolute path of the graph, or its bytes: what opens it again.
+        latency: algorithmic latency in seconds: how long a sample waits at most until it comes out.
 
     Shapes: chunks are (time,) for one stream, or (batch_size, time), floating point, nominally within ±1, at
     `sample_rate`. Far-end and microphone chunks are equally long.
@@ -46,6 +47,8 @@ class OnnxStream(Interruptible):
         self._stft, self._waveform = info["stft"], info["input"] == "waveform"
         self.hop_length = self._stft["hop_length"]
         self.call_samples = self.frames * self.hop_length
+        self._overlap = self._stft["win_length"] - self.hop_length
+        self.latency = (self._overlap + self.call_samples) / self.sample_rate
         self._flat = self.batch_size == 1  # whether chunks are (time,)
         self.reset()
 
@@ -56,19 +59,12 @@ class OnnxStream(Interruptible):
         stream.reset()
         return stream
 
-    @property
-    def latency(self) -> float:
-        """Algorithmic latency in seconds: how long a sample waits at most until it comes out."""
-        samples = self._stft["win_length"] + (self.frames - 1) * self.hop_length
-        return samples / self.sample_rate
-
     def reset(self) -> None:
         """Forget the past: the next chunk is the beginning of a new signal."""
         shape = (self._stft, self.batch_size, self.frames)
         self._step.reset()
         self._framers = [Framer(*shape) for _ in self._step.inputs]
         self._fourier = None if self._waveform else Fourier(*shape)
-        self._overlap = self._stft["win_length"] - self.hop_length
         self._skip = 0 if self._stft["padding"] == "none" else self._overlap  # of the padding before the signal
         self._due = 0  # samples taken in and not yet given out
         self._first = True
@@ -97,7 +93,7 @@ class OnnxStream(Interruptible):
         for parts in zip(*blocks, strict=True):
             out = self._waves(parts) if self._waveform else self._spectra(parts)
             out = out[:, self._skip :]
-            self._skip -= min(self._skip, self.frames * self.hop_length)
+            self._skip -= min(self._skip, self.call_samples)
             out = out[:, : self._due]
             self._due -= out.shape[1]
             done.append(out)
@@ -106,7 +102,7 @@ class OnnxStream(Interruptible):
     def _spectra(self, parts: tuple[np.ndarray, ...]) -> np.ndarray:
         for part, spec in zip(parts, self._step.inputs, strict=True):
             self._fourier.analyse(part, spec)
-        wave = np.empty((self.batch_size, self.frames * self.hop_length), np.float32)
+        wave = np.empty((self.batch_size, self.call_samples), np.float32)
         self._fourier.synthesise(self._step(), wave)
         return wave
 
