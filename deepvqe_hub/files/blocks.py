@@ -104,10 +104,13 @@ def resampled(blocks: Blocks, source: int, target: int, channels: int) -> Iterat
 
 def _live(model: Model, blocks: Blocks, channels: int, farend: FarEnd | None) -> Iterator[np.ndarray]:
     """Blocks at the model's rate through its stream."""
+    if isinstance(model, EnhancementModel) and not model.network.streams:
+        yield _at_once(model, np.concatenate(list(blocks)), farend)
+        return
     rows = channels
     stream: ArrayStream | LiveStream[np.ndarray]
     if isinstance(model, EnhancementModel):
-        stream = ArrayStream(model, model.stream(channels) if model.network.streams else _WholeSignal(model, channels))
+        stream = ArrayStream(model, model.stream(channels))
     else:  # an exported graph, for so many signals side by side: silence joins those that are too few
         stream = model.stream()
         rows = math.ceil(channels / stream.batch_size) * stream.batch_size
@@ -119,29 +122,19 @@ def _live(model: Model, blocks: Blocks, channels: int, farend: FarEnd | None) ->
     yield stream.flush().reshape(rows, -1).T[:, :channels]
 
 
-class _WholeSignal:
-    """What stands in for a stream where a network needs the whole signal: everything comes out at the end."""
-
-    def __init__(self, model: EnhancementModel, batch_size: int):
-        self.model, self.batch_size = model, batch_size
-        self.chunks: list[torch.Tensor] = []
-        self.far: list[torch.Tensor] = []
-
-    def __call__(self, chunk: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
-        self.chunks.append(chunk)
-        if farend is not None:
-            self.far.append(farend)
-        return chunk[:, :0]
-
-    @torch.inference_mode()
-    def flush(self) -> torch.Tensor:
-        training = [module for module in self.model.modules() if module.training]
-        self.model.eval()
-        try:
-            return self.model(torch.cat(self.chunks, 1), torch.cat(self.far, 1) if self.far else None)
-        finally:
-            for module in training:  # some of the model may have been in evaluation mode
-                module.training = True
+@torch.inference_mode()
+def _at_once(model: EnhancementModel, wave: np.ndarray, farend: FarEnd | None) -> np.ndarray:
+    """A whole signal through a network that needs it so, in evaluation mode."""
+    device = next((parameter.device for parameter in model.parameters()), "cpu")
+    waves = [wave] if farend is None else [wave, farend.get(len(wave))]
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        enhanced = model(*(torch.from_numpy(np.ascontiguousarray(w.T)).to(device) for w in waves))
+    finally:
+        for module in training:  # some of the model may have been in evaluation mode
+            module.training = True
+    return enhanced.float().cpu().numpy().T
 
 
 class FarEnd:
