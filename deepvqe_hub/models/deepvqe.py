@@ -106,7 +106,7 @@ class DeepVQE(CausalNetwork):
             block = EncoderBlock(inputs[i], channels[i], sizes[i], encoder_residual[i])
             self.add_module(f"enblock{i + 1}", block)
 
-        self.bottle = Bottleneck(channels[-1] * sizes[-1], hidden)
+        self.bottle = Bottleneck(channels[-1], sizes[-1], hidden)
 
         inputs = [channels[-1], *decoder_channels]
         outputs = [*decoder_channels, MASKS[mask].channels]
@@ -232,14 +232,15 @@ class EncoderBlock(nn.Module):
 class Bottleneck(nn.Module):
     """A GRU over frames on all channels and bins of a frame at once (channel-major), and a linear layer back."""
 
-    def __init__(self, size: int, hidden: int):
+    def __init__(self, channels: int, bins: int, hidden: int):
         super().__init__()
-        self.gru = CausalGRU(size, hidden)
-        self.fc = nn.Linear(hidden, size)
+        self.channels, self.bins = channels, bins
+        self.gru = CausalGRU(channels * bins, hidden)
+        self.fc = nn.Linear(hidden, channels * bins)
 
     def forward(self, x: torch.Tensor, state: State) -> torch.Tensor:
         y = self.fc(self.gru(x.transpose(1, 2).flatten(2), state))
-        return y.unflatten(2, (x.shape[1], x.shape[3])).transpose(1, 2)
+        return y.unflatten(2, (self.channels, self.bins)).transpose(1, 2)
 
 
 class DecoderBlock(nn.Module):

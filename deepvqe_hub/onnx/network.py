@@ -136,12 +136,11 @@ class StepWriter:
         x = self.elu(self.conv(x, block.conv, f"{key}.conv", exact=block.conv.in_channels == 2))
         return self.residual(x, block.resblock, f"{key}.resblock")
 
-    def bottleneck(self, x: str, block, bins: int) -> str:
+    def bottleneck(self, x: str, block) -> str:
         """GRU and linear layer; the weights' inputs and outputs are reordered from channel-major to bin-major."""
         g, gru = self.graph, block.gru
         hidden, size = gru.hidden_size, gru.input_size
-        channels = size // bins
-        order = np.arange(size).reshape(channels, bins).T.ravel()
+        order = np.arange(size).reshape(block.channels, block.bins).T.ravel()
         names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
         w_in, w_hidden, b_in, b_hidden = (getattr(gru, name).detach().numpy() for name in names)
         x = self.product(g.reshape(x, self.frames * self.batch, size), w_in[:, order].T, b_in)
@@ -161,7 +160,7 @@ class StepWriter:
         outputs[-1] = g.update("bottle.gru.hidden", state)
         y = outputs[0] if self.frames == 1 else g.op("Concat", *outputs, axis=0)
         y = self.product(y, block.fc.weight.detach().numpy()[order].T, block.fc.bias.detach().numpy()[order])
-        return g.reshape(y, -1, channels)
+        return g.reshape(y, -1, block.channels)
 
     def decoder(self, x: str, skip: str, block, key: str) -> str:
         g, conv = self.graph, block.deconv.conv
@@ -256,8 +255,7 @@ class StepWriter:
                 x = self.align(x, far, network.align) if network.align else g.op("Concat", x, far, axis=1)
             x = self.encoder(x, network.get_submodule(f"enblock{i + 1}"), f"enblock{i + 1}")
             skips.append(x)
-        bins = network.get_submodule(f"deblock{network.depth}").deconv.conv.bins
-        x = self.bottleneck(x, network.bottle, bins)
+        x = self.bottleneck(x, network.bottle)
         for i in reversed(range(network.depth)):
             x = self.decoder(x, skips[i], network.get_submodule(f"deblock{i + 1}"), f"deblock{i + 1}")
         channels = network.deblock1.deconv.conv.out_channels // 2

@@ -53,10 +53,10 @@ def grow(large: DeepVQE, small: DeepVQE, spec: torch.Tensor | None = None, faren
             module.bn.bias[:channels] = 0.0
 
     # Where in the large bottleneck the features of the small one are; a feature is a channel at a bin.
-    features, bins = torch.arange(small.bottle.fc.out_features), _bins(small)
+    features = torch.arange(small.bottle.fc.out_features)
     if deeper:
-        channel, position = features // bins, features % bins
-        features = (channel + position % 2 * _width(small)) * _bins(large) + position // 2
+        channel, position = features // small.bottle.bins, features % small.bottle.bins
+        features = (channel + position % 2 * small.bottle.channels) * large.bottle.bins + position // 2
     _put_bottleneck(large.bottle, small.bottle, features)
     hooks = _deepen(large, small) if deeper else []
     if spec is not None:
@@ -85,7 +85,7 @@ def check_growth(large: DeepVQE, small: DeepVQE) -> None:
         problems.append(f'upsampling "{orders[1]}" where this one has "{orders[0]}"')
     if large.depth - small.depth not in (0, 1):
         problems.append(f"{small.depth} levels where this one has {large.depth}: one can be added at a time")
-    elif large.depth > small.depth and (orders[0] != "interleave" or _width(large) < 2 * _width(small)):
+    elif large.depth > small.depth and (orders[0] != "interleave" or large.bottle.channels < 2 * small.bottle.channels):
         problems.append('one level less, which needs twice its channels in the bottleneck and upsampling "interleave"')
     if orders[0] == "transposed" and not problems:
         problems.append("transposed convolutions, which cannot grow")
@@ -98,22 +98,12 @@ def check_growth(large: DeepVQE, small: DeepVQE) -> None:
         raise ValueError(f"a network cannot grow out of one that has {'; '.join(problems)}")
 
 
-def _bins(network: DeepVQE) -> int:
-    """Bins in the bottleneck."""
-    return network.get_submodule(f"deblock{network.depth}").deconv.conv.bins
-
-
-def _width(network: DeepVQE) -> int:
-    """Channels in the bottleneck."""
-    return network.bottle.fc.out_features // _bins(network)
-
-
 def _old_channels(block: str, small: DeepVQE) -> int:
     """Channels that the residual block of an encoder or decoder block has of `small`."""
     try:
         module = small.get_submodule(block)
     except AttributeError:  # of the additional level, where bins are halved and channels doubled
-        return 2 * _width(small)
+        return 2 * small.bottle.channels
     return module.bn.num_features if isinstance(module, EncoderBlock) else module.skip_conv.out_channels
 
 
@@ -154,7 +144,7 @@ def _deepen(large: DeepVQE, small: DeepVQE) -> list:
     """
     encoder, decoder = (large.get_submodule(f"{kind}{large.depth}") for kind in ("enblock", "deblock"))
     after = large.get_submodule(f"deblock{small.depth}")
-    width = _width(small)
+    width = small.bottle.channels
     channels, both = torch.arange(width), torch.arange(2 * width)
 
     encoder.conv.weight[both] = 0.0
@@ -171,7 +161,7 @@ def _deepen(large: DeepVQE, small: DeepVQE) -> list:
     decoder.skip_conv.bias[both] = 0.0
 
     def undo_in_gru(shift: torch.Tensor) -> None:
-        features = shift.new_zeros(_width(large), _bins(large))
+        features = shift.new_zeros(large.bottle.channels, large.bottle.bins)
         features[: 2 * width] = shift[:, None]
         large.bottle.gru.bias_ih_l0 -= large.bottle.gru.weight_ih_l0 @ features.flatten()
 
