@@ -219,7 +219,7 @@ class EncoderBlock(nn.Module):
         super().__init__()
         self.conv = CausalConv2d(in_channels, out_channels, bins, stride=2)
         self.bn = nn.BatchNorm2d(out_channels)
-        self.resblock = ResidualBlock(out_channels, (bins - 1) // 2 + 1) if residual else None
+        self.resblock = ResidualBlock(out_channels, self.conv.out_bins) if residual else None
 
     def forward(self, x: torch.Tensor, state: State) -> torch.Tensor:
         x = F.elu(self.conv(x, state, self.bn), inplace=True)

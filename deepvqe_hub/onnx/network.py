@@ -75,12 +75,12 @@ class StepWriter:
         rows = self.graph.permute(rows, (self.frames, self.batch * bins, 2), (1, 0, 2))
         return self.graph.reshape(rows, self.batch, bins, self.frames, 2)
 
-    def conv(self, x: str, conv: CausalConv2d, key: str, exact: bool = False) -> str:
+    def conv(self, x: str, conv: CausalConv2d, exact: bool = False) -> str:
         """A causal convolution: (T * B * F, C) -> (T * B * F', C'); in float32 if `exact`, also in an 8-bit graph."""
         g = self.graph
         weight = conv.weight.detach().numpy().transpose(2, 3, 1, 0).reshape(-1, conv.out_channels)
         bias = conv.bias.detach().numpy()
-        x = self.ring(f"{key}.past", x, conv.bins, conv.in_channels)
+        x = self.ring(f"{conv.key}.past", x, conv.bins, conv.in_channels)
         x, *scale = g.quantize(x) if self.quantize and not exact else [x]
         x = self.patches(x, conv.bins, conv.in_channels, conv.kernel_size, conv.stride[1])
         x = g.reshape(x, -1, len(weight))
@@ -125,16 +125,16 @@ class StepWriter:
         below = g.op("Exp", g.op("Min", x, g.constant(0, np.float32)))
         return g.op("Max", x, g.op("Add", below, g.constant(-1, np.float32)))
 
-    def residual(self, x: str, block, key: str) -> str:
+    def residual(self, x: str, block) -> str:
         """(T * B * F, C) -> (T * B * F, C)."""
         if block is None:
             return x
-        return self.graph.op("Add", self.elu(self.conv(x, block.conv, f"{key}.conv")), x)
+        return self.graph.op("Add", self.elu(self.conv(x, block.conv)), x)
 
-    def encoder(self, x: str, block, key: str) -> str:
+    def encoder(self, x: str, block) -> str:
         # The spectrum itself has too wide a range for 8 bits, and its layer is a hundredth of the work.
-        x = self.elu(self.conv(x, block.conv, f"{key}.conv", exact=block.conv.in_channels == 2))
-        return self.residual(x, block.resblock, f"{key}.resblock")
+        x = self.elu(self.conv(x, block.conv, exact=block.conv.in_channels == 2))
+        return self.residual(x, block.resblock)
 
     def bottleneck(self, x: str, block) -> str:
         """GRU and linear layer; the weights' inputs and outputs are reordered from channel-major to bin-major."""
@@ -145,7 +145,7 @@ class StepWriter:
         w_in, w_hidden, b_in, b_hidden = (getattr(gru, name).detach().numpy() for name in names)
         x = self.product(g.reshape(x, self.frames * self.batch, size), w_in[:, order].T, b_in)
         inputs = g.op("Split", x, outputs=self.frames, num_outputs=self.frames) if self.frames > 1 else [x]
-        state = g.remember("bottle.gru.hidden", (self.batch, hidden))
+        state = g.remember(f"{gru.key}.hidden", (self.batch, hidden))
         outputs = []
         for now in inputs:
             y = self.product(state, w_hidden.T, b_hidden)
@@ -157,17 +157,17 @@ class StepWriter:
             new = g.op("Tanh", g.op("Add", new_x, g.op("Mul", reset, new_h)))
             state = g.op("Add", new, g.op("Mul", keep, g.op("Sub", state, new)))
             outputs.append(state)
-        outputs[-1] = g.update("bottle.gru.hidden", state)
+        outputs[-1] = g.update(f"{gru.key}.hidden", state)
         y = outputs[0] if self.frames == 1 else g.op("Concat", *outputs, axis=0)
         y = self.product(y, block.fc.weight.detach().numpy()[order].T, block.fc.bias.detach().numpy()[order])
         return g.reshape(y, -1, block.channels)
 
-    def decoder(self, x: str, skip: str, block, key: str) -> str:
+    def decoder(self, x: str, skip: str, block) -> str:
         g, conv = self.graph, block.deconv.conv
         x = g.op("Add", x, self.pointwise(skip, block.skip_conv))
-        x = self.residual(x, block.resblock, f"{key}.resblock")
+        x = self.residual(x, block.resblock)
         # In the last layer the steps of 8 bits would be heard where the mask should be silent.
-        x = self.conv(x, conv, f"{key}.deconv.conv", exact=not block.activation)
+        x = self.conv(x, conv, exact=not block.activation)
         x = self.elu(x) if block.activation else x
         x = g.reshape(x, -1, conv.out_channels // 2)  # rows (frame, stream, bin, group)
         rows = subpixel_rows(self.frames * self.batch, conv.bins, block.deconv)
@@ -183,7 +183,7 @@ class StepWriter:
     def mask(self, mask: str, spec: str, bins: int, channels: int) -> str:
         """The complex convolving mask: its channels and spectra, (T * B * F, .) -> (T * B * F, 2)."""
         g, weights = self.graph, mask_weights(channels)
-        taps = self.patches(self.ring("ccm.past", spec, bins, 2), bins, 2, (MASK_TAPS, MASK_TAPS))
+        taps = self.patches(self.ring(f"{self.network.ccm.key}.past", spec, bins, 2), bins, 2, (MASK_TAPS, MASK_TAPS))
         numbers = 2 * MASK_TAPS**2
         x = g.op("Mul", g.reshape(g.linear(mask, weights), -1, 2, numbers), g.reshape(taps, -1, 1, numbers))
         return g.op("ReduceSum", x, g.constant([2], np.int64), keepdims=0)
@@ -198,13 +198,13 @@ class StepWriter:
         hidden, bins, width, dmax = block.hidden, block.bins, block.bins * block.far_channels, block.dmax
         taps = block.conv.kernel_size[0]
         places = -(-(max(dmax, taps) + t - 1) // t)
-        ring, place = places * t, self.clock("align.place", places)
+        ring, place = places * t, self.clock(f"{block.key}.place", places)
 
         queries = self.pointwise_channels_first(mic, block.pconv_mic, bins**-0.5)
         queries = g.permute(queries, (hidden, t, b, bins), (2, 0, 3, 1))
         keys = self.pointwise_channels_first(far, block.pconv_ref)
         keys = g.permute(keys, (hidden, t, b, bins), (2, 0, 1, 3))
-        keys = self.into_ring("align.keys", keys, place, (b, hidden), ring, bins)
+        keys = self.into_ring(f"{block.key}.keys", keys, place, (b, hidden), ring, bins)
         similarity = g.permute(g.op("MatMul", keys, queries), (b, hidden, ring, t), (0, 1, 3, 2))
 
         # The convolution over frames and delays: first its products over channels, which the ring keeps, then its sum
@@ -212,7 +212,7 @@ class StepWriter:
         weight = tap_weights(block)
         products = g.op("MatMul", g.constant(weight), g.reshape(similarity, b, hidden, t * ring))
         products = g.permute(products, (b, len(weight), t, ring), (0, 2, 1, 3))
-        products = self.into_ring("align.similarity", products, place, (b,), ring, len(weight) * ring)
+        products = self.into_ring(f"{block.key}.similarity", products, place, (b,), ring, len(weight) * ring)
         values = self.here(tap_values(places, t, block, len(weight)).reshape(places, 1, -1), place)
         values = g.op("Expand", values, g.constant([b, 1], np.int64)) if b > 1 else values
         products = g.op("GatherElements", g.reshape(products, b, -1), values, axis=1)
@@ -222,7 +222,7 @@ class StepWriter:
         weights = g.op("Softmax", scores, axis=-1)
 
         features = g.permute(far, (t, b, width), (1, 0, 2))
-        features = self.into_ring("align.features", features, place, (b,), ring, width)
+        features = self.into_ring(f"{block.key}.features", features, place, (b,), ring, width)
         aligned = g.permute(g.op("MatMul", weights, features), (b, t, width), (1, 0, 2))
         return g.op("Concat", mic, g.reshape(aligned, -1, block.far_channels), axis=1)
 
@@ -250,14 +250,13 @@ class StepWriter:
         g, network, x, skips = self.graph, self.network, self.features(spec), []
         for i in range(network.depth):
             if i == 2 and farend:
-                far = self.encoder(self.features(farend), network.farblock1, "farblock1")
-                far = self.encoder(far, network.farblock2, "farblock2")
+                far = self.encoder(self.encoder(self.features(farend), network.farblock1), network.farblock2)
                 x = self.align(x, far, network.align) if network.align else g.op("Concat", x, far, axis=1)
-            x = self.encoder(x, network.get_submodule(f"enblock{i + 1}"), f"enblock{i + 1}")
+            x = self.encoder(x, network.get_submodule(f"enblock{i + 1}"))
             skips.append(x)
         x = self.bottleneck(x, network.bottle)
         for i in reversed(range(network.depth)):
-            x = self.decoder(x, skips[i], network.get_submodule(f"deblock{i + 1}"), f"deblock{i + 1}")
+            x = self.decoder(x, skips[i], network.get_submodule(f"deblock{i + 1}"))
         channels = network.deblock1.deconv.conv.out_channels // 2
         return self.mask(x, spec, network.bins, channels)
 
