@@ -175,8 +175,4 @@ class ResampledStream(Interruptible):
         wave = np.ascontiguousarray(wave[: self._due].T)
         self._due -= wave.shape[1]
         wave = wave[0] if self._flat else wave
-        if self._like is None:
-            return wave
-        import torch
-
-        return torch.from_numpy(wave).to(self._like)
+        return wave if self._like is None else self._like.new_tensor(wave)

@@ -22,7 +22,7 @@ _ALIASES = {
     "SND": ("AU", None),
     "WAVE": ("WAV", None),
 }
-_FLOATING = {"FLOAT", "DOUBLE"}
+_FLOATING = {"FLOAT": 32, "DOUBLE": 64}
 _BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _PRECISE = {*_FLOATING, "PCM_24", "PCM_32", "ALAC_20", "ALAC_24", "ALAC_32"}  # more than 16 bits
 _WRITE_FRAMES = 1 << 14  # at a time: libsndfile's Vorbis encoder overflows its stack on long blocks
@@ -54,12 +54,12 @@ def output_format(path: str | os.PathLike, like: AudioInfo) -> tuple[str, str]:
     if container == "WAV" and like.container in ("WAVEX", "RF64"):  # kinds of WAV that share its extension
         container = like.container
     if subtype is None:
-        codec = like.subtype not in (*_BITS, *_FLOATING)  # and so bound to its container
+        codec = like.subtype not in _BITS | _FLOATING  # and so bound to its container
         kept = [] if codec and container != like.container else [like.subtype]
         precise = ["PCM_24"] if like.subtype in _PRECISE else []
         choices = [*kept, *precise, soundfile.default_subtype(container)]
         subtype = next(choice for choice in choices if soundfile.check_format(container, choice))
-    bits = {"DOUBLE": 64, "FLOAT": 32}.get(subtype, _BITS.get(subtype, 16))
+    bits = (_BITS | _FLOATING).get(subtype, 16)
     if container in ("WAV", "WAVEX") and like.frames * like.channels * bits // 8 > 0xFFF00000:
         container = "RF64"  # a WAV file ends at 4 GB
     return container, subtype
