@@ -7,10 +7,10 @@ import warnings
 
 import onnx
 import torch
-from onnx import helper
 from torch import nn
 
-from deepvqe_hub.onnx.builder import OPSET, StateInfo
+from deepvqe_hub.onnx.builder import OPSET, Graph
+from deepvqe_hub.onnx.frontend import rows, spectrum
 
 
 class Flat(nn.Module):
@@ -27,36 +27,26 @@ class Flat(nn.Module):
         return spec, *(state[name] for name in self.names)
 
 
-class TracedGraph:
-    """What tracing gives, in the form of `deepvqe_hub.onnx.builder.Graph`."""
-
-    def __init__(self, model: onnx.ModelProto, states: list[StateInfo]):
-        self._model, self.states = model, states
-
-    def model(self, name: str, producer_version: str, metadata: dict[str, str]) -> onnx.ModelProto:
-        self._model.graph.name = name
-        self._model.producer_name, self._model.producer_version = "deepvqe-hub", producer_version
-        helper.set_model_props(self._model, metadata)
-        onnx.checker.check_model(self._model)
-        return self._model
-
-
-def trace(model, network: nn.Module, frames: int, batch_size: int) -> TracedGraph:
-    """The graph of `network`, a copy of `model.network` for inference, on the CPU."""
-    state = network.initial_state(batch_size)
-    spec = torch.zeros(batch_size, model.stft.bins, frames, 2)
-    names = ["noisy", "farend"] if network.farend else ["noisy"]
-    infos = [StateInfo(name, f"{name}.next", tuple(value.shape)) for name, value in state.items()]
+def trace(g: Graph, network: nn.Module, inputs: list[str], bins: int, batch: int, frames: int) -> str:
+    """Add the whole of `network`, a copy for inference on the CPU, to the graph: (T * B * bins, 2) -> the same."""
+    state = network.initial_state(batch)
+    spectra = [spectrum(g, x, bins, batch, frames) for x in inputs]
+    following = [g.remember(name, tuple(value.shape)) + ".next" for name, value in state.items()]
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # on shapes that become constants, as they should
         torch.onnx.export(
             Flat(network, list(state)),
-            (*[spec for _ in names], *state.values()),
+            (*[torch.zeros(batch, bins, frames, 2) for _ in spectra], *state.values()),
             buffer,
             dynamo=False,
             opset_version=OPSET,
-            input_names=[*names, *(s.name for s in infos)],
-            output_names=["enhanced", *(s.output for s in infos)],
+            input_names=[*spectra, *state],  # what they are called in `g`, so that its nodes fit
+            output_names=["traced", *following],
         )
-    return TracedGraph(onnx.load_from_string(buffer.getvalue()), infos)
+    traced = onnx.load_from_string(buffer.getvalue()).graph
+    g.nodes.extend(traced.node)
+    g.initializers.extend(traced.initializer)
+    for name, value in zip(state, following, strict=True):
+        g.update(name, value)
+    return rows(g, "traced", bins, batch, frames)
