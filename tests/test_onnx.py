@@ -35,6 +35,7 @@ VARIANTS = {
     "brief echo": {"farend_channels": [4, 6], "align_hidden": 3, "dmax": 2},
     "unaligned": {"farend_channels": [4, 6], "align": False},
     "traced": {"upsampling": "transposed", "mask": "complex"},
+    "traced echo": {"mask": "complex", "farend_channels": [4, 6], "align_hidden": 3, "dmax": 9},
 }
 
 
@@ -93,7 +94,7 @@ def test_the_rest_has_the_shape_of_the_chunks(tmp_path):
             assert stream.flush().shape == (*chunks.shape[:-1], 0)
 
 
-@pytest.mark.parametrize("variant", ["concat", "echo"])
+@pytest.mark.parametrize("variant", ["concat", "echo", "traced", "traced echo"])
 @pytest.mark.parametrize("stft", [{}, {"padding": "reflect", "window": "hann"}, {"win_length": 96, "window": "sine"}])
 def test_front_end_inside(tmp_path, variant, stft):
     model = small_model(VARIANTS[variant], stft)

@@ -116,8 +116,17 @@ class Graph:
         """8-bit values, scale and zero point for the range that the tensor has in this call."""
         return self.op("DynamicQuantizeLinear", x, outputs=3)
 
-    def model(self) -> onnx.ModelProto:
-        """All that was collected, without a name yet."""
-        graph = helper.make_graph(self.nodes, "", self.inputs, self.outputs, self.initializers)
+    def model(self, name: str, producer_version: str, metadata: dict[str, str]) -> onnx.ModelProto:
+        """The finished, checked model."""
+        graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, self.initializers)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+        model = helper.make_model(
+            graph,
+            opset_imports=opsets,
+            ir_version=IR_VERSION,
+            producer_name="deepvqe-hub",
+            producer_version=producer_version,
+        )
+        helper.set_model_props(model, metadata)
+        onnx.checker.check_model(model)
+        return model

@@ -86,34 +86,28 @@ def export(
 
 def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, batch_size=1):
     """The graph as an `onnx.ModelProto`; arguments as for `export`, but the model is float32."""
-    onnx = need("onnx", "writing ONNX graphs", "onnx")  # which the modules below import as well
+    need("onnx", "writing ONNX graphs", "onnx")  # which the modules below import
     from deepvqe_hub.onnx.builder import Graph
-    from deepvqe_hub.onnx.frontend import analyse, synthesise
+    from deepvqe_hub.onnx.frontend import analyse, rows, spectrum, synthesise
     from deepvqe_hub.onnx.network import StepWriter
+    from deepvqe_hub.onnx.tracing import trace
 
     network, stft = model.network.for_inference().cpu(), dataclasses.asdict(model.stft)
-    if not StepWriter.covers(network):
-        from deepvqe_hub.onnx.tracing import trace
-
-        if quantize or waveform:
-            raise ValueError(
-                f"this {type(network).__name__} is exported by tracing, in float32 and from spectrum to spectrum; "
-                "leave out quantize and waveform"
-            )
-        written, states = trace(network, frames, batch_size)
-    else:
-        graph = Graph()
-        step = StepWriter(graph, network, batch_size, frames, quantize)
-        bins, hop = model.stft.bins, model.stft.hop_length
-        shape = (batch_size, frames * hop) if waveform else (batch_size, bins, frames, 2)
-        inputs = []
-        for name in ("noisy", "farend") if network.farend else ("noisy",):
-            x = graph.input(name, shape)
-            inputs.append(analyse(graph, x, name, stft, batch_size, frames) if waveform else step.rows(x, bins))
-        y = step.write(*inputs)
-        y = synthesise(graph, y, stft, batch_size, frames) if waveform else step.spectrum(y, bins)
-        graph.output(y, "enhanced", shape)
-        written, states = graph.model(), graph.states
+    written = StepWriter.covers(network)
+    if quantize and not written:
+        raise ValueError(f"this {type(network).__name__} is exported by tracing, in float32; leave out quantize")
+    graph = Graph()
+    step = StepWriter(graph, network, batch_size, frames, quantize) if written else None
+    bins, hop = model.stft.bins, model.stft.hop_length
+    shape = (batch_size, frames * hop) if waveform else (batch_size, bins, frames, 2)
+    inputs = []
+    for name in ("noisy", "farend") if network.farend else ("noisy",):
+        x = graph.input(name, shape)
+        x = analyse(graph, x, name, stft, batch_size, frames) if waveform else rows(graph, x, bins, batch_size, frames)
+        inputs.append(x)
+    y = step.write(*inputs) if step else trace(graph, network, inputs, bins, batch_size, frames)
+    y = synthesise(graph, y, stft, batch_size, frames) if waveform else spectrum(graph, y, bins, batch_size, frames)
+    graph.output(y, "enhanced", shape)
     description = {
         "format_version": FORMAT_VERSION,
         "input": "waveform" if waveform else "spectrum",
@@ -123,14 +117,10 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
         "farend": network.farend,
         "sample_rate": model.sample_rate,
         "stft": stft,
-        "states": [dataclasses.asdict(state) for state in states],
+        "states": [dataclasses.asdict(state) for state in graph.states],
         "config": model.config,
     }
-    written.graph.name = type(network).__name__
-    written.producer_name, written.producer_version = "deepvqe-hub", __version__
-    onnx.helper.set_model_props(written, {"deepvqe_hub": json.dumps(description)})
-    onnx.checker.check_model(written)
-    return written
+    return graph.model(type(network).__name__, __version__, {"deepvqe_hub": json.dumps(description)})
 
 
 def check(model: EnhancementModel, path: Path, tolerance: float) -> None:

@@ -1,4 +1,7 @@
-"""The spectral front end inside a graph: products with windowed Fourier bases, and overlap-add."""
+"""The spectral front end inside a graph: products with windowed Fourier bases, and overlap-add.
+
+Spectra are (T * B * bins, 2) here, a row for each (frame, stream, bin), and (B, bins, T, 2) outside of the graph.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,17 @@ def bases(stft: dict) -> tuple[np.ndarray, np.ndarray]:
         np.stack([np.fft.irfft(unit, n=size), np.fft.irfft(unit * 1j, n=size)], 1).reshape(2 * bins, size) * dual
     )
     return analysis.astype(np.float32), synthesis.astype(np.float32)
+
+
+def rows(g: Graph, spec: str, bins: int, batch: int, frames: int) -> str:
+    """Spectra from outside: (B, bins, T, 2) -> (T * B * bins, 2)."""
+    return g.reshape(g.permute(spec, (batch * bins, frames, 2), (1, 0, 2)), -1, 2)
+
+
+def spectrum(g: Graph, rows: str, bins: int, batch: int, frames: int) -> str:
+    """Spectra as they are outside: (T * B * bins, 2) -> (B, bins, T, 2)."""
+    rows = g.permute(rows, (frames, batch * bins, 2), (1, 0, 2))
+    return g.reshape(rows, batch, bins, frames, 2)
 
 
 def analyse(g: Graph, wave: str, name: str, stft: dict, batch: int, frames: int) -> str:

@@ -66,15 +66,6 @@ class StepWriter:
             self._chosen[key] = g.op("Gather", *key, axis=0)
         return self._chosen[key]
 
-    def rows(self, spec: str, bins: int) -> str:
-        """(B, F, T, 2) -> (T * B * F, 2)."""
-        return self.graph.reshape(self.graph.permute(spec, (self.batch * bins, self.frames, 2), (1, 0, 2)), -1, 2)
-
-    def spectrum(self, rows: str, bins: int) -> str:
-        """(T * B * F, 2) -> (B, F, T, 2)."""
-        rows = self.graph.permute(rows, (self.frames, self.batch * bins, 2), (1, 0, 2))
-        return self.graph.reshape(rows, self.batch, bins, self.frames, 2)
-
     def conv(self, x: str, conv: CausalConv2d, exact: bool = False) -> str:
         """A causal convolution: (T * B * F, C) -> (T * B * F', C'); in float32 if `exact`, also in an 8-bit graph."""
         g = self.graph

@@ -9,7 +9,8 @@ import onnx
 import torch
 from torch import nn
 
-from deepvqe_hub.onnx.builder import OPSET, StateInfo
+from deepvqe_hub.onnx.builder import OPSET, Graph
+from deepvqe_hub.onnx.frontend import rows, spectrum
 
 
 class Flat(nn.Module):
@@ -26,22 +27,26 @@ class Flat(nn.Module):
         return spec, *(state[name] for name in self.names)
 
 
-def trace(network: nn.Module, frames: int, batch_size: int) -> tuple[onnx.ModelProto, list[StateInfo]]:
-    """The graph of `network`, a copy for inference on the CPU, and its states."""
-    state = network.initial_state(batch_size)
-    spec = torch.zeros(batch_size, network.bins, frames, 2)
-    names = ["noisy", "farend"] if network.farend else ["noisy"]
-    infos = [StateInfo(name, f"{name}.next", tuple(value.shape)) for name, value in state.items()]
+def trace(g: Graph, network: nn.Module, inputs: list[str], bins: int, batch: int, frames: int) -> str:
+    """Add the whole of `network`, a copy for inference on the CPU, to the graph: (T * B * bins, 2) -> the same."""
+    state = network.initial_state(batch)
+    spectra = [spectrum(g, x, bins, batch, frames) for x in inputs]
+    following = [g.remember(name, tuple(value.shape)) + ".next" for name, value in state.items()]
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # on shapes that become constants, as they should
         torch.onnx.export(
             Flat(network, list(state)),
-            (*[spec for _ in names], *state.values()),
+            (*[torch.zeros(batch, bins, frames, 2) for _ in spectra], *state.values()),
             buffer,
             dynamo=False,
             opset_version=OPSET,
-            input_names=[*names, *(s.name for s in infos)],
-            output_names=["enhanced", *(s.output for s in infos)],
+            input_names=[*spectra, *state],  # what they are called in `g`, so that its nodes fit
+            output_names=["traced", *following],
         )
-    return onnx.load_from_string(buffer.getvalue()), infos
+    traced = onnx.load_from_string(buffer.getvalue()).graph
+    g.nodes.extend(traced.node)
+    g.initializers.extend(traced.initializer)
+    for name, value in zip(state, following, strict=True):
+        g.update(name, value)
+    return rows(g, "traced", bins, batch, frames)
