@@ -74,7 +74,7 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(speech_folder, monkey
         return list_folder(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(PermissionError, match="make the folder readable.*ben"):
+    with pytest.raises(PermissionError, match=r"make the folder readable.*ben"):
         AudioPool.from_folder(speech_folder)
     (speech_folder / "ben").rename(speech_folder / ".ben")
     (speech_folder / "lost+found").mkdir()  # of each disk with ext4; none but root can list it
