@@ -254,6 +254,16 @@ def test_a_measure_of_ones_own(monkeypatch, tmp_path):
         metrics.evaluate_file(tmp_path / "enhanced.wav", metrics="snr")
 
 
+def test_a_measure_of_ones_own_that_fails_stops_no_other(monkeypatch):
+    measures = {"stray": lambda _: {}["a key"], "Odd-One": lambda _: None, "pair": lambda _: [1.0, 2.0]}
+    for name, measure in measures.items():
+        monkeypatch.setitem(metrics.METRICS, name, metrics.Metric(name, (), "", "", compute=measure))
+    scores, reasons = scoring.score_channels(voice(1)[None], {}, metrics.select_metrics("stray,Odd-One,pair"))
+    assert np.isnan(list(scores.values())).all()
+    assert reasons["stray"] == "KeyError: 'a key'"
+    assert all("TypeError" in reasons[name] for name in ("Odd-One", "pair"))
+
+
 def test_selecting_metrics():
     assert metrics.select_metrics("si-sdr, DNSMOS") == [
         *(f"dnsmos_{n}" for n in ("sig", "bak", "ovrl", "p808")),
