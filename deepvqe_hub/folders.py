@@ -11,13 +11,15 @@ AUDIO_SUFFIXES = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
     *(".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"),
 )
+# What file systems keep at the top of a disk, and let nobody list.
+_OF_THE_SYSTEM = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
 
 
 def audio_files(folder: str | Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Iterator[Path]:
     """Audio files at any depth, through links to folders as well: corpora are often put together from such links.
 
-    Hidden files and folders are left out, as is a second way to the same folder; links come after what is no link.
-    There is nothing in a folder that does not exist.
+    Hidden files and folders are left out, as are those of the system at the top of a disk, such as lost+found, and a
+    second way to the same folder; links come after what is no link. There is nothing in a folder that does not exist.
 
     Raises:
         OSError: a folder cannot be listed, so that its files would be missed.
@@ -29,7 +31,7 @@ def audio_files(folder: str | Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) ->
             below.clear()
             continue
         seen.add(real)
-        shown = (name for name in below if not name.startswith("."))
+        shown = (name for name in below if not name.startswith(".") and name not in _OF_THE_SYSTEM)
         below[:] = sorted(shown, key=lambda name: (os.path.islink(os.path.join(where, name)), name))
         shown = (name for name in names if not name.startswith("."))
         yield from (Path(where, name) for name in shown if name.lower().endswith(suffixes))
@@ -37,4 +39,5 @@ def audio_files(folder: str | Path, suffixes: Iterable[str] = AUDIO_SUFFIXES) ->
 
 def _unlisted(error: OSError) -> None:
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):  # removed meanwhile, or never there
-        raise error
+        remedy = "the audio in it would be missed; make the folder readable, or name others that are"
+        raise type(error)(error.errno, f"{error.strerror}: {remedy}", error.filename) from error

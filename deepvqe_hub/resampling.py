@@ -143,9 +143,9 @@ class ResampledStream(Interruptible):
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
         check_farend(self, farend)
         rows = np.concatenate(chunk_rows(chunk, farend, self.batch_size, self.farend, self._loudest))
-        self._flat = np.ndim(chunk) == 1
-        self._like = chunk.new_empty(0) if hasattr(chunk, "new_empty") else None
         with self._taking():
+            self._flat = np.ndim(chunk) == 1
+            self._like = chunk.new_empty(0) if hasattr(chunk, "new_empty") else None
             self._due += rows.shape[1]
             return self._given(self._back(self._enhanced(self._there(rows.T))))
 

@@ -66,8 +66,8 @@ class Stream(Interruptible):
                 f"farend chunk {tuple(farend.shape)} and microphone chunk {tuple(chunk.shape)} differ in shape"
             )
         check_farend(self.model, farend)
-        self._flat, self._dtype = chunk.dim() == 1, chunk.dtype
         with self._taking():
+            self._flat, self._dtype = chunk.dim() == 1, chunk.dtype
             enhanced = self._infer(wave, far).to(chunk.dtype)
         return enhanced[0] if self._flat else enhanced
 

@@ -7,6 +7,7 @@ import os
 import sys
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from deepvqe_hub.data.clips import Clip
 from deepvqe_hub.data.grouping import group_of
 from deepvqe_hub.data.manifests import read_pools, write_manifests
 from deepvqe_hub.data.recordings import FOLDERS
+from deepvqe_hub.data.threads import each
 
 RATE = 16000
 
@@ -67,15 +69,31 @@ def test_links_in_circles_end_and_nothing_comes_twice(speech_folder):
 
 def test_a_folder_that_cannot_be_listed_is_not_passed_over(speech_folder, monkeypatch):
     def scandir(path, list_folder=os.scandir):
-        if str(path).endswith("ben"):
+        if str(path).endswith(("ben", "lost+found")):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
         return list_folder(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(PermissionError, match="ben"):
+    with pytest.raises(PermissionError, match=r"make the folder readable.*ben"):
         AudioPool.from_folder(speech_folder)
     (speech_folder / "ben").rename(speech_folder / ".ben")
+    (speech_folder / "lost+found").mkdir()  # of each disk with ext4; none but root can list it
     assert len(AudioPool.from_folder(speech_folder)) == 3
+
+
+def test_an_error_leaves_most_files_alone():
+    """As Ctrl-C does: on a slow disk the rest would take long."""
+    seen = []
+
+    def look(number):
+        seen.append(number)
+        if number == 0:
+            raise PermissionError(errno.EACCES, "not yours")
+        time.sleep(0.01)
+
+    with pytest.raises(PermissionError, match="not yours"):
+        each(look, range(20000))
+    assert len(seen) < 1000
 
 
 def test_files_are_looked_at_several_at_a_time(manifest, tmp_path, monkeypatch):

@@ -152,11 +152,13 @@ def test_a_nist_file_that_breaks_off(tmp_path):
                 Recording(source)
 
 
-@pytest.mark.parametrize("kind", ["W64", "CAF", "PVF", "MAT5"])
-def test_a_header_before_the_samples_and_among_them(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [(kind, "PCM_16") for kind in ("W64", "CAF", "PVF", "MAT5")] + [("PVF", "PCM_S8")]
+)
+def test_a_header_before_the_samples_and_among_them(kind, subtype, tmp_path):
     """As sox writes these formats into a pipe: what libsndfile knows at the beginning, and again what it knows then."""
-    data = encoded(kind, (0.1,), subtype="PCM_16")
-    header = encoded(kind, (), subtype="PCM_16")
+    data = encoded(kind, (0.1,), subtype=subtype)
+    header = encoded(kind, (), subtype=subtype)
     (tmp_path / "piped").write_bytes(header + data)
     for source in (tmp_path / "piped", header + data):
         with pytest.raises(AudioFileError, match=r"written into a pipe.* write it to a file"):
@@ -204,6 +206,14 @@ def test_a_caf_file_that_lacks_its_last_bytes():
             Recording(data[:-missing])
     with Recording(data + bytes(100)) as recording:
         assert sum(map(len, recording.blocks())) == RATE
+
+
+def test_gsm_in_wav_is_whole():
+    """Of an odd number of bytes libsndfile says that it seems to be truncated."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(51 * 320), RATE, format="WAV", subtype="GSM610")
+    with Recording(file.getvalue()) as recording:
+        assert sum(map(len, recording.blocks())) == recording.frames >= 51 * 320
 
 
 @pytest.mark.parametrize("kind", ["SVX", "VOC", "MAT4"])

@@ -254,6 +254,16 @@ def test_a_measure_of_ones_own(monkeypatch, tmp_path):
         metrics.evaluate_file(tmp_path / "enhanced.wav", metrics="snr")
 
 
+def test_a_measure_of_ones_own_that_fails_stops_no_other(monkeypatch):
+    measures = {"stray": lambda _: {}["a key"], "Odd-One": lambda _: None, "pair": lambda _: [1.0, 2.0]}
+    for name, measure in measures.items():
+        monkeypatch.setitem(metrics.METRICS, name, metrics.Metric(name, (), "", "", compute=measure))
+    scores, reasons = scoring.score_channels(voice(1)[None], {}, metrics.select_metrics("stray,Odd-One,pair"))
+    assert np.isnan(list(scores.values())).all()
+    assert reasons["stray"] == "KeyError: 'a key'"
+    assert all("TypeError" in reasons[name] for name in ("Odd-One", "pair"))
+
+
 def test_selecting_metrics():
     assert metrics.select_metrics("si-sdr, DNSMOS") == [
         *(f"dnsmos_{n}" for n in ("sig", "bak", "ovrl", "p808")),
@@ -429,7 +439,7 @@ def test_the_death_of_a_process_leaves_the_others_their_pool(monkeypatch):
         return worker_pool(processes)
 
     monkeypatch.setattr(evaluation, "worker_pool", counted)
-    monkeypatch.setattr(evaluation, "evaluate_file", evaluation._blank)
+    monkeypatch.setattr(evaluation, "evaluate_file", unhurried)
     cases = [metrics.Case(f"{i}.wav") for i in range(12)]
     cases.insert(1, metrics.Case(Killer()))
     results = evaluation._in_processes(cases, {}, 2, tqdm(disable=True))
@@ -457,6 +467,12 @@ def test_a_pool_that_breaks_while_files_are_submitted(monkeypatch):
     cases = [metrics.Case(Path("x.wav"), name=str(i)) for i in range(9)]
     results = evaluation._in_processes(cases, {}, 2, tqdm(disable=True))
     assert [row["file"] for row in results] == [case.name for case in cases]
+
+
+def unhurried(case: metrics.Case, **_) -> dict:
+    """In the place of evaluate_file, so slow that most files are left when a process dies."""
+    time.sleep(0.2)
+    return evaluation._blank(case)
 
 
 def sleepy(case: metrics.Case, **_) -> dict:

@@ -357,7 +357,7 @@ from deepvqe_hub.onnx import OnnxStream
 OnnxStream({str(path)!r})
 assert float("1e-310") / 2 > 0  # a session may have numbers as small as this flushed to zero, in all of its thread
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_what_needs_torch_names_what_does_not():

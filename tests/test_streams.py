@@ -86,7 +86,7 @@ def test_a_call_in_the_middle_of_another_is_refused_and_does_no_harm(streams, ki
     compute, refused = getattr(owner, name), []
 
     def meanwhile(*args, **options):
-        for call in (lambda: stream(wave), stream.flush):
+        for call in (lambda: stream(wave[0] if len(wave) == 1 else wave), stream.flush):
             with pytest.raises(RuntimeError, match=r"in the middle of a call.*a stream of its own"):
                 call()
             refused.append(call)

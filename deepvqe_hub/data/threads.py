@@ -20,10 +20,11 @@ def each(function: Callable[[Item], Found], items: Iterable[Item], threads: int 
         Whatever `function` raises.
     """
     items = list(items)
-    # An item alone would be too little for a thread: hundreds of thousands of them wait in memory, a kilobyte each.
-    size = min(256, len(items) // (8 * threads) + 1)
-    parts = [items[start : start + size] for start in range(0, len(items), size)]
     with ThreadPoolExecutor(threads) as workers:
+        # An item alone would be too little for a thread: hundreds of thousands of them wait in memory, a kilobyte each.
+        # Many would be too much: Ctrl-C, or an error, ends the work when those begun are done.
+        size = min(16, len(items) // (8 * threads) + 1)
+        parts = [items[start : start + size] for start in range(0, len(items), size)]
         found = workers.map(lambda part: [function(item) for item in part], parts)
         return [one for part in found for one in part]
 

@@ -98,7 +98,7 @@ def begins_twice(file: BinaryIO) -> bool:
     With W64, CAF, PVF and MAT5 it is then read as samples. Of sox, these formats are written by libsndfile.
     """
     data = _at(file, 0, _NEAR)
-    return data.find(data[:16], 16) > 0
+    return data.find(data[:12], 12) > 0  # PVF has a header of 14 bytes and more
 
 
 def _at(file: BinaryIO, place: int, size: int) -> bytes:

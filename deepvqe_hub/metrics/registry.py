@@ -95,7 +95,8 @@ def select_metrics(names: str | Iterable[str]) -> list[str]:
     """
     names = names.split(",") if isinstance(names, str) else list(names)
     chosen = set()
-    for name in (name.strip().lower().replace("-", "_") for name in names):
+    for name in map(str.strip, names):
+        name = name if name in METRICS else name.lower().replace("-", "_")
         if name not in METRICS and name not in GROUPS:
             raise ValueError(f"unknown metric {name!r}: one of {', '.join([*METRICS, *GROUPS])}")
         chosen.update(GROUPS.get(name, (name,)))

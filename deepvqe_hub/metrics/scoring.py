@@ -56,13 +56,15 @@ def score_channels(
             reasons["erle"] = "the talk type is not known; it is defined for far-end single talk"
         if not wanted:
             continue
+        needs = METRICS[wanted[0]].needs
+        if missing := [need for need in needs if need not in others]:
+            reasons |= dict.fromkeys(wanted, f"needs the {missing[0]} signal")
+            continue
         try:
-            needed = {need: others[need] for need in METRICS[wanted[0]].needs}
+            needed = {need: others[need] for need in needs}
             channels = [compute(*channel, talk) for channel in _channels(enhanced, needed)]
         except ImportError:
             raise
-        except KeyError as error:
-            reasons |= dict.fromkeys(wanted, f"needs the {error.args[0]} signal")
         except Exception as error:  # whatever one file does to one measure, the run goes on
             unforeseen = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             reasons |= dict.fromkeys(wanted, f"{unforeseen}{error}")
@@ -74,7 +76,7 @@ def score_channels(
 
 def _own(metric: Metric) -> Callable:
     """The function of a measure that brings its own, in the form of those in `_COMPUTE`."""
-    return lambda wav, others, talk: [metric.compute(wav, **others)]
+    return lambda wav, others, talk: [float(metric.compute(wav, **others))]
 
 
 def _channels(enhanced: np.ndarray, others: dict[str, np.ndarray]) -> Iterator[tuple[np.ndarray, dict]]:

@@ -73,8 +73,8 @@ class OnnxStream(Interruptible):
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
         waves = self._inputs(chunk, farend)
-        self._flat = np.ndim(chunk) == 1
         with self._taking():
+            self._flat = np.ndim(chunk) == 1
             enhanced = self._run(waves)
         return enhanced[0] if self._flat else enhanced
 
