@@ -14,7 +14,13 @@ from pathlib import Path
 import speechbrain as sb
 import torch
 from speechbrain.utils.checkpoints import Checkpoint
-from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
+from speechbrain.utils.distributed import (
+    ddp_barrier,
+    ddp_init_group,
+    if_main_process,
+    is_distributed_initialized,
+    run_on_main,
+)
 from torch.utils.data import Dataset
 
 from deepvqe_hub.data import NoisySpeech
@@ -106,6 +112,8 @@ def train(
         model_folder = publish(brain, hparams["model_folder"], hparams["card"])
         logger.info("the model is in %s; hear it: deepvqe enhance noisy.wav --model %s", model_folder, model_folder)
     ddp_barrier()
+    if is_distributed_initialized():  # its threads, if left to the end of the program, now and then abort it
+        torch.distributed.destroy_process_group()
 
 
 def copy_script(folder: str) -> None:
