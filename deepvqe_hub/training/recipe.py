@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import shutil
@@ -112,8 +113,11 @@ def train(
         model_folder = publish(brain, hparams["model_folder"], hparams["card"])
         logger.info("the model is in %s; hear it: deepvqe enhance noisy.wav --model %s", model_folder, model_folder)
     ddp_barrier()
-    if is_distributed_initialized():  # its threads, if left to the end of the program, now and then abort it
+    if is_distributed_initialized():
+        # Threads of the connection, and of the model wrapped for it, that are there when the program ends may abort it.
         torch.distributed.destroy_process_group()
+        del brain, hparams
+        gc.collect()
 
 
 def copy_script(folder: str) -> None:
