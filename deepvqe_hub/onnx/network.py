@@ -162,18 +162,18 @@ class StepWriter:
     def write(self, spec: str, farend: str | None = None) -> str:
         """The whole network, (T * B * F, 2) -> (T * B * F, 2)."""
         g, network, x, skips = self.graph, self.network, self.features(spec), []
-        for i in range(network.depth):
+        for i, block in enumerate(network.encoder_blocks):
             if i == 2 and farend:
                 far = self.encoder(self.encoder(self.features(farend), network.farblock1), network.farblock2)
                 if network.align:
                     x = align(g, x, far, network.align, self.batch, self.frames)
                 else:
                     x = g.op("Concat", x, far, axis=1)
-            x = self.encoder(x, network.get_submodule(f"enblock{i + 1}"))
+            x = self.encoder(x, block)
             skips.append(x)
         x = self.bottleneck(x, network.bottle)
-        for i in reversed(range(network.depth)):
-            x = self.decoder(x, skips[i], network.get_submodule(f"deblock{i + 1}"))
+        for block, skip in zip(network.decoder_blocks, reversed(skips)):
+            x = self.decoder(x, skip, block)
         channels = network.deblock1.deconv.conv.out_channels // 2
         return self.mask(x, spec, network.bins, channels)
 
@@ -185,8 +185,5 @@ class StepWriter:
             isinstance(network, DeepVQE)
             and isinstance(network.ccm, ComplexConvolvingMask)
             and all(type(part).__module__.startswith(known) for part in network.modules())
-            and all(
-                isinstance(network.get_submodule(f"deblock{i + 1}").deconv, SubpixelConv2d)
-                for i in range(network.depth)
-            )
+            and all(isinstance(block.deconv, SubpixelConv2d) for block in network.decoder_blocks)
         )
