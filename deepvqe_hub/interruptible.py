@@ -15,6 +15,10 @@ class Interruptible:
 
     _failed = _running = False
 
+    def reset(self) -> None:
+        """Forget the past: the next chunk is the beginning of a new signal. Subclasses forget theirs as well."""
+        self._failed = self._running = False
+
     @contextmanager
     def _taking(self) -> Iterator[None]:
         """Around all that takes samples in and can fail. What a caller gave is checked before."""

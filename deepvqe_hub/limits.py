@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import torch
 
 LOUDEST = 1e30  # magnitude of a sample: near the end of single precision a network's state becomes NaN for good
-LOUD = 8.0  # beyond it samples are most likely integers that were not scaled to ±1
 LOUDEST_HALF = 100.0  # the same for a network in float16
+LOUD = 8.0  # beyond it samples are most likely integers that were not scaled to ±1
 MIN_RATE = 1000  # Hz
 MAX_MODEL_RATE = 384_000  # Hz, at which a model may work
 MAX_LIVE_RATE = 768_000  # Hz, of a sound device

@@ -137,7 +137,7 @@ class ResampledStream(Interruptible):
         for part in (self.stream, self._there, self._back):
             part.reset()
         self._due = 0  # samples taken in and not yet given out
-        self._failed = self._running = False
+        super().reset()
 
     def __call__(self, chunk: Any, farend: Any = None) -> Any:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""

@@ -55,7 +55,7 @@ class Stream(Interruptible):
         self._analysis, self._far_analysis, self._synthesis = Analysis(stft), Analysis(stft), Synthesis(stft)
         self._state = None
         self._due = 0  # samples taken in and not yet given out
-        self._failed = self._running = False
+        super().reset()
 
     def __call__(self, chunk: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""

@@ -58,7 +58,7 @@ def test_pipe_keeps_length_and_time(rate, fmt):
     pieces = [data[i : i + 1001] for i in range(0, len(data), 1001)]  # cuts samples in two
     written = []
     converter = _live.Converter(Echoless(), rate)
-    _live.pipe(converter, lambda n: pieces.pop(0) if pieces else b"", written.append, fmt, 1)
+    _live.pipe(converter, lambda n: pieces.pop(0) if pieces else b"", written.append, fmt)
     out = _live.decode(b"".join(written), _live.FORMATS[fmt], 1)[:, 0]
     assert out.shape == wave.shape
     np.testing.assert_allclose(out[500:-500], wave[500:-500], atol=2e-3)
@@ -88,13 +88,13 @@ def test_far_end_is_the_second_channel():
     mic, far = tone(0.5, 16000), np.full(8000, 0.2, np.float32)
     data, written = np.stack([mic, far], 1).tobytes(), []
     pieces = [data, b""]
-    _live.pipe(_live.Converter(Echoless(), 16000, 2), lambda n: pieces.pop(0), written.append, "f32le", 2)
+    _live.pipe(_live.Converter(Echoless(), 16000, 2), lambda n: pieces.pop(0), written.append, "f32le")
     np.testing.assert_allclose(np.frombuffer(b"".join(written), "<f4"), mic - 0.1, atol=1e-6)
 
 
 def piped(data: bytes, fmt: str) -> list[str]:
     pieces = [data, b""]
-    return _live.pipe(_live.Converter(Echoless(), 16000), lambda n: pieces.pop(0), lambda data: None, fmt, 1)
+    return _live.pipe(_live.Converter(Echoless(), 16000), lambda n: pieces.pop(0), lambda data: None, fmt)
 
 
 def test_what_is_strange_about_raw_samples_is_said():

@@ -166,20 +166,33 @@ def test_weights_of_another_precision(tmp_path, variant, precision):
 
 
 def test_the_check_goes_round_the_rings(tmp_path, monkeypatch):
-    from deepvqe_hub.onnx import network
+    from deepvqe_hub.onnx import alignment
 
     model = small_model({**VARIANTS["echo"], "dmax": 40})
     export(model, tmp_path / "a.onnx", frames=3)
-    right = network.out_of_reach
+    right = alignment.out_of_reach
 
     def wrong(places, frames, dmax):
         table = right(places, frames, dmax)
         table[places // 2 :] = 0  # from half a round on all that is in the ring takes part
         return table
 
-    monkeypatch.setattr(network, "out_of_reach", wrong)
+    monkeypatch.setattr(alignment, "out_of_reach", wrong)
     with pytest.raises(RuntimeError, match="differs from the model"):
         export(model, tmp_path / "b.onnx", frames=3)
+
+
+def test_the_example_of_the_alignment():
+    from deepvqe_hub.models.align import AlignBlock
+    from deepvqe_hub.onnx.alignment import out_of_reach, tap_values
+
+    block = AlignBlock(1, 1, hidden=1, bins=1, dmax=5)
+    tap = 3 * 3 + 0  # one frame back of five frames, one delay longer of three
+    now, score = 2, 0  # slots of frame 7 and of frame 5
+    value = tap_values(5, 1, block)[now, 0, score, tap]
+    assert np.unravel_index(value, (5, 16, 5)) == (1, tap, 3)  # from frame 6, frame 3
+    seen = np.flatnonzero(out_of_reach(5, 1, dmax=3)[now, 0] == 0)
+    assert seen.tolist() == [0, 1, 2]  # frames 5, 6 and 7
 
 
 def test_a_caller_that_computes_in_bfloat16(tmp_path):

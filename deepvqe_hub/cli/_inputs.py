@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from deepvqe_hub.cli import CommandError
 from deepvqe_hub.folders import AUDIO_SUFFIXES, audio_files
@@ -45,9 +46,24 @@ class Job:
     plot: Path | None = None
     found: bool = False
 
+    @property
+    def results(self) -> list[Path | _Standard]:
+        """All that it makes."""
+        return [self.output] if self.plot is None else [self.output, self.plot]
+
     def done(self) -> bool:
         """Whether all that it makes is there."""
-        return all(path.exists() for path in (self.output, self.plot) if path is not None)
+        return all(path.exists() for path in self.results)
+
+
+class _File(NamedTuple):
+    """A file that was asked for."""
+
+    path: Path
+    relative: Path
+    """The path within the searched folder, and so within that of the outputs."""
+    found: bool
+    """Whether it was found in a folder or by a pattern, and not named by the user."""
 
 
 def plan(
@@ -66,37 +82,22 @@ def plan(
         CommandError, FileNotFoundError, FileExistsError: where the request cannot be met without harm.
     """
     pairing = _Pairing(farend, farend_pattern)
-    files: dict[tuple[Path, Path | _Standard], tuple[Path, bool]] = {}  # a file may be named twice
-    jobs = []
-    several = len(inputs) > 1
-    for text in inputs:
-        if text == "-":
-            jobs.append(_standard_job(output, farend, farend_pattern, several))
-            continue
-        many = several or Path(text).is_dir() or not Path(text).exists()
-        for path, relative, found in _expand(text, output):
-            if pairing.is_microphone(path, found):
-                files.setdefault((path, _target(path, relative, output, many)), (relative, found))
-    farends = pairing.farends_of([(path, relative) for (path, _), (relative, _) in files.items()])
-    for ((path, target), (_, found)), far in zip(files.items(), farends):
-        jobs.append(Job(path, target, far, found=found))
-    chosen = _without_own_results(jobs)
-    if not chosen:
+    if inputs == ["-"]:
+        jobs = [_standard_job(output, farend, farend_pattern)]
+    else:
+        jobs = _without_own_results(_file_jobs(inputs, output, pairing))
+    if not jobs:
         raise CommandError(f"no audio files found in {', '.join(inputs)}")
     if plot:
-        if any(job.output is STANDARD for job in chosen):
-            raise CommandError("--plot draws beside the output; name one with -o")
-        chosen = _with_plots(chosen)
-    _check_distinct(chosen)
-    waiting = [job for job in chosen if not (resume and job.done())]
+        jobs = _with_plots(jobs)
+    _check_distinct(jobs)
     if not (force or resume):
-        _check_free(chosen)
-    return waiting, len(chosen) - len(waiting)
+        _check_free(jobs)
+    waiting = [job for job in jobs if not (resume and job.done())]
+    return waiting, len(jobs) - len(waiting)
 
 
-def _standard_job(output: str | None, farend: str | None, pattern: str | None, several: bool) -> Job:
-    if several:
-        raise CommandError("standard input (-) cannot be combined with other inputs")
+def _standard_job(output: str | None, farend: str | None, pattern: str | None) -> Job:
     if pattern or (farend and not Path(farend).is_file()):
         raise CommandError("with standard input, --farend names one file")
     target = STANDARD if output in (None, "-") else Path(output)
@@ -107,15 +108,29 @@ def _standard_job(output: str | None, farend: str | None, pattern: str | None, s
     return Job(STANDARD, target, Path(farend) if farend else None)
 
 
-def _expand(text: str, output: str | None) -> Iterator[tuple[Path, Path, bool]]:
-    """The files that one input stands for: path, path within the output folder, and whether it was searched for."""
+def _file_jobs(inputs: list[str], output: str | None, pairing: _Pairing) -> list[Job]:
+    """A job for each microphone file, without pictures; a file that is named twice has one, unless outputs differ."""
+    files: dict[tuple[Path, Path | _Standard], _File] = {}
+    for text in inputs:
+        many = len(inputs) > 1 or Path(text).is_dir() or not Path(text).exists()
+        for file in _expand(text, output):
+            if pairing.is_microphone(file):
+                files.setdefault((file.path, _target(file, output, many)), file)
+    farends = pairing.farends_of(list(files.values()))
+    return [Job(file.path, target, far, found=file.found) for ((_, target), file), far in zip(files.items(), farends)]
+
+
+def _expand(text: str, output: str | None) -> Iterator[_File]:
+    """The files that one input stands for: a file, a folder, or a pattern."""
+    if text == "-":
+        raise CommandError("standard input (-) cannot be combined with other inputs")
     path = Path(text)
     if path.is_dir():
         if output is None:
             raise CommandError(f"{text} is a folder; name a folder for the results with -o")
         root, paths = path, audio_files(path, SUFFIXES)
     elif path.exists():
-        yield path, Path(path.name), False
+        yield _File(path, Path(path.name), found=False)
         return
     elif glob.has_magic(text):
         parts = path.parts
@@ -127,7 +142,7 @@ def _expand(text: str, output: str | None) -> Iterator[tuple[Path, Path, bool]]:
     results = _results_within(root, output)
     for path in sorted(set(paths)):
         if results is None or results not in path.resolve().parents:
-            yield path, path.relative_to(root), True
+            yield _File(path, path.relative_to(root), found=True)
 
 
 def _results_within(root: Path, output: str | None) -> Path | None:
@@ -140,8 +155,10 @@ def _results_within(root: Path, output: str | None) -> Path | None:
     return None if target in root.parents else target
 
 
-def _target(path: Path, relative: Path, output: str | None, many: bool) -> Path:
+def _target(file: _File, output: str | None, many: bool) -> Path | _Standard:
+    """Where the result of a file goes; `many`: whether there may be more inputs than this one."""
     if output is None:
+        path = file.path
         if not path.suffix:
             raise CommandError(f"{path} has no extension to say the format of the result; name it with -o")
         return path.with_name(f"{path.stem}.enhanced{path.suffix}")
@@ -153,7 +170,7 @@ def _target(path: Path, relative: Path, output: str | None, many: bool) -> Path:
     if many and not target.is_dir() and (target.is_file() or target.suffix.lower() in SUFFIXES):
         raise CommandError(f"{output} is one file; a folder, a pattern or several inputs need a folder")
     if many or target.is_dir() or output.endswith("/"):
-        return target / relative
+        return target / file.relative
     if not target.suffix:
         raise CommandError(f"{output} has no extension to say the format, such as .wav; end it with / for a folder")
     _check_format(target)
@@ -185,11 +202,12 @@ class _Pairing:
                 f"--farend-pattern {pattern!r}: write MIC=FAREND with one * each, such as '*_mic.wav=*_farend.wav'"
             )
 
-    def is_microphone(self, path: Path, found: bool) -> bool:
-        """Whether the pattern takes `path` for a microphone file; files that the user named must fit.
+    def is_microphone(self, file: _File) -> bool:
+        """Whether the pattern takes `file` for a microphone's; files that the user named must fit.
 
         Without a pattern, what was found beside the microphones and is called a far end is none.
         """
+        path, found = file.path, file.found
         if found and not self.right and self.farend is not None and self.farend.resolve() in path.resolve().parents:
             return not called(path, "farend")
         fits = self._stem(path) is not None
@@ -197,16 +215,16 @@ class _Pairing:
             raise CommandError(f"{path} does not match {self.left!r} of --farend-pattern")
         return fits
 
-    def farends_of(self, files: list[tuple[Path, Path]]) -> list[Path | None]:
-        """The far end of each file: path, and path within the searched folder. It may be missing, as may a source."""
+    def farends_of(self, files: list[_File]) -> list[Path | None]:
+        """The far end of each file. It may be missing, as may a source."""
         if self.right:
-            names = [self.right.replace("*", self._stem(path)) for path, _ in files]
-            folders = [self.farend / relative.parent if self.farend else path.parent for path, relative in files]
+            names = [self.right.replace("*", self._stem(file.path)) for file in files]
+            folders = [self.farend / file.relative.parent if self.farend else file.path.parent for file in files]
             return [folder / name for folder, name in zip(folders, names)]
         if self.farend is None or not self.farend.is_dir():
             return [self.farend] * len(files)
-        pairs = find_pairs([relative.as_posix() for _, relative in files], self.farend, "farend")
-        return [pairs[relative.as_posix()] or self.farend / relative for _, relative in files]
+        pairs = find_pairs([file.relative.as_posix() for file in files], self.farend, "farend")
+        return [pairs[file.relative.as_posix()] or self.farend / file.relative for file in files]
 
     def _stem(self, path: Path) -> str | None:
         if not self.left:
@@ -226,6 +244,8 @@ def _without_own_results(jobs: list[Job]) -> list[Job]:
 
 def _with_plots(jobs: list[Job]) -> list[Job]:
     """With the picture NAME.png beside each output, or NAME.flac.png where another output has the same NAME."""
+    if any(job.output is STANDARD for job in jobs):
+        raise CommandError("--plot draws beside the output; name one with -o")
     pictures = Counter(job.output.with_suffix(".png") for job in jobs)
     return [
         replace(job, plot=alone if pictures[alone] == 1 else job.output.with_name(f"{job.output.name}.png"))
@@ -243,7 +263,7 @@ def _check_distinct(jobs: list[Job]) -> None:
                 f"{job.farend} would be both the far end and the microphone: keep far ends in a folder of their "
                 "own, or let their names end in _farend or _lpb"
             )
-        for path in (path for path in (job.output, job.plot) if path not in (None, STANDARD)):
+        for path in (path for path in job.results if path is not STANDARD):
             other = written.setdefault(path.resolve(), job)
             if other is not job:
                 raise CommandError(f"{other.source} and {job.source} would both be written to {path}")
@@ -254,7 +274,7 @@ def _check_distinct(jobs: list[Job]) -> None:
 
 
 def _check_free(jobs: list[Job]) -> None:
-    there = [path for job in jobs for path in (job.output, job.plot) if path is not None and path.exists()]
+    there = [path for job in jobs for path in job.results if path.exists()]
     if there:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
         raise FileExistsError(f"{there[0]}{more} exists; --force replaces, --resume skips what is done")

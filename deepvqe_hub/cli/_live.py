@@ -115,9 +115,7 @@ class Converter:
         return out
 
 
-def pipe(
-    converter: Converter, read: Callable[[int], bytes], write: Callable[[bytes], None], fmt: str, channels: int
-) -> list[str]:
+def pipe(converter: Converter, read: Callable[[int], bytes], write: Callable[[bytes], None], fmt: str) -> list[str]:
     """Raw PCM from `read` (at most so many bytes, none at the end) to `write`, which gets what is ready at once.
 
     Returns:
@@ -126,7 +124,7 @@ def pipe(
     Raises:
         ValueError: the input has the header of a sound file.
     """
-    dtype = FORMATS[fmt]
+    dtype, channels = FORMATS[fmt], converter.channels
     size, rest, replaced = dtype.itemsize * channels, b"", 0
     while data := read(1 << 16):
         data = rest + data

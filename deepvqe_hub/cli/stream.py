@@ -82,7 +82,7 @@ def run_pipe(args: argparse.Namespace, converter) -> int:
                 raise CommandError(f"cannot write to standard output: {error.strerror}") from error
 
     try:
-        for strange in pipe(converter, lambda size: os.read(source, size), write, args.format, args.channels):
+        for strange in pipe(converter, lambda size: os.read(source, size), write, args.format):
             print(f"deepvqe: warning: {strange}", file=sys.stderr)
     except BrokenPipeError:  # whoever listened has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sink)

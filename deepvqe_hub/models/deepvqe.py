@@ -128,24 +128,34 @@ class DeepVQE(CausalNetwork):
             self.ccm.start_as_identity(self.deblock1.upsampling_conv)
         self.name_states()
 
+    @property
+    def encoder_blocks(self) -> list[nn.Module]:
+        """The microphone encoder's blocks, `enblock1` first."""
+        return [self.get_submodule(f"enblock{i + 1}") for i in range(self.depth)]
+
+    @property
+    def decoder_blocks(self) -> list[nn.Module]:
+        """The decoder's blocks, deepest first, `deblock1` last."""
+        return [self.get_submodule(f"deblock{i}") for i in range(self.depth, 0, -1)]
+
     def enhance(self, spec: torch.Tensor, farend: torch.Tensor | None, state: State) -> torch.Tensor:
         skips = self.encode(spec, farend, state)
         x = self.bottle(skips[-1], state)
-        for i in reversed(range(self.depth)):
-            x = self.get_submodule(f"deblock{i + 1}")(x, skips[i], state)
+        for block, skip in zip(self.decoder_blocks, reversed(skips)):
+            x = block(x, skip, state)
         return self.ccm(x, spec, state)
 
     def encode(self, spec: torch.Tensor, farend: torch.Tensor | None, state: State) -> list[torch.Tensor]:
         """Outputs of the encoder blocks, with the aligned far end joined before the third."""
         x = compress(spec, self.compression)
         skips = []
-        for i in range(self.depth):
+        for i, block in enumerate(self.encoder_blocks):
             if i == 2 and self.farend:
                 far = self.encode_farend(spec, farend, state)
                 if self.align is not None:
                     far, _ = self.align(x, far, state)
                 x = torch.cat([x, far], dim=1)
-            x = self.get_submodule(f"enblock{i + 1}")(x, state)
+            x = block(x, state)
             skips.append(x)
         return skips
 

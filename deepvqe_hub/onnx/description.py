@@ -14,6 +14,11 @@ _MAX_NUMBERS = 1 << 28  # in all states
 _TYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 
 
+def signal_inputs(farend: bool) -> tuple[str, ...]:
+    """Names of a graph's inputs that are signals, in the order of a stream's arguments."""
+    return ("noisy", "farend") if farend else ("noisy",)
+
+
 def read_info(session, path) -> dict:
     """The description that export wrote into a file, by an onnxruntime session that has opened it.
 
@@ -51,7 +56,7 @@ def _check(info: dict, session) -> None:
     if size % hop or not known or not 0 < stft["scale"] < math.inf or not isinstance(config, dict):
         raise ValueError(f"settings {stft}, config {config}")
 
-    signals = ("noisy", "farend") if info["farend"] else ("noisy",)
+    signals = signal_inputs(info["farend"])
     waveform = info["input"] == "waveform"
     shape = [batch, frames * hop] if waveform else [batch, size // 2 + 1, frames, 2]
     states = {state["name"]: (state["shape"], state["dtype"]) for state in info["states"]}

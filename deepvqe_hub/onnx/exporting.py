@@ -15,7 +15,7 @@ from deepvqe_hub._optional import need
 from deepvqe_hub._version import __version__
 from deepvqe_hub.atomic import atomic_write, check_free
 from deepvqe_hub.enhancement import EnhancementModel, uncompiled
-from deepvqe_hub.onnx.description import FORMAT_VERSION, MAX_BATCH_SIZE, MAX_FRAMES
+from deepvqe_hub.onnx.description import FORMAT_VERSION, MAX_BATCH_SIZE, MAX_FRAMES, signal_inputs
 
 TOLERANCE = 1e-4  # RMS difference from PyTorch that export accepts in float32, relative to the signal
 TOLERANCE_8BIT = 0.1  # on random numbers; a coarse check that the graph is the network
@@ -101,7 +101,7 @@ def build(model: EnhancementModel, *, frames=1, quantize=False, waveform=False, 
     bins, hop = model.stft.bins, model.stft.hop_length
     shape = (batch_size, frames * hop) if waveform else (batch_size, bins, frames, 2)
     inputs = []
-    for name in ("noisy", "farend") if network.farend else ("noisy",):
+    for name in signal_inputs(network.farend):
         x = graph.input(name, shape)
         x = analyse(graph, x, name, stft, batch_size, frames) if waveform else rows(graph, x, bins, batch_size, frames)
         inputs.append(x)

@@ -1,10 +1,9 @@
 """The graph of one streaming step of DeepVQE, written from the modules and their weights.
 
 Layout: a feature map is a matrix, a row for each (frame, stream, bin) and a column for each channel, so that every
-convolution is one matrix product. The last frames stand in a ring of such rows, which a call overwrites where it is
-oldest, in place: nothing moves. A last row of zeros stands for everything off the frequency axis, and one Gather picks
-all rows that an output sees, or their values one by one where rows are short. Its indices are constants, a table for
-each place in the ring; stride and padding are in them.
+convolution is one matrix product. The last frames stand in a ring of such rows, see `deepvqe_hub.onnx.rings`, with a
+last one of zeros for everything off the frequency axis. One Gather picks all rows that an output sees, or their values
+one by one where rows are short; stride and padding are in its indices.
 """
 
 from __future__ import annotations
@@ -14,20 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import nn
 
-from deepvqe_hub.models.align import AlignBlock
 from deepvqe_hub.models.causal import CausalConv2d, SubpixelConv2d
 from deepvqe_hub.models.deepvqe import DeepVQE
 from deepvqe_hub.models.mask import ComplexConvolvingMask
+from deepvqe_hub.onnx.alignment import align
 from deepvqe_hub.onnx.builder import Graph
-from deepvqe_hub.onnx.tables import (
-    MASK_TAPS,
-    mask_weights,
-    out_of_reach,
-    patch_rows,
-    subpixel_rows,
-    tap_values,
-    tap_weights,
-)
+from deepvqe_hub.onnx.rings import Rings
+from deepvqe_hub.onnx.tables import MASK_TAPS, mask_weights, patch_rows, subpixel_rows
 
 NARROW = 8  # channels up to which picking values takes less time than picking rows of them
 
@@ -42,29 +34,12 @@ class StepWriter:
     batch: int = 1
     frames: int = 1
     quantize: bool = False
-    places: int = field(init=False)
-    """Calls after which rings are full: their length is a multiple of a call's frames, at least what is looked at."""
+    rings: Rings = field(init=False)
+    """Of what convolutions and the mask see."""
 
     def __post_init__(self):
         taps = max(m.kernel_size[0] for m in self.network.modules() if isinstance(m, CausalConv2d))
-        self.places = -(-(max(taps, MASK_TAPS) - 1) // self.frames) + 1
-        self._chosen, self._place = {}, self.clock("place", self.places)
-
-    def clock(self, name: str, places: int) -> str:
-        """A state that counts calls and starts anew after `places` of them; returns what it says now, a scalar."""
-        g = self.graph
-        place = g.remember(name, (1,), np.int64)
-        following = g.op("Add", place, g.constant([1], np.int64))
-        g.update(name, g.op("Mod", following, g.constant([places], np.int64)))
-        return g.reshape(place)
-
-    def here(self, tables: np.ndarray, place: str = "") -> str:
-        """The one of `tables`, (places, ...), for this call's place, which is the rings' if none is given."""
-        g, tables = self.graph, self.graph.constant(tables)
-        key = tables, place or self._place
-        if key not in self._chosen:
-            self._chosen[key] = g.op("Gather", *key, axis=0)
-        return self._chosen[key]
+        self.rings = Rings(self.graph, "place", max(taps, MASK_TAPS), self.frames)
 
     def conv(self, x: str, conv: CausalConv2d, exact: bool = False) -> str:
         """A causal convolution: (T * B * F, C) -> (T * B * F', C'); in float32 if `exact`, also in an 8-bit graph."""
@@ -72,21 +47,21 @@ class StepWriter:
         weight = conv.weight.detach().numpy().transpose(2, 3, 1, 0).reshape(-1, conv.out_channels)
         bias = conv.bias.detach().numpy()
         x = self.ring(f"{conv.key}.past", x, conv.bins, conv.in_channels)
-        x, *scale = g.quantize(x) if self.quantize and not exact else [x]
+        eight_bits = self.quantize and not exact
+        if eight_bits:  # here, as patches hold each row several times
+            x, *scale = g.quantize(x)
         x = self.patches(x, conv.bins, conv.in_channels, conv.kernel_size, conv.stride[1])
         x = g.reshape(x, -1, len(weight))
-        return g.linear8((x, *scale), weight, bias) if scale else g.linear(x, weight, bias)
+        return g.linear8((x, *scale), weight, bias) if eight_bits else g.linear(x, weight, bias)
 
     def ring(self, name: str, x: str, bins: int, channels: int) -> str:
-        """Put `x`, (T * B * F, C), into the ring `name`; returns the ring."""
-        g, size = self.graph, self.places * self.frames * self.batch * bins
-        ring = g.remember(name, (size + 1, channels), in_place=True)
-        return g.update(name, g.op("ScatterND", ring, self.here(np.arange(size).reshape(self.places, -1, 1)), x))
+        """Put `x`, (T * B * F, C), into the ring `name`; returns the ring, with a last row of zeros."""
+        return self.rings.write(name, x, (self.frames * self.batch * bins, channels), zeros=1)
 
     def patches(self, ring: str, bins: int, channels: int, kernel: tuple[int, int], stride: int = 1) -> str:
         """What each output of a convolution sees of a ring: values in the order (T, B, F', taps, width, C)."""
-        g, zeros = self.graph, self.places * self.frames * self.batch * bins
-        rows = patch_rows(self.places, self.frames, self.batch, bins, kernel, stride)
+        g, zeros = self.graph, self.rings.places * self.frames * self.batch * bins
+        rows = patch_rows(self.rings.places, self.frames, self.batch, bins, kernel, stride)
         if channels > NARROW:
             return g.op("Gather", ring, self.of_all_streams(rows, bins, zeros), axis=0)
         values = rows[..., None] * channels + np.arange(channels)
@@ -94,11 +69,11 @@ class StepWriter:
         return g.op("GatherElements", g.reshape(ring, -1), g.reshape(values, -1))
 
     def of_all_streams(self, tables: np.ndarray, step: int, zeros: int) -> str:
-        """`here` of indices for the first stream, (places, T, 1, ...), for all of them, (T, B, ...).
+        """`Rings.here` of indices for the first stream, (places, T, 1, ...), for all of them, (T, B, ...).
 
         Each stream's lie `step` after the last one's, up to `zeros`, where zeros stand.
         """
-        g, indices = self.graph, self.here(tables.astype(np.int32))
+        g, indices = self.graph, self.rings.here(tables.astype(np.int32))
         if self.batch > 1:
             steps = np.arange(self.batch)[:, None, None] * step
             indices = g.op("Add", indices, g.constant(steps, np.int32))
@@ -179,75 +154,26 @@ class StepWriter:
         x = g.op("Mul", g.reshape(g.linear(mask, weights), -1, 2, numbers), g.reshape(taps, -1, 1, numbers))
         return g.op("ReduceSum", x, g.constant([2], np.int64), keepdims=0)
 
-    def align(self, mic: str, far: str, block: AlignBlock) -> str:
-        """The microphone's features and the aligned far end's: two (T * B * F, .) -> (T * B * F, C_mic + C_far).
-
-        The past is kept in rings of L frames, a multiple of T, of which a call overwrites T: nothing moves, so that the
-        cost of a frame is the arithmetic. All goes by slot of the ring, not by delay; a softmax does not mind.
-        """
-        g, b, t = self.graph, self.batch, self.frames
-        hidden, bins, width, dmax = block.hidden, block.bins, block.bins * block.far_channels, block.dmax
-        taps = block.conv.kernel_size[0]
-        places = -(-(max(dmax, taps) + t - 1) // t)
-        ring, place = places * t, self.clock(f"{block.key}.place", places)
-
-        queries = self.pointwise_channels_first(mic, block.pconv_mic, bins**-0.5)
-        queries = g.permute(queries, (hidden, t, b, bins), (2, 0, 3, 1))
-        keys = self.pointwise_channels_first(far, block.pconv_ref)
-        keys = g.permute(keys, (hidden, t, b, bins), (2, 0, 1, 3))
-        keys = self.into_ring(f"{block.key}.keys", keys, place, (b, hidden), ring, bins)
-        similarity = g.permute(g.op("MatMul", keys, queries), (b, hidden, ring, t), (0, 1, 3, 2))
-
-        # The convolution over frames and delays: first its products over channels, which the ring keeps, then its sum
-        # over taps. Its bias would be the same for all delays.
-        weight = tap_weights(block)
-        products = g.op("MatMul", g.constant(weight), g.reshape(similarity, b, hidden, t * ring))
-        products = g.permute(products, (b, len(weight), t, ring), (0, 2, 1, 3))
-        products = self.into_ring(f"{block.key}.similarity", products, place, (b,), ring, len(weight) * ring)
-        values = self.here(tap_values(places, t, block, len(weight)).reshape(places, 1, -1), place)
-        values = g.op("Expand", values, g.constant([b, 1], np.int64)) if b > 1 else values
-        products = g.op("GatherElements", g.reshape(products, b, -1), values, axis=1)
-        scores = g.op("ReduceSum", g.reshape(products, b, t, ring, -1), g.constant([3], np.int64), keepdims=0)
-        if ring > dmax:
-            scores = g.op("Add", scores, self.here(out_of_reach(places, t, dmax), place))
-        weights = g.op("Softmax", scores, axis=-1)
-
-        features = g.permute(far, (t, b, width), (1, 0, 2))
-        features = self.into_ring(f"{block.key}.features", features, place, (b,), ring, width)
-        aligned = g.permute(g.op("MatMul", weights, features), (b, t, width), (1, 0, 2))
-        return g.op("Concat", mic, g.reshape(aligned, -1, block.far_channels), axis=1)
-
     def pointwise(self, x: str, conv: nn.Conv2d) -> str:
         """A 1x1 convolution: (T * B * F, C) -> (T * B * F, C'); too small to gain from 8 bits what these cost."""
         weight, bias = conv.weight.detach().numpy()[:, :, 0, 0].T, conv.bias.detach().numpy()
         return self.graph.linear(x, weight, bias)
 
-    def pointwise_channels_first(self, x: str, conv: nn.Conv2d, scale: float = 1.0) -> str:
-        """A 1x1 convolution, as `pointwise`, with channels first: (T * B * F, C) -> (C', T * B * F)."""
-        weight, bias = conv.weight.detach().numpy()[:, :, 0, 0], conv.bias.detach().numpy()[:, None]
-        g = self.graph
-        return g.op("Gemm", g.constant(weight * scale), x, g.constant(bias * scale), transB=1)
-
-    def into_ring(self, name: str, x: str, place: str, lead: tuple[int, ...], ring: int, width: int) -> str:
-        """Write `x`, (*lead, T, width), to its slots of the ring `name`, (*lead, ring, width)."""
-        g, shape = self.graph, (*lead, self.frames)
-        old = g.remember(name, (*lead, ring, width), in_place=True)
-        where = np.moveaxis(np.indices((ring // self.frames, *shape)), 0, -1)  # (place, *lead, frame) of each row
-        where[..., -1] += where[..., 0] * self.frames  # the frame's slot
-        return g.update(name, g.op("ScatterND", old, self.here(where[..., 1:], place), g.reshape(x, *shape, width)))
-
     def write(self, spec: str, farend: str | None = None) -> str:
         """The whole network, (T * B * F, 2) -> (T * B * F, 2)."""
         g, network, x, skips = self.graph, self.network, self.features(spec), []
-        for i in range(network.depth):
+        for i, block in enumerate(network.encoder_blocks):
             if i == 2 and farend:
                 far = self.encoder(self.encoder(self.features(farend), network.farblock1), network.farblock2)
-                x = self.align(x, far, network.align) if network.align else g.op("Concat", x, far, axis=1)
-            x = self.encoder(x, network.get_submodule(f"enblock{i + 1}"))
+                if network.align:
+                    x = align(g, x, far, network.align, self.batch, self.frames)
+                else:
+                    x = g.op("Concat", x, far, axis=1)
+            x = self.encoder(x, block)
             skips.append(x)
         x = self.bottleneck(x, network.bottle)
-        for i in reversed(range(network.depth)):
-            x = self.decoder(x, skips[i], network.get_submodule(f"deblock{i + 1}"))
+        for block, skip in zip(network.decoder_blocks, reversed(skips)):
+            x = self.decoder(x, skip, block)
         channels = network.deblock1.deconv.conv.out_channels // 2
         return self.mask(x, spec, network.bins, channels)
 
@@ -259,8 +185,5 @@ class StepWriter:
             isinstance(network, DeepVQE)
             and isinstance(network.ccm, ComplexConvolvingMask)
             and all(type(part).__module__.startswith(known) for part in network.modules())
-            and all(
-                isinstance(network.get_submodule(f"deblock{i + 1}").deconv, SubpixelConv2d)
-                for i in range(network.depth)
-            )
+            and all(isinstance(block.deconv, SubpixelConv2d) for block in network.decoder_blocks)
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from deepvqe_hub._optional import need
 from deepvqe_hub.limits import MAX_THREADS
-from deepvqe_hub.onnx.description import read_info
+from deepvqe_hub.onnx.description import read_info, signal_inputs
 
 
 class Step:
@@ -43,7 +43,7 @@ class Step:
         from onnxruntime import OrtValue
 
         wrap = OrtValue.ortvalue_from_numpy  # shares the array's memory
-        names = ["noisy", "farend"] if self.info["farend"] else ["noisy"]
+        names = signal_inputs(self.info["farend"])
         shapes = {x.name: tuple(x.shape) for x in self.session.get_inputs()}
         self.inputs = [np.zeros(shapes[name], np.float32) for name in names]
         self.output = np.zeros_like(self.inputs[0])

@@ -9,6 +9,7 @@ import numpy as np
 
 from deepvqe_hub.files.samples import chunk_rows
 from deepvqe_hub.interruptible import Interruptible
+from deepvqe_hub.onnx.description import signal_inputs
 from deepvqe_hub.onnx.runtime import Step
 from deepvqe_hub.onnx.spectra import Fourier, Framer
 
@@ -68,7 +69,7 @@ class OnnxStream(Interruptible):
         self._skip = 0 if self._stft["padding"] == "none" else self._overlap  # of the padding before the signal
         self._due = 0  # samples taken in and not yet given out
         self._first = True
-        self._failed = self._running = False
+        super().reset()
 
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
         """Take in a chunk (and what the loudspeaker plays meanwhile); return the samples that are ready, maybe none."""
@@ -107,7 +108,7 @@ class OnnxStream(Interruptible):
         return wave
 
     def _waves(self, parts: tuple[np.ndarray, ...]) -> np.ndarray:
-        for name, part, wave in zip(("noisy", "farend"), parts, self._step.inputs, strict=False):
+        for name, part, wave in zip(signal_inputs(self.farend), parts, self._step.inputs, strict=True):
             if self._first:
                 self._step.set_state(f"{name}.past", part[:, : self._overlap])
             wave[...] = part[:, self._overlap :]
@@ -135,7 +136,7 @@ class OnnxStreams(Interruptible):
     def reset(self) -> None:
         for stream in self._streams:
             stream.reset()
-        self._failed = self._running = False
+        super().reset()
 
     def __call__(self, chunk: np.ndarray, farend: np.ndarray | None = None) -> np.ndarray:
         if np.ndim(chunk) != 2 or len(chunk) != self.batch_size:

@@ -1,10 +1,9 @@
-"""Constants of a graph: where in a ring stands what a call needs, for each place in it, and fixed weights."""
+"""Constants of a graph: which rows a convolution sees, where sub-pixel groups go, and the mask's fixed weights."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from deepvqe_hub.models.align import AlignBlock
 from deepvqe_hub.models.mask import ComplexConvolvingMask
 
 MASK_TAPS = 3  # frames and bins
@@ -17,10 +16,10 @@ def patch_rows(places: int, frames: int, batch: int, bins: int, kernel: tuple[in
     those of the first stream.
     """
     taps, width = kernel
-    place, frame, bin_, tap, offset = np.ogrid[:places, :frames, : (bins - 1) // stride + 1, :taps, :width]
-    frame = (place * frames + frame + tap - taps + 1) % (places * frames)
-    bin_ = bin_ * stride + offset - width // 2
-    rows = np.where((bin_ >= 0) & (bin_ < bins), frame * batch * bins + bin_, places * frames * batch * bins)
+    place, frame, out_bin, tap, offset = np.ogrid[:places, :frames, : (bins - 1) // stride + 1, :taps, :width]
+    seen = (place * frames + frame + tap - (taps - 1)) % (places * frames)  # frame in the ring
+    bin_ = out_bin * stride + offset - width // 2
+    rows = np.where((bin_ >= 0) & (bin_ < bins), seen * batch * bins + bin_, places * frames * batch * bins)
     return rows.reshape(places, frames, 1, -1, taps * width)
 
 
@@ -38,34 +37,6 @@ def mask_weights(channels: int) -> np.ndarray:
     if channels == ComplexConvolvingMask.channels:
         weight = np.kron(np.transpose(ComplexConvolvingMask.roots), np.eye(taps)) @ weight
     return weight.astype(np.float32)
-
-
-def tap_weights(block: AlignBlock) -> np.ndarray:
-    """Weights of the alignment's convolution, (taps + 1, channels), a row for each tap and a last one of zeros."""
-    weight = block.conv.weight.detach().numpy()[0].reshape(block.hidden, -1)
-    return np.pad(weight.T, ((0, 1), (0, 0)))
-
-
-def tap_values(places: int, frames: int, block: AlignBlock, rows: int) -> np.ndarray:
-    """Where the products of the alignment's taps stand in their ring, (slot, tap, slot): (places, frames, slots, taps).
-
-    The ring's frame f has its products by slot of the keys, of which that in slot f is its own, with no delay.
-    """
-    ring, (frames_back, width) = places * frames, block.conv.kernel_size
-    frame, slot, tap, offset = np.ogrid[:ring, :ring, :frames_back, :width]
-    delay = (frame - slot) % ring - offset + width // 2  # in frames, of what the tap sees
-    frame = (frame + tap - frames_back + 1) % ring
-    seen = (delay >= 0) & (delay < block.dmax)
-    row = np.where(seen, tap * width + offset, rows - 1)
-    values = (frame * rows + row) * ring + (frame - delay) % ring
-    return values.reshape(places, frames, ring, -1).astype(np.int32)
-
-
-def out_of_reach(places: int, frames: int, dmax: int) -> np.ndarray:
-    """What rules out the slots of a ring beyond the delays: 0 or a very small number, (places, frames, slots)."""
-    frame, slot = np.ogrid[: places * frames, : places * frames]
-    scores = np.where((frame - slot) % (places * frames) < dmax, 0, np.finfo(np.float32).min / 2)
-    return scores.reshape(places, frames, -1).astype(np.float32)
 
 
 def subpixel_rows(frames: int, bins: int, module) -> np.ndarray:
