@@ -132,14 +132,14 @@ class EnhancementBrain(sb.Brain):
                 self.checkpointer.add_recoverable("matching", self.matching)
         if self.hparams.cuda_graphs:
             dtype = AMPConfig.from_name(self.precision).dtype
-            self.graphed = GraphedLoss(self.model, self.hparams.loss, dtype, self.left_behind)
+            self.graphed = GraphedLoss(self.model, self.hparams.loss, dtype, self.auxiliary)
         self.clock.start()
         super().on_fit_start()
         if self.clock.over:  # the run had ended
             self.counter.limit = self.counter.current
 
-    def left_behind(self) -> list[torch.Tensor]:
-        """What the model's last call gave beside its output, and takes part in the loss."""
+    def auxiliary(self) -> list[torch.Tensor]:
+        """Hand over what the model has given beside its output since the last call, for `compute_objectives`."""
         return []
 
     def on_evaluate_start(self, max_key=None, min_key=None):
@@ -177,22 +177,27 @@ class EnhancementBrain(sb.Brain):
         return self.signals({name: value.to(self.device) for name, value in batch.items()})
 
     def compute_forward(self, batch, stage):
+        """The signals of a batch with "enhanced" or, where `matching` or `graphed` give it at once, the "loss"."""
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
         with torch.autocast(self.device_type, enabled=False):
             signals = self.signals(batch)
-        train = stage == sb.Stage.TRAIN
-        model = self.modules.model if train else self.average.module
-        # One scene after the other in one signal, so that the network learns to leave behind what it has heard before.
-        chained = stage != sb.Stage.TEST if self.matching else train and self.step % 2
-        chain = self.hparams.chain if chained else 1
-        chain = chain if len(signals["noisy"]) % chain == 0 else 1  # a last batch may be smaller
-        waves = [signals[name].unflatten(0, (-1, chain)).flatten(1) for name in ("noisy", "farend") if name in signals]
-        if train and self.matching:
-            return {**signals, "loss": self.matching(self.model, *waves, scenes=chain)}
+        train, clean = stage == sb.Stage.TRAIN, signals["clean"]
+        scenes = self.scenes_in_a_signal(stage, len(clean))
+        waves = [signals[name].unflatten(0, (-1, scenes)).flatten(1) for name in ("noisy", "farend") if name in signals]
         if train and self.graphed:
-            loss, *left = self.graphed(signals["clean"], *waves)
-            return {**signals, "loss": loss, "left": left}
-        return {**signals, "enhanced": model(*waves).reshape_as(signals["clean"])}
+            loss, *auxiliary = self.graphed(clean, *waves)
+            return {**signals, "loss": loss, "auxiliary": auxiliary}
+        if train and self.matching:
+            output = {"loss": self.matching(self.model, *waves, scenes=scenes)}
+        else:
+            model = self.modules.model if train else self.average.module
+            output = {"enhanced": model(*waves).reshape_as(clean)}
+        return {**signals, **output, "auxiliary": self.auxiliary()}
+
+    def scenes_in_a_signal(self, stage, items: int) -> int:
+        """How many items follow one another in one signal; so a network learns to leave behind what it has heard."""
+        chained = stage != sb.Stage.TEST if self.matching else stage == sb.Stage.TRAIN and self.step % 2
+        return self.hparams.chain if chained and items % self.hparams.chain == 0 else 1  # a last batch may be smaller
 
     def compute_objectives(self, predictions, batch, stage):
         if "loss" in predictions:
