@@ -9,7 +9,7 @@ from torch import nn
 
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.models import DeepVQE
-from deepvqe_hub.training.distributed import world
+from deepvqe_hub.training.distributed import world_size
 from deepvqe_hub.training.rest import Rest, go_on
 
 UNREST_WEIGHT = 2.0  # makes it about as large as the difference when a tenth of the states grow
@@ -103,7 +103,7 @@ def check_matching(hparams: dict, model: EnhancementModel) -> None:
         (not hparams["init_from"], "it is for trained weights; name them with --init_from"),
         (hparams["chain"] < 2, "it needs scenes that follow one another; give --chain 2 or more"),
         (samples % hop, frames),
-        (world()[1] > 1, "it takes one process"),
+        (world_size() > 1, "it takes one process"),
     ):
         if fault:
             raise ValueError(f"--bottleneck_only: {remedy}")

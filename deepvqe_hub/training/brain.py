@@ -19,7 +19,7 @@ from deepvqe_hub.data import mix
 from deepvqe_hub.metrics import evaluate_tensors
 from deepvqe_hub.training.bottleneck import SceneMatching, only_bottleneck_learns
 from deepvqe_hub.training.cuda_graphs import GraphedLoss
-from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world
+from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world_size
 from deepvqe_hub.training.schedule import Clock
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class EnhancementBrain(sb.Brain):
         """Raise ValueError for a run that `cuda_graphs` is not made for."""
         for fault, remedy in (
             (self.device_type != "cuda", "it needs an NVIDIA GPU; leave it out, or give --device cuda"),
-            (world()[1] > 1, "it takes one process"),
+            (world_size() > 1, "it takes one process"),
             (self.compile, "torch.compile has its own, with --compile_mode reduce-overhead; give one of the two"),
             (self.hparams.bottleneck_only, "not with --bottleneck_only; leave one of the two out"),
         ):
@@ -112,11 +112,11 @@ class EnhancementBrain(sb.Brain):
                 raise ValueError(
                     f"{len(dataset)} items per epoch are fewer than an optimiser step takes: batch_size "
                     f"{options['batch_size']} x grad_accumulation_factor {self.grad_accumulation_factor} x "
-                    f"{world()[1]} processes; raise items_per_epoch"
+                    f"{world_size()} processes; raise items_per_epoch"
                 )
         if not train and not len(sampler):
             name = f"{stage.name.lower()}_items"
-            raise ValueError(f"{len(dataset)} {name} do not give each of {world()[1]} processes one; raise them")
+            raise ValueError(f"{len(dataset)} {name} do not give each of {world_size()} processes one; raise them")
         options = {"pin_memory": self.device_type == "cuda", **options, "sampler": sampler}
         loader = sb.dataio.dataloader.make_dataloader(dataset, **options)
         if train and self.checkpointer is not None:
@@ -252,7 +252,7 @@ class EnhancementBrain(sb.Brain):
     @property
     def batch_items(self) -> int:
         """Items in a batch of all processes."""
-        return world()[1] * self.hparams.batch_size
+        return world_size() * self.hparams.batch_size
 
     @mark_as_saver
     def _save(self, path):

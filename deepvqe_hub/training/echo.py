@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from deepvqe_hub.data import EchoRecordings, mix_echo
 from deepvqe_hub.data.recordings import splits_of
 from deepvqe_hub.training.brain import EnhancementBrain
-from deepvqe_hub.training.distributed import world
+from deepvqe_hub.training.distributed import world_size
 from deepvqe_hub.training.recipe import preload
 
 
@@ -142,4 +142,4 @@ def with_recordings(hparams: dict, data: Dataset) -> Dataset:
         cache=hparams["cache"],
     )
     preload(hparams, recordings.pools.values())
-    return WithRecordings(data, recordings, hparams["batch_size"] * world()[1], hparams["recordings_portion"])
+    return WithRecordings(data, recordings, hparams["batch_size"] * world_size(), hparams["recordings_portion"])

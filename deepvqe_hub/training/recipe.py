@@ -34,7 +34,7 @@ from deepvqe_hub.metrics import select_metrics
 from deepvqe_hub.metrics.registry import check_packages
 from deepvqe_hub.training.bottleneck import check_matching
 from deepvqe_hub.training.brain import EnhancementBrain
-from deepvqe_hub.training.distributed import world
+from deepvqe_hub.training.distributed import world_size
 from deepvqe_hub.training.hparams import load_hparams, parse
 from deepvqe_hub.training.publishing import publish
 from deepvqe_hub.training.transfer import init_from, start_weights
@@ -177,7 +177,7 @@ def check_numbers(hparams: dict) -> None:
     minutes = hparams["minutes"]
     if not (isinstance(minutes, (int, float)) and minutes >= 0):
         raise ValueError(f"--minutes must be a number, 0 or more, not {minutes}")
-    if minutes and world()[1] > 1:
+    if minutes and world_size() > 1:
         raise ValueError("--minutes: it takes one process, as clocks differ; give --number_of_epochs")
     chain = hparams["chain"]
     if hparams["batch_size"] % chain:
