@@ -35,7 +35,7 @@ from deepvqe_hub.training import (
     with_recordings,
 )
 from deepvqe_hub.training.brain import MovingAverage
-from deepvqe_hub.training.recipe import check_model
+from deepvqe_hub.training.checks import check_model
 
 
 def test_the_licence_of_the_weights_goes_on(tmp_path):
