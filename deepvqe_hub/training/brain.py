@@ -98,7 +98,7 @@ class EnhancementBrain(sb.Brain):
                 raise ValueError(f"--cuda_graphs: {remedy}")
 
     def fit(self, epoch_counter, train_set, *args, **kwargs):
-        self.train_data, self.counter, self.epochs = train_set, epoch_counter, epoch_counter.limit
+        self.train_data, self.counter = train_set, epoch_counter
         super().fit(epoch_counter, train_set, *args, **kwargs)
 
     def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **options):
@@ -222,7 +222,7 @@ class EnhancementBrain(sb.Brain):
     def learning_rate(self, batches: int = 0) -> float:
         """The rate after so many batches of this epoch; epochs count, as batches may change from one to the next."""
         step = self.steps_per_epoch * self.epochs_done + batches // self.grad_accumulation_factor
-        return self.hparams.lr_schedule(step, self.clock.total_steps(step, self.steps_per_epoch * self.epochs))
+        return self.hparams.lr_schedule(step, self.clock.total_steps(step, self.steps_per_epoch * self.counter.limit))
 
     def on_fit_batch_start(self, batch, should_step):
         # Once an epoch Brain puts everything into training mode.

@@ -77,33 +77,32 @@ def train(
         check_resume(checkpoint, hparams, brain.test_only)
     if brain.debug:  # the log of the run is none of its business
         brain.hparams.train_logger.save_file = os.devnull
-    brain.hparams.tensorboard = None
-    if if_main_process() and not (brain.debug or brain.test_only):
-        if hparams["tensorboard"]:
-            brain.hparams.tensorboard = tensorboard(hparams)
+    leaves_files = if_main_process() and not (brain.debug or brain.test_only)
+    brain.hparams.tensorboard = tensorboard(hparams) if leaves_files and hparams["tensorboard"] else None
+    if leaves_files:
         options = " ".join(" ".join(arguments[1:]).split())  # in one line, as it is a comment
         head = f"# {hparams_file} with all that it extends, and these options: {options}\n"
         Path(hparams["output_folder"], "hyperparams.yaml").write_text(head + text, encoding="utf-8")
         copy_script(hparams["output_folder"])
 
-    model, start = hparams["modules"]["model"], None
+    source = None
     if hparams["init_from"] and checkpoint is None:
-        start = start_weights(model, hparams["init_from"])
+        source = start_weights(brain.model, hparams["init_from"])
         brain.start = hparams["init_from"]
     if hparams["channels_last"]:
-        model.to(memory_format=torch.channels_last)
+        brain.model.to(memory_format=torch.channels_last)
 
     folder = Path(hparams["manifest_folder"])
     if not hparams["skip_prep"]:
         folder = run_on_main(prepare, [hparams["data_folder"], folder])
     test_data = make_test_data(hparams, folder, data_class)
     if not brain.test_only:
-        fit(brain, hparams, folder, data_class, extend, start)
+        fit(brain, hparams, folder, data_class, extend, source)
     elif test_data is None:
         raise ValueError(f"--test_only: test_items is 0, or the split test of {folder} does not do, as a warning says")
     if test_data is not None:
         brain.evaluate(test_data, min_key="loss", test_loader_kwargs=dict(hparams["valid_loader"]))
-    if if_main_process() and not (brain.debug or brain.test_only):
+    if leaves_files:
         model_folder = publish(brain, hparams["model_folder"], hparams["card"])
         logger.info("the model is in %s; hear it: deepvqe enhance noisy.wav --model %s", model_folder, model_folder)
     ddp_barrier()
@@ -128,14 +127,14 @@ def fit(
     folder: Path,
     data_class: type[NoisySpeech],
     extend: Callable,
-    start: EnhancementModel | None,
+    source: EnhancementModel | None,
 ) -> None:
-    """Train on the splits `train` and `valid`, from the last checkpoint or from the beginning, from `start`."""
+    """Train on the splits `train` and `valid`, from the last checkpoint or from the beginning, from `source`."""
     seed = hparams["seed"]
     train_data = make_data(hparams, folder, "train", data_class, size=hparams["items_per_epoch"], seed=seed)
     valid_data = make_data(hparams, folder, "valid", data_class, size=hparams["valid_items"], seed=seed + 1)
-    if start is not None:
-        init_from(hparams["modules"]["model"], start, partial(brain.example, train_data))
+    if source is not None:
+        init_from(brain.model, source, partial(brain.example, train_data))
     brain.fit(
         hparams["epoch_counter"],
         extend(hparams, train_data),
