@@ -35,7 +35,7 @@ from deepvqe_hub.training import (
     with_recordings,
 )
 from deepvqe_hub.training.brain import MovingAverage
-from deepvqe_hub.training.recipe import check_model
+from deepvqe_hub.training.checks import check_model
 
 
 def test_the_licence_of_the_weights_goes_on(tmp_path):
@@ -296,8 +296,9 @@ def test_only_the_bottleneck_learns(tmp_path):
 def test_processes_share_scenes_that_follow_one_another(chain, monkeypatch):
     """The k-th batches of both are together that of one process, in the same groups."""
     shares = []
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     for rank in (0, 1):
-        monkeypatch.setattr(distributed, "world", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         shares.append(distributed.share(19, 4, chain))
     assert [len(items) for items in shares] == [8, 8]
     for start in (0, 4):
@@ -308,19 +309,19 @@ def test_processes_share_scenes_that_follow_one_another(chain, monkeypatch):
 
 
 def test_delays_of_scenes_that_follow_one_another():
+    blocks = [torch.rand(2, 5, 6), torch.rand(2, 6, 6)]  # (signals, frames, dmax), longest delay first
     brain = SimpleNamespace(
-        delay_weights=[torch.rand(2, 5, 6), torch.rand(2, 6, 6)],  # (signals, frames, dmax), longest delay first
         hparams=SimpleNamespace(sample_rate=16000),
         model=SimpleNamespace(stft=SimpleNamespace(hop_length=256)),
     )
     delay = torch.arange(4.0)[:, None].expand(4, 6) * 256 / 16000  # four scenes of five steps in two signals
-    frames, weights = EchoBrain.delay_in_frames(brain, delay)
-    whole = torch.cat(brain.delay_weights, 1).flip(-1)
+    frames, weights = EchoBrain.delay_in_frames(brain, {"delay": delay, "auxiliary": blocks})
+    whole = torch.cat(blocks, 1).flip(-1)
     wanted = torch.stack([whole[0, :6], whole[0, 5:], whole[1, :6], whole[1, 5:]])
     assert torch.equal(weights, wanted.flatten(0, 1)) and frames.tolist() == [i for i in range(4) for _ in range(6)]
     recordings = EchoBrain.signals(brain, dict.fromkeys(("mic", "farend", "clean"), torch.zeros(4, 5 * 256)))
     assert recordings["delay"].shape == (4, 6)
-    frames, weights = EchoBrain.delay_in_frames(brain, recordings["delay"])
+    frames, weights = EchoBrain.delay_in_frames(brain, {**recordings, "auxiliary": blocks})
     assert len(frames) == len(weights) == 0
 
 

@@ -14,6 +14,8 @@ from deepvqe_hub.data.rooms import RoomPool
 
 MAX_DELAY = 0.6
 """Longest bulk delay in seconds."""
+SCENES = ("noise_only", "far_only", "near_only", "double_talk")
+"""Of an item: who talks."""
 
 
 class EchoSpeech(NoisySpeech):
@@ -102,24 +104,27 @@ class EchoSpeech(NoisySpeech):
 
     def draw(self, rng: np.random.Generator) -> dict:
         """One item as numpy arrays and numbers."""
-        scene = rng.random() - self.noise_only_p
-        far_only = 0 <= scene < self.far_only_p
-        near_only = self.far_only_p <= scene < self.far_only_p + self.near_only_p
-        near_talks, far_talks = scene >= 0 and not far_only, scene >= 0
-        headphones = near_only and rng.random() < 0.5
+        scene = self.draw_scene(rng)
+        headphones = scene == "near_only" and rng.random() < 0.5
         near = self.speech.draw_speaker(rng)
         far = self.speech.draw_speaker(rng, avoid=near)
         farend = self.draw_far(rng, far)
         item = {
             "speech": self.draw_turns(rng, near),
             "room": self.draw_room(rng),
-            "farend": farend * float(far_talks and (headphones or not near_only)),
-            "echo_gain": float(not near_only),
+            "farend": farend * float(scene in ("far_only", "double_talk") or headphones),
+            "echo_gain": float(scene != "near_only"),
             "ser_db": rng.uniform(*self.ser_db),
             "far_level_dbfs": rng.uniform(*self.far_level_dbfs),
         }
         item |= self.draw_conditions(rng) | self.draw_path(rng)
-        return item | {"speech_gain": float(near_talks)}
+        near_talks = scene in ("near_only", "double_talk")
+        return item | {"speech_gain": float(near_talks)}  # in place of what draw_conditions gives
+
+    def draw_scene(self, rng: np.random.Generator) -> str:
+        """One of `SCENES`."""
+        ends = np.cumsum([self.noise_only_p, self.far_only_p, self.near_only_p])
+        return SCENES[np.searchsorted(ends, rng.random(), side="right")]
 
     def draw_turns(self, rng: np.random.Generator, speaker: str) -> np.ndarray:
         """Speech with pauses, that may begin late and end early, `(time,)`."""
@@ -140,7 +145,7 @@ class EchoSpeech(NoisySpeech):
         if is_noisy:
             noise = self.draw_noise(rng)
             powers = active_power(torch.from_numpy(np.stack([speech, noise])), self.sample_rate).numpy()
-            ratio = np.sqrt(powers[0] / max(powers[1], 1e-10)) * 10 ** (-rng.uniform(*self.far_snr_db) / 20)
+            ratio = np.sqrt(powers[0] / max(powers[1], SILENCE)) * 10 ** (-rng.uniform(*self.far_snr_db) / 20)
             speech = speech + np.float32(ratio) * noise
         return speech
 

@@ -1,4 +1,13 @@
-"""What the recipes share: the training loop on SpeechBrain's `Brain`, its settings, checkpoints and publishing."""
+"""What the recipes share: the training loop on SpeechBrain's `Brain`, its settings, checkpoints and publishing.
+
+`recipe` is a run from the command line to the published folder, in the order of its parts: `hparams` reads the settings
+and `checks` refuses those that cannot work; `transfer` finds weights to begin with, and `growth` puts them into a
+larger network; `brain`, and `echo` for echo cancellers, is the loop; `publishing` writes what came out.
+
+The loop has its learning rates and its clock from `schedule` and its checkpoints from `checkpoints`. `distributed` is
+what several processes need, `cuda_graphs` what a GPU likes. `bottleneck` is another loss, for the bottleneck alone, of
+which `rest` is the part for digital silence. `curve` draws the log of a run.
+"""
 
 from deepvqe_hub._optional import IMPORT_ERRORS, no_speechbrain
 

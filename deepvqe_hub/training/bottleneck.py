@@ -9,7 +9,6 @@ from torch import nn
 
 from deepvqe_hub.enhancement import EnhancementModel
 from deepvqe_hub.models import DeepVQE
-from deepvqe_hub.training.distributed import world
 from deepvqe_hub.training.rest import Rest, go_on
 
 UNREST_WEIGHT = 2.0  # makes it about as large as the difference when a tenth of the states grow
@@ -91,19 +90,3 @@ def only_bottleneck_learns(network: DeepVQE) -> None:
     """Leave gradients to the bottleneck alone."""
     network.requires_grad_(False)
     network.bottle.requires_grad_(True)
-
-
-def check_matching(hparams: dict, model: EnhancementModel) -> None:
-    """Raise ValueError for settings with which `bottleneck_only` cannot work."""
-    rate, hop = hparams["sample_rate"], model.stft.hop_length
-    samples = round(hparams["segment_seconds"] * rate)
-    frames = f"segment_seconds must be whole frames of {hop} samples, such as {-(-samples // hop) * hop / rate:g}"
-    for fault, remedy in (
-        (not isinstance(model.network, DeepVQE), "it is for DeepVQE; choose a preset of that network"),
-        (not hparams["init_from"], "it is for trained weights; name them with --init_from"),
-        (hparams["chain"] < 2, "it needs scenes that follow one another; give --chain 2 or more"),
-        (samples % hop, frames),
-        (world()[1] > 1, "it takes one process"),
-    ):
-        if fault:
-            raise ValueError(f"--bottleneck_only: {remedy}")

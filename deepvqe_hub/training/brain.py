@@ -19,7 +19,7 @@ from deepvqe_hub.data import mix
 from deepvqe_hub.metrics import evaluate_tensors
 from deepvqe_hub.training.bottleneck import SceneMatching, only_bottleneck_learns
 from deepvqe_hub.training.cuda_graphs import GraphedLoss
-from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world
+from deepvqe_hub.training.distributed import SyncBatchNorm, gather, share, world_size
 from deepvqe_hub.training.schedule import Clock
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class EnhancementBrain(sb.Brain):
         """Raise ValueError for a run that `cuda_graphs` is not made for."""
         for fault, remedy in (
             (self.device_type != "cuda", "it needs an NVIDIA GPU; leave it out, or give --device cuda"),
-            (world()[1] > 1, "it takes one process"),
+            (world_size() > 1, "it takes one process"),
             (self.compile, "torch.compile has its own, with --compile_mode reduce-overhead; give one of the two"),
             (self.hparams.bottleneck_only, "not with --bottleneck_only; leave one of the two out"),
         ):
@@ -98,7 +98,7 @@ class EnhancementBrain(sb.Brain):
                 raise ValueError(f"--cuda_graphs: {remedy}")
 
     def fit(self, epoch_counter, train_set, *args, **kwargs):
-        self.train_data, self.counter, self.epochs = train_set, epoch_counter, epoch_counter.limit
+        self.train_data, self.counter = train_set, epoch_counter
         super().fit(epoch_counter, train_set, *args, **kwargs)
 
     def make_dataloader(self, dataset, stage, ckpt_prefix="dataloader-", **options):
@@ -112,11 +112,11 @@ class EnhancementBrain(sb.Brain):
                 raise ValueError(
                     f"{len(dataset)} items per epoch are fewer than an optimiser step takes: batch_size "
                     f"{options['batch_size']} x grad_accumulation_factor {self.grad_accumulation_factor} x "
-                    f"{world()[1]} processes; raise items_per_epoch"
+                    f"{world_size()} processes; raise items_per_epoch"
                 )
         if not train and not len(sampler):
             name = f"{stage.name.lower()}_items"
-            raise ValueError(f"{len(dataset)} {name} do not give each of {world()[1]} processes one; raise them")
+            raise ValueError(f"{len(dataset)} {name} do not give each of {world_size()} processes one; raise them")
         options = {"pin_memory": self.device_type == "cuda", **options, "sampler": sampler}
         loader = sb.dataio.dataloader.make_dataloader(dataset, **options)
         if train and self.checkpointer is not None:
@@ -132,14 +132,14 @@ class EnhancementBrain(sb.Brain):
                 self.checkpointer.add_recoverable("matching", self.matching)
         if self.hparams.cuda_graphs:
             dtype = AMPConfig.from_name(self.precision).dtype
-            self.graphed = GraphedLoss(self.model, self.hparams.loss, dtype, self.left_behind)
+            self.graphed = GraphedLoss(self.model, self.hparams.loss, dtype, self.auxiliary)
         self.clock.start()
         super().on_fit_start()
         if self.clock.over:  # the run had ended
             self.counter.limit = self.counter.current
 
-    def left_behind(self) -> list[torch.Tensor]:
-        """What the model's last call gave beside its output, and takes part in the loss."""
+    def auxiliary(self) -> list[torch.Tensor]:
+        """Hand over what the model has given beside its output since the last call, for `compute_objectives`."""
         return []
 
     def on_evaluate_start(self, max_key=None, min_key=None):
@@ -177,22 +177,27 @@ class EnhancementBrain(sb.Brain):
         return self.signals({name: value.to(self.device) for name, value in batch.items()})
 
     def compute_forward(self, batch, stage):
+        """The signals of a batch with "enhanced" or, where `matching` or `graphed` give it at once, the "loss"."""
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
         with torch.autocast(self.device_type, enabled=False):
             signals = self.signals(batch)
-        train = stage == sb.Stage.TRAIN
-        model = self.modules.model if train else self.average.module
-        # One scene after the other in one signal, so that the network learns to leave behind what it has heard before.
-        chained = stage != sb.Stage.TEST if self.matching else train and self.step % 2
-        chain = self.hparams.chain if chained else 1
-        chain = chain if len(signals["noisy"]) % chain == 0 else 1  # a last batch may be smaller
-        waves = [signals[name].unflatten(0, (-1, chain)).flatten(1) for name in ("noisy", "farend") if name in signals]
-        if train and self.matching:
-            return {**signals, "loss": self.matching(self.model, *waves, scenes=chain)}
+        train, clean = stage == sb.Stage.TRAIN, signals["clean"]
+        scenes = self.scenes_in_a_signal(stage, len(clean))
+        waves = [signals[name].unflatten(0, (-1, scenes)).flatten(1) for name in ("noisy", "farend") if name in signals]
         if train and self.graphed:
-            loss, *left = self.graphed(signals["clean"], *waves)
-            return {**signals, "loss": loss, "left": left}
-        return {**signals, "enhanced": model(*waves).reshape_as(signals["clean"])}
+            loss, *auxiliary = self.graphed(clean, *waves)
+            return {**signals, "loss": loss, "auxiliary": auxiliary}
+        if train and self.matching:
+            output = {"loss": self.matching(self.model, *waves, scenes=scenes)}
+        else:
+            model = self.modules.model if train else self.average.module
+            output = {"enhanced": model(*waves).reshape_as(clean)}
+        return {**signals, **output, "auxiliary": self.auxiliary()}
+
+    def scenes_in_a_signal(self, stage, items: int) -> int:
+        """How many items follow one another in one signal; so a network learns to leave behind what it has heard."""
+        chained = stage != sb.Stage.TEST if self.matching else stage == sb.Stage.TRAIN and self.step % 2
+        return self.hparams.chain if chained and items % self.hparams.chain == 0 else 1  # a last batch may be smaller
 
     def compute_objectives(self, predictions, batch, stage):
         if "loss" in predictions:
@@ -217,7 +222,7 @@ class EnhancementBrain(sb.Brain):
     def learning_rate(self, batches: int = 0) -> float:
         """The rate after so many batches of this epoch; epochs count, as batches may change from one to the next."""
         step = self.steps_per_epoch * self.epochs_done + batches // self.grad_accumulation_factor
-        return self.hparams.lr_schedule(step, self.clock.total_steps(step, self.steps_per_epoch * self.epochs))
+        return self.hparams.lr_schedule(step, self.clock.total_steps(step, self.steps_per_epoch * self.counter.limit))
 
     def on_fit_batch_start(self, batch, should_step):
         # Once an epoch Brain puts everything into training mode.
@@ -247,7 +252,7 @@ class EnhancementBrain(sb.Brain):
     @property
     def batch_items(self) -> int:
         """Items in a batch of all processes."""
-        return world()[1] * self.hparams.batch_size
+        return world_size() * self.hparams.batch_size
 
     @mark_as_saver
     def _save(self, path):

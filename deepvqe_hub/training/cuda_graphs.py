@@ -13,7 +13,7 @@ from torch import nn
 
 
 class GraphedLoss:
-    """`loss(model(*waves), clean)` and what the call leaves behind, replayed from recordings; gradients flow.
+    """`loss(model(*waves), clean)` and auxiliary outputs of the model, replayed from recordings; gradients flow.
 
     What Python decides while a shape is first seen, such as which batch norms are in training, stays so. No earlier
     loss of the model may be alive then, as its gradients would run on a stream that is not recorded.
@@ -22,7 +22,7 @@ class GraphedLoss:
         model: takes `waves`; its parameters get the gradients.
         loss: takes (batch, samples) estimate and target.
         dtype: of autocast; `torch.float32` is none.
-        left: called after each forward pass; the tensors that the pass has left behind and that have gradients.
+        auxiliary: called after each forward pass; gives tensors with gradients that the pass made beside its output.
     """
 
     def __init__(
@@ -30,14 +30,14 @@ class GraphedLoss:
         model: nn.Module,
         loss: nn.Module,
         dtype: torch.dtype,
-        left: Callable[[], list[torch.Tensor]] = lambda: [],
+        auxiliary: Callable[[], list[torch.Tensor]] = lambda: [],
     ):
-        self.model, self.loss, self.dtype, self.left = model, loss, dtype, left
+        self.model, self.loss, self.dtype, self.auxiliary = model, loss, dtype, auxiliary
         self.recordings: dict[tuple[torch.Size, ...], Callable] = {}
         self.pool = torch.cuda.graph_pool_handle()  # no two recordings run at once, so they share their memory
 
     def __call__(self, clean: torch.Tensor, *waves: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The loss, and what was left behind."""
+        """The loss, and the auxiliary outputs."""
         shapes = tuple(wave.shape for wave in (clean, *waves))
         if shapes not in self.recordings:
             examples = tuple(wave.clone() for wave in (clean, *waves))
@@ -53,10 +53,11 @@ class _Pass(nn.Module):
 
     def __init__(self, graphed: GraphedLoss):
         super().__init__()
-        self.model, self.loss, self.dtype, self.left = graphed.model, graphed.loss, graphed.dtype, graphed.left
+        self.model, self.loss = graphed.model, graphed.loss
+        self.dtype, self.auxiliary = graphed.dtype, graphed.auxiliary
 
     def forward(self, clean: torch.Tensor, *waves: torch.Tensor) -> tuple[torch.Tensor, ...]:
         # Weights in another precision must be computed in what is recorded, not be taken from before it.
         with torch.autocast("cuda", self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False):
             enhanced = self.model(*waves)
-        return (self.loss(enhanced.float().reshape_as(clean), clean), *self.left())
+        return (self.loss(enhanced.float().reshape_as(clean), clean), *self.auxiliary())

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import torch
+from speechbrain.utils.distributed import is_distributed_initialized
 from torch import distributed, nn
 
 
-def world() -> tuple[int, int]:
-    """Number of this process and of all processes, `(0, 1)` outside of `torchrun`."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
+def rank() -> int:
+    """Number of this process; 0 outside of `torchrun`."""
+    return distributed.get_rank() if is_distributed_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of all processes; 1 outside of `torchrun`."""
+    return distributed.get_world_size() if is_distributed_initialized() else 1
 
 
 def share(items: int, batch: int = 1, chain: int = 1) -> list[int]:
@@ -22,17 +26,16 @@ def share(items: int, batch: int = 1, chain: int = 1) -> list[int]:
             process with a batch more would wait for the others for ever.
         chain: so many items stay side by side, and every n-th of these groups is taken; `batch` is a multiple.
     """
-    rank, processes = world()
-    starts = range(rank * chain, items - items % (batch * processes), processes * chain)
+    processes = world_size()
+    starts = range(rank() * chain, items - items % (batch * processes), processes * chain)
     return [start + i for start in starts for i in range(chain)]
 
 
 def gather(lists: dict[str, list[float]]) -> dict[str, list[float]]:
     """Join lists of numbers of all processes; every process gets them all."""
-    _, processes = world()
-    if processes == 1:
+    if world_size() == 1:
         return lists
-    parts = [None] * processes
+    parts = [None] * world_size()
     distributed.all_gather_object(parts, lists)
     names = dict.fromkeys(name for part in parts for name in part)
     return {name: [value for part in parts for value in part.get(name, [])] for name in names}

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from deepvqe_hub.data import EchoRecordings, mix_echo
 from deepvqe_hub.data.recordings import splits_of
 from deepvqe_hub.training.brain import EnhancementBrain
-from deepvqe_hub.training.distributed import world
+from deepvqe_hub.training.distributed import world_size
 from deepvqe_hub.training.recipe import preload
 
 
@@ -38,15 +38,10 @@ class EchoBrain(EnhancementBrain):
         for model in (self.model, self.average.module):
             model.network.align.register_forward_hook(keep)
 
-    def compute_forward(self, batch, stage):
-        self.delay_weights = []  # one entry for each block of frames that the model takes
-        predictions = super().compute_forward(batch, stage)
-        if "left" in predictions:
-            self.delay_weights = predictions["left"]
-        return predictions
-
-    def left_behind(self):
-        return [self.delay_weights.pop()]
+    def auxiliary(self):
+        """Probabilities of the delays: (signals, frames, dmax), longest first, for each block that the model took."""
+        weights, self.delay_weights = self.delay_weights, []
+        return weights
 
     def signals(self, batch):
         hop = self.model.stft.hop_length
@@ -60,28 +55,28 @@ class EchoBrain(EnhancementBrain):
     def compute_objectives(self, predictions, batch, stage):
         loss = super().compute_objectives(predictions, batch, stage)
         if stage == sb.Stage.TRAIN and self.hparams.delay_weight and not self.matching:
-            loss = loss + self.hparams.delay_weight * self.delay_loss(predictions["delay"])
+            loss = loss + self.hparams.delay_weight * self.delay_loss(predictions)
         return loss
 
     def score(self, predictions, loss):
         super().score(predictions, loss)
         # Share of echo frames whose most probable delay is within one frame of the truth.
-        frames, weights = self.delay_in_frames(predictions["delay"])
+        frames, weights = self.delay_in_frames(predictions)
         hits = (weights.argmax(-1) - frames).abs() <= 1
         self.scores.setdefault("delay_hits", []).extend(hits.float().tolist())
 
-    def delay_in_frames(self, delay: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def delay_in_frames(self, predictions) -> tuple[torch.Tensor, torch.Tensor]:
         """True delay in frames where echo is audible, and the alignment's probabilities there, delay 0 first."""
-        weights = torch.cat(self.delay_weights, dim=1).flip(-1).float()
+        delay, weights = predictions["delay"], torch.cat(predictions["auxiliary"], dim=1).flip(-1).float()
         length = delay.shape[1]  # frames of a scene; where one follows another its last is the first of the next
         weights = weights.unfold(1, length, length - 1).transpose(2, 3).flatten(0, 1)
         frames = delay * (self.hparams.sample_rate / self.model.stft.hop_length)
         audible = (delay >= 0) & (frames <= weights.shape[-1] - 1)
         return frames[audible], weights[audible]
 
-    def delay_loss(self, delay: torch.Tensor) -> torch.Tensor:
+    def delay_loss(self, predictions) -> torch.Tensor:
         """Cross entropy; a delay between two frames is shared between them."""
-        frames, weights = self.delay_in_frames(delay)
+        frames, weights = self.delay_in_frames(predictions)
         if not len(frames):
             return weights.sum()  # zero, of no weights at all
         low = frames.floor().long()
@@ -147,4 +142,4 @@ def with_recordings(hparams: dict, data: Dataset) -> Dataset:
         cache=hparams["cache"],
     )
     preload(hparams, recordings.pools.values())
-    return WithRecordings(data, recordings, hparams["batch_size"] * world()[1], hparams["recordings_portion"])
+    return WithRecordings(data, recordings, hparams["batch_size"] * world_size(), hparams["recordings_portion"])

@@ -34,20 +34,21 @@ def parse(arguments: list[str]) -> tuple[str, RunOptions, str]:
     """
     flags = {option.name for option in fields(RunOptions) if option.default is False}
     options = {option.name for option in fields(RunOptions)}
-    first = next((i for i, word in enumerate(arguments) if word.startswith("--")), len(arguments))
-    own, settings, off = arguments[:first], {}, set()
-    for start in range(first, len(arguments)):
-        if not arguments[start].startswith("--"):
-            continue
-        stop = next((i for i in range(start + 1, len(arguments)) if arguments[i].startswith("--")), len(arguments))
-        name, equals, value = arguments[start][2:].partition("=")
-        values = [value] * bool(equals) + arguments[start + 1 : stop]
+    groups: list[list[str]] = [[]]  # of words: those before any option, then each option with its values
+    for word in arguments:
+        if word.startswith("--"):
+            groups.append([])
+        groups[-1].append(word)
+    own, settings, off = groups[0], {}, set()
+    for group in groups[1:]:
+        name, equals, value = group[0][2:].partition("=")
+        values = [value] * bool(equals) + group[1:]
         if name in flags and values == ["False"]:
             off.add(name)
         elif name in flags and values == ["True"]:
             own.append(f"--{name}")
         elif name in options:
-            own += arguments[start:stop]
+            own += group
         else:
             settings[name] = _literal(name, " ".join(values))
     file, run_options, unknown = RunOptions.from_command_line_args(own)
