@@ -8,6 +8,7 @@ import sys
 import tarfile
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -262,6 +263,22 @@ def test_files_are_read_once_for_shards(manifest, tmp_path, monkeypatch):
     assert len(AudioPool.from_shards(tmp_path / "shards")) == 5
     with pytest.raises(ValueError, match="no clip could be read"), pytest.warns(UserWarning):
         write_shards({"lost": Clip(str(lost), 1.0)}, tmp_path / "empty")
+
+
+def test_long_recordings_wait_for_their_turn_to_be_packed(tmp_path, monkeypatch):
+    audio = np.random.default_rng(0).uniform(-0.1, 0.1, 100_000)
+    paths = [write(tmp_path / "long" / f"{k}.wav", audio) for k in range(12)]
+    clips = {path.stem: Clip(str(path), 0.0) for path in paths}
+    peaks = {}
+    for most in (1 << 24, 1 << 17):
+        monkeypatch.setattr("deepvqe_hub.data.shards.MOST_AHEAD", most)
+        tracemalloc.start()
+        write_shards(clips, tmp_path / str(most))
+        peaks[most] = tracemalloc.get_traced_memory()[1] / paths[0].stat().st_size
+        tracemalloc.stop()
+    small, large = (next((tmp_path / str(most)).iterdir()).read_bytes() for most in peaks)
+    assert small == large
+    assert peaks[1 << 17] < 5 < 8 < peaks[1 << 24], peaks
 
 
 def test_shards_are_reproducible_and_never_overwritten(manifest, tmp_path):
