@@ -34,6 +34,14 @@ def test_folder_round_trip(model, folder):
     assert same(model, load(str(folder))) and same(model, EnhancementModel.from_pretrained(folder))
 
 
+def test_loading_leaves_the_random_numbers_of_the_user_alone(folder):
+    torch.manual_seed(7)
+    first = torch.rand(3)
+    torch.manual_seed(7)
+    load(folder)
+    torch.testing.assert_close(torch.rand(3), first, rtol=0, atol=0)
+
+
 def test_a_subclass_loads_as_itself(folder):
     class Mine(EnhancementModel):
         pass
