@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hub_server import HubServer, Repo
+from huggingface_hub import ModelCard
 
 import deepvqe_hub
 from deepvqe_hub.data import EchoSpeech, NoisySpeech
@@ -165,6 +167,19 @@ def test_a_larger_network_grows_out_of_a_trained_one(corpus, tiny, single, tmp_p
     ]
     assert fails("DNS3", *back).startswith("ValueError: init_from")
     assert not (tmp_path / "no/manifests").exists()
+
+
+def test_a_run_from_weights_on_the_hub_names_their_repository(corpus, tiny, single, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    with HubServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        repo = server.repos["someone/tiny"] = Repo()
+        repo.commit({path.name: path.read_bytes() for path in (single / "model").iterdir()}, "v1")
+        options = ["--init_from", "someone/tiny@v1", "--number_of_epochs", 1, "--output_folder", tmp_path / "out"]
+        train("DNS3", *tiny, "--data_folder", corpus, *options)
+    card = ModelCard.load(tmp_path / "out/model/README.md")
+    assert card.data.base_model == "someone/tiny" and "starting from the weights of someone/tiny@v1 (" in card.text
 
 
 def test_a_finished_run_is_tested_again_and_nothing_else(single, tmp_path):

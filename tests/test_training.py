@@ -38,15 +38,18 @@ from deepvqe_hub.training.brain import MovingAverage
 from deepvqe_hub.training.recipe import check_model
 
 
-def test_the_licence_of_the_weights_goes_on(tmp_path):
+def test_the_licence_and_the_name_of_the_weights_go_on(tmp_path, monkeypatch):
     model, source = tiny(0), tiny(1)
     source.license = "cc-by-nc-4.0"
     init_from(model, source)
     assert model.license == "cc-by-nc-4.0"
-    fit(tmp_path, stop=5, license="mit")
+    with monkeypatch.context() as begun:
+        begun.setattr(TonesBrain, "base_model", "someone/tiny")
+        fit(tmp_path, stop=5, license="mit")
     brain = fit(tmp_path, hparams={"seed": 0, "number_of_epochs": 2})
     assert brain.model.license == "mit"
     assert deepvqe_hub.load(publish(brain, tmp_path / "published")).license == "mit"
+    assert "\nbase_model: someone/tiny\n" in (tmp_path / "published/README.md").read_text()
     assert deepvqe_hub.load(publish(brain, tmp_path / "named", {"license": "cc0-1.0"})).license == "cc0-1.0"
 
 

@@ -36,6 +36,7 @@ def publish(brain, folder: str | Path, card: dict | None = None) -> Path:
     if brain.test_stats:
         card["results"]["Test mixtures of the run"] = labelled(brain.test_stats)
     card["license"] = card.get("license") or brain.model.license
+    card["base_model"] = card.get("base_model") or brain.base_model
     return save_folder(brain.average.module.eval(), folder, card=card, overwrite=True)
 
 

@@ -30,6 +30,7 @@ from deepvqe_hub.data.pools import Pool
 from deepvqe_hub.data.recordings import splits_of
 from deepvqe_hub.data.settings import check_settings
 from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.hub.resolving import resolve
 from deepvqe_hub.metrics import select_metrics
 from deepvqe_hub.metrics.registry import check_packages
 from deepvqe_hub.training.bottleneck import check_matching
@@ -95,7 +96,8 @@ def train(
     model, start = hparams["modules"]["model"], None
     if hparams["init_from"] and checkpoint is None:
         start = start_weights(model, hparams["init_from"])
-        brain.start = hparams["init_from"]
+        place = resolve(hparams["init_from"])
+        brain.start, brain.base_model = hparams["init_from"], place.name if place.kind == "repository" else None
     if hparams["channels_last"]:
         model.to(memory_format=torch.channels_last)
 
