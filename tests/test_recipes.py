@@ -291,6 +291,7 @@ def test_echo_recipe(corpus, tmp_path):
     arguments += ["--recordings_folder", tmp_path / "recordings", "--recordings_portion", 0.5, "--precision", "bf16"]
     train("AEC", "hparams/deepvqe_aec_s_mini.yaml", *arguments, "--segment_seconds", 4.48)
     assert "delay_hits" in (tmp_path / "out/train_log.txt").read_text()
+    assert " hours of audio, 50% of it mixed beforehand (" in (tmp_path / "out/model/README.md").read_text()
     assert "\nprecision: bf16" in (tmp_path / "out/hyperparams.yaml").read_text()  # though it is SpeechBrain's option
     model = deepvqe_hub.load(tmp_path / "out/model")
     assert model.farend and model(torch.randn(8000), torch.randn(8000)).shape == (8000,)

@@ -53,6 +53,16 @@ def test_the_licence_and_the_name_of_the_weights_go_on(tmp_path, monkeypatch):
     assert deepvqe_hub.load(publish(brain, tmp_path / "named", {"license": "cc0-1.0"})).license == "cc0-1.0"
 
 
+def test_a_card_says_no_more_of_the_data_than_the_run_knows(tmp_path):
+    settings = {"seed": 0, "number_of_epochs": 1}
+    brain = fit(tmp_path, epochs=1, hparams=settings)
+    text = (publish(brain, tmp_path / "own") / "README.md").read_text()
+    assert " hours of audio (segments of " in text and "on the fly" not in text
+    brain.hparams.recordings_folder, brain.hparams.recordings_portion = "recordings", 0.2
+    text = (publish(brain, tmp_path / "both") / "README.md").read_text()
+    assert " hours of audio, 20% of it mixed beforehand (segments of " in text
+
+
 class Killed(Exception):
     pass
 

@@ -60,6 +60,7 @@ class EnhancementBrain(sb.Brain):
         "bottleneck_only": False,
         "cuda_graphs": False,
         "tensorboard": None,
+        "recordings_folder": "",
     }
     """Settings that `hparams` need not hold."""
     farend: bool = False

@@ -45,8 +45,9 @@ def run_facts(brain, best: Checkpoint) -> str:
     hparams, meta = brain.hparams, best.meta
     device = torch.cuda.get_device_name() if brain.device_type == "cuda" else brain.device
     start = f", starting from the weights of {brain.start}" if brain.start else ""
+    ready = f", {hparams.recordings_portion:.0%} of it mixed beforehand" if hparams.recordings_folder else ""
     return (
-        f"{meta['steps']:,} optimiser steps on {meta['hours']:.1f} hours of audio mixed on the fly{start} "
+        f"{meta['steps']:,} optimiser steps on {meta['hours']:.1f} hours of audio{ready}{start} "
         f"(segments of {hparams.segment_seconds:g} s, seed {hparams.seed}, {brain.precision} on {device}, "
         f"PyTorch {torch.__version__}). The weights are an exponential moving average with decay "
         f"{hparams.ema_decay:g}, after epoch {meta['epoch']} of {hparams.number_of_epochs}, where the validation loss "
