@@ -492,6 +492,26 @@ def test_what_was_prepared_stays_until_there_is_better(tmp_path, shards):
     assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
 
 
+def test_manifests_stay_where_the_disk_is_full(tmp_path, monkeypatch):
+    for name in ("clean/train/one/a", "clean/valid/one/a", "noise/train/hum", "noise/valid/hum"):
+        write(tmp_path / "data" / f"{name}.wav", np.ones(RATE) * 0.1)
+    made = write_manifests(tmp_path / "data", tmp_path / "made")
+    before = {path: path.read_bytes() for path in made.iterdir()}
+    write(tmp_path / "data/noise/train/fan.wav", np.ones(RATE) * 0.1)
+
+    def full(path, text, original=Path.write_text, **options):
+        if '"fan"' in text:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(path, text, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match=r"cannot write.*train_noise\.json"):
+            write_manifests(tmp_path / "data", made)
+    assert {path: path.read_bytes() for path in made.iterdir()} == before
+    assert '"fan"' in (write_manifests(tmp_path / "data", made) / "train_noise.json").read_text()
+
+
 def test_a_folder_and_its_manifests_give_the_same_mixtures(tmp_path):
     """Parts of a recording are told by their names in both, and durations are equally exact."""
     rng = np.random.default_rng(0)
