@@ -60,7 +60,6 @@ class EnhancementBrain(sb.Brain):
         "bottleneck_only": False,
         "cuda_graphs": False,
         "tensorboard": None,
-        "recordings_folder": "",
     }
     """Settings that `hparams` need not hold."""
     farend: bool = False

@@ -45,7 +45,8 @@ def run_facts(brain, best: Checkpoint) -> str:
     hparams, meta = brain.hparams, best.meta
     device = torch.cuda.get_device_name() if brain.device_type == "cuda" else brain.device
     start = f", starting from the weights of {brain.start}" if brain.start else ""
-    ready = f", {hparams.recordings_portion:.0%} of it mixed beforehand" if hparams.recordings_folder else ""
+    recorded = getattr(hparams, "recordings_folder", "") and hparams.recordings_portion  # settings of the echo recipe
+    ready = f", {recorded:.0%} of it mixed beforehand" if recorded else ""
     return (
         f"{meta['steps']:,} optimiser steps on {meta['hours']:.1f} hours of audio{ready}{start} "
         f"(segments of {hparams.segment_seconds:g} s, seed {hparams.seed}, {brain.precision} on {device}, "
