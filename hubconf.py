@@ -3,7 +3,8 @@
 >>> model = torch.hub.load("OWNER/deepvqe-hub", "deepvqe_s", trust_repo=True)
 >>> clean = model(noisy)  # (..., time) at model.sample_rate
 
-`progress=False`, which other projects' entry points take, changes nothing: weights in the package need no download.
+`progress=False`, which other projects' entry points take, changes nothing: weights in the package need no download, and
+the client of the Hugging Face Hub has HF_HUB_DISABLE_PROGRESS_BARS.
 """
 
 # What loading a model needs, and no more: torch.hub refuses to start where one of these is missing.
@@ -25,6 +26,8 @@ def _model(name, pretrained, checkpoint, device, options):
             remedy = " or ".join(fitting) or "deepvqe_hub.load"
             raise ValueError(f"{checkpoint} is a {network} with {'a' if farend else 'no'} far end; load it by {remedy}")
         return model
+    if pretrained not in (True, False):  # a file in its place would be passed over in silence
+        raise ValueError(f"pretrained must be True or False, not {pretrained!r}; give other weights as checkpoint=")
     if pretrained:
         try:
             return load(name, device=device, **options)
@@ -37,7 +40,7 @@ def _model(name, pretrained, checkpoint, device, options):
 
 def _usual(device, options):
     """The device, taking out of `options` what entry points of other projects have for it and for their downloads."""
-    options.pop("progress", None)  # the Hub's client has a setting of its own: HF_HUB_DISABLE_PROGRESS_BARS
+    options.pop("progress", None)
     where = options.pop("map_location", None)
     return where if device is None else device
 

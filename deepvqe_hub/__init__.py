@@ -52,7 +52,7 @@ _SUBMODULES = (
     *("onnx", "optim", "pipelines", "plots", "stft", "training"),
 )
 
-# Those that need a package of an extra are listed where it is there; asked for by name, they say what is missing.
+# Those that need a package of an extra: by name they say what is missing.
 _NEEDS = {"Enhancer": "speechbrain", "training": "speechbrain", "plots": "matplotlib"}
 
 
@@ -63,10 +63,10 @@ def _there(package: str) -> bool:
         return False
 
 
-__all__ = ["__version__"]
-__all__ += [name for name in (*_EXPORTS, *_SUBMODULES) if name not in _NEEDS or _there(_NEEDS[name])]
+# `from deepvqe_hub import *` brings none of them: SpeechBrain takes seconds to import and allows TF32 everywhere.
+__all__ = ["__version__", *(name for name in (*_EXPORTS, *_SUBMODULES) if name not in _NEEDS)]
 __getattr__ = lazy(__name__, _EXPORTS, _SUBMODULES)
 
 
 def __dir__():
-    return sorted(__all__)
+    return sorted([*__all__, *(name for name, package in _NEEDS.items() if _there(package))])

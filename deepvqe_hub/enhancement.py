@@ -127,7 +127,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         elif isinstance(config, (str, Path)):
             path = Path(os.path.expanduser(config))
             if not path.is_file():
-                raise ValueError(f"{config} is neither a file nor a preset: {', '.join(PRESETS)}")
+                raise ValueError(f"{str(config)!r} is neither a file nor a preset: {', '.join(PRESETS)}")
             try:
                 config = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:  # no UTF-8, no JSON

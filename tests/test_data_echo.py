@@ -189,7 +189,6 @@ def test_recordings_are_cut_together_and_scaled(tmp_path):
         "nearend_mic_signal": "nearend_mic",
         "farend_speech": "farend_speech",
         "nearend_speech": "nearend_speech",
-        "echo_signal": "echo",
     }
     for folder, name in names.items():
         (tmp_path / folder).mkdir()
@@ -197,7 +196,7 @@ def test_recordings_are_cut_together_and_scaled(tmp_path):
             audio = rng.standard_normal(2 * RATE) * 0.05
             soundfile.write(tmp_path / folder / f"{name}_fileid_{number}.wav", audio, RATE, subtype="FLOAT")
     for number in range(3):
-        echo, _ = soundfile.read(tmp_path / f"echo_signal/echo_fileid_{number}.wav")
+        echo, _ = soundfile.read(tmp_path / f"farend_speech/farend_speech_fileid_{number}.wav")
         near, _ = soundfile.read(tmp_path / f"nearend_speech/nearend_speech_fileid_{number}.wav")
         mic = tmp_path / f"nearend_mic_signal/nearend_mic_fileid_{number}.wav"
         soundfile.write(mic, echo + 0.5 * near, RATE, subtype="FLOAT")
@@ -206,7 +205,7 @@ def test_recordings_are_cut_together_and_scaled(tmp_path):
     assert data.ids == [1, 2]
     for item in (data[0], data[1]):
         assert item["mic"].shape == (RATE,)
-        torch.testing.assert_close(item["mic"], item["clean"] + item["echo"], atol=1e-6, rtol=0)
+        torch.testing.assert_close(item["mic"], item["clean"] + item["farend"], atol=1e-6, rtol=0)
     assert EchoRecordings(tmp_path, segment_seconds=None)[0]["farend"].shape == (2 * RATE,)
     (tmp_path / "farend_speech/farend_speech_fileid_1.wav").write_bytes(b"broken")
     with pytest.warns(UserWarning, match="fileid_1"):
@@ -224,8 +223,8 @@ def test_no_recording_is_lost_in_silence(tmp_path):
             soundfile.write(tmp_path / folder / f"a_fileid_{number}.wav", np.full(800, 0.1), RATE)
     (tmp_path / "meta.csv").write_text("fileid,split\n0,train\n1,train\n2,train\n3,test\n")
     for number in (1, 3):
-        (tmp_path / "echo_signal" / f"a_fileid_{number}.wav").unlink()
-    with pytest.warns(UserWarning, match=r"1 of 3 scenes in .* left out, such as fileid_1, .*echo_signal"):
+        (tmp_path / "nearend_mic_signal" / f"a_fileid_{number}.wav").unlink()
+    with pytest.warns(UserWarning, match=r"1 of 3 scenes in .* left out, such as fileid_1, .*nearend_mic_signal"):
         assert len(EchoRecordings(tmp_path, split="train")) == 2
     soundfile.write(tmp_path / "farend_speech" / "b_fileid_0.wav", np.full(800, 0.1), RATE)
     with pytest.raises(ValueError, match=r"fileid_0 twice: a_fileid_0\.wav and b_fileid_0\.wav"):

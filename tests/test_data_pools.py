@@ -8,6 +8,7 @@ import sys
 import tarfile
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -264,6 +265,22 @@ def test_files_are_read_once_for_shards(manifest, tmp_path, monkeypatch):
         write_shards({"lost": Clip(str(lost), 1.0)}, tmp_path / "empty")
 
 
+def test_long_recordings_wait_for_their_turn_to_be_packed(tmp_path, monkeypatch):
+    audio = np.random.default_rng(0).uniform(-0.1, 0.1, 100_000)
+    paths = [write(tmp_path / "long" / f"{k}.wav", audio) for k in range(12)]
+    clips = {path.stem: Clip(str(path), 0.0) for path in paths}
+    peaks = {}
+    for most in (1 << 24, 1 << 17):
+        monkeypatch.setattr("deepvqe_hub.data.shards.MOST_AHEAD", most)
+        tracemalloc.start()
+        write_shards(clips, tmp_path / str(most))
+        peaks[most] = tracemalloc.get_traced_memory()[1] / paths[0].stat().st_size
+        tracemalloc.stop()
+    small, large = (next((tmp_path / str(most)).iterdir()).read_bytes() for most in peaks)
+    assert small == large
+    assert peaks[1 << 17] < 5 < 8 < peaks[1 << 24], peaks
+
+
 def test_shards_are_reproducible_and_never_overwritten(manifest, tmp_path):
     one, two = (write_shards(manifest, tmp_path / name)[0].read_bytes() for name in "ab")
     assert one == two
@@ -473,6 +490,26 @@ def test_what_was_prepared_stays_until_there_is_better(tmp_path, shards):
     lost.unlink()
     write_manifests(tmp_path / "data", made, shards=shards)
     assert {path: path.read_bytes() for path in made.rglob("*") if path.is_file()} == before
+
+
+def test_manifests_stay_where_the_disk_is_full(tmp_path, monkeypatch):
+    for name in ("clean/train/one/a", "clean/valid/one/a", "noise/train/hum", "noise/valid/hum"):
+        write(tmp_path / "data" / f"{name}.wav", np.ones(RATE) * 0.1)
+    made = write_manifests(tmp_path / "data", tmp_path / "made")
+    before = {path: path.read_bytes() for path in made.iterdir()}
+    write(tmp_path / "data/noise/train/fan.wav", np.ones(RATE) * 0.1)
+
+    def full(path, text, original=Path.write_text, **options):
+        if '"fan"' in text:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(path, text, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match=r"cannot write.*train_noise\.json"):
+            write_manifests(tmp_path / "data", made)
+    assert {path: path.read_bytes() for path in made.iterdir()} == before
+    assert '"fan"' in (write_manifests(tmp_path / "data", made) / "train_noise.json").read_text()
 
 
 def test_a_folder_and_its_manifests_give_the_same_mixtures(tmp_path):

@@ -347,6 +347,7 @@ def test_config_from_a_file(tmp_path):
     ("config", "message"),
     [
         ("deepvqe-xxl", "neither a file nor a preset"),
+        ("", "'' is neither a file nor a preset"),
         ({"network": "os"}, "unknown network"),
         ({"network": "__import__"}, "unknown network"),
         ({"colour": "red"}, "does not describe"),

@@ -33,6 +33,14 @@ def test_settings_left_out_or_misspelt_are_named():
         merged("hparams/none.yaml")
 
 
+def test_a_preset_that_is_written_out_does_not_name_the_run(tmp_path):
+    parent = RECIPES / "DNS3/hparams/deepvqe_s_laptop.yaml"
+    (tmp_path / "own.yaml").write_text(f"extends: {parent}\npreset: {{options: {{hidden: 8}}}}\ndata_folder: x\n")
+    with pytest.raises(ValueError, match=r"run_name is not set.*--run_name NAME"):
+        merged(tmp_path / "own.yaml")
+    assert "\nrun_name: narrow\n" in merged(tmp_path / "own.yaml", "run_name: narrow")
+
+
 def test_one_interval_of_checkpoints_replaces_the_other(tmp_path):
     path, yaml = RECIPES / "DNS3/hparams/deepvqe_s.yaml", YAML()
     intervals = ("ckpt_interval_minutes", "ckpt_interval_steps")

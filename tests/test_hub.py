@@ -13,7 +13,15 @@ from hub_server import TINY
 from safetensors.torch import load_file, save_file
 
 from deepvqe_hub import EnhancementModel, load
-from deepvqe_hub.hub import CheckpointError, FormatVersionError, WeightsMissingError, list_models, registry, save_folder
+from deepvqe_hub.hub import (
+    CheckpointError,
+    FormatVersionError,
+    HubError,
+    WeightsMissingError,
+    list_models,
+    registry,
+    save_folder,
+)
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.presets import PRESETS
 
@@ -32,6 +40,14 @@ def test_folder_round_trip(model, folder):
     assert loaded.config == model.config
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1, "as readable as any other file"
     assert same(model, load(str(folder))) and same(model, EnhancementModel.from_pretrained(folder))
+
+
+def test_loading_leaves_the_random_numbers_of_the_user_alone(folder):
+    torch.manual_seed(7)
+    first = torch.rand(3)
+    torch.manual_seed(7)
+    load(folder)
+    torch.testing.assert_close(torch.rand(3), first, rtol=0, atol=0)
 
 
 def test_a_subclass_loads_as_itself(folder):
@@ -283,6 +299,10 @@ def test_names(monkeypatch, model, tmp_path):
         load("DeepVQE-S")
     with pytest.raises(ValueError, match=r"is an address; .* owner/name"):
         load("https://huggingface.co/owner/name")
+    with pytest.raises(FileNotFoundError, match=r"^mine: no such file or folder"):
+        load("mine/")
+    with pytest.raises(HubError, match=r"'my own/model' cannot be .* no local folder of that name"):
+        load("my own/model")
 
 
 def test_names_mean_the_same_to_from_pretrained(model, tmp_path, monkeypatch):

@@ -136,6 +136,11 @@ def test_entries_promise_the_weights_there_are():
         assert ("no weights ship" in ast.get_docstring(function)) == (not entry.embedded), entry.name
 
 
+def test_a_checkpoint_in_the_place_of_pretrained_is_not_passed_over():
+    with pytest.raises(ValueError, match=r"not 'mine\.tar'; give other weights as checkpoint="):
+        torch.hub.load(str(ROOT), "deepvqe_s", "mine.tar", source="local")
+
+
 def test_errors(answers):
     assert "pip install" in answers["enhancer"] and "neither" in answers["enhancer"]
     assert "colour" in answers["options"]

@@ -93,6 +93,7 @@ def test_nothing_optional_is_imported_before_it_is_needed():
     modules = "cli data enhancement files hub losses metrics onnx.exporting onnx.streams optim perceptual pipelines"
     code = f"""
 import importlib, sys
+from deepvqe_hub import *
 for name in {modules.split()!r}:
     importlib.import_module(f"deepvqe_hub.{{name}}")
 from deepvqe_hub.cli import build_parser

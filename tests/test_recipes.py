@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hub_server import HubServer, Repo
+from huggingface_hub import ModelCard
 
 import deepvqe_hub
 from deepvqe_hub.data import EchoSpeech, NoisySpeech
@@ -167,6 +169,19 @@ def test_a_larger_network_grows_out_of_a_trained_one(corpus, tiny, single, tmp_p
     assert not (tmp_path / "no/manifests").exists()
 
 
+def test_a_run_from_weights_on_the_hub_names_their_repository(corpus, tiny, single, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    with HubServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        repo = server.repos["someone/tiny"] = Repo()
+        repo.commit({path.name: path.read_bytes() for path in (single / "model").iterdir()}, "v1")
+        options = ["--init_from", "someone/tiny@v1", "--number_of_epochs", 1, "--output_folder", tmp_path / "out"]
+        train("DNS3", *tiny, "--data_folder", corpus, *options)
+    card = ModelCard.load(tmp_path / "out/model/README.md")
+    assert card.data.base_model == "someone/tiny" and "starting from the weights of someone/tiny@v1 (" in card.text
+
+
 def test_a_finished_run_is_tested_again_and_nothing_else(single, tmp_path):
     """With the saved file and another output folder."""
     shutil.copytree(single / "save", tmp_path / "save")
@@ -267,7 +282,7 @@ def test_killed_run_ends_where_an_uninterrupted_one_does(corpus, tiny, single, t
 def test_echo_recipe(corpus, tmp_path):
     config = tmp_path / "tiny.json"
     config.write_text(json.dumps({**TINY, "options": TINY["options"] | FAREND}))
-    for folder in ("nearend_mic_signal", "farend_speech", "nearend_speech", "echo_signal"):
+    for folder in ("nearend_mic_signal", "farend_speech", "nearend_speech"):
         (tmp_path / "recordings" / folder).mkdir(parents=True)
         for number in range(3):
             wave = np.random.default_rng(number).standard_normal(32000) * 0.1
@@ -276,6 +291,7 @@ def test_echo_recipe(corpus, tmp_path):
     arguments += ["--recordings_folder", tmp_path / "recordings", "--recordings_portion", 0.5, "--precision", "bf16"]
     train("AEC", "hparams/deepvqe_aec_s_mini.yaml", *arguments, "--segment_seconds", 4.48)
     assert "delay_hits" in (tmp_path / "out/train_log.txt").read_text()
+    assert " hours of audio, 50% of it mixed beforehand (" in (tmp_path / "out/model/README.md").read_text()
     assert "\nprecision: bf16" in (tmp_path / "out/hyperparams.yaml").read_text()  # though it is SpeechBrain's option
     model = deepvqe_hub.load(tmp_path / "out/model")
     assert model.farend and model(torch.randn(8000), torch.randn(8000)).shape == (8000,)

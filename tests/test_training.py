@@ -38,16 +38,29 @@ from deepvqe_hub.training.brain import MovingAverage
 from deepvqe_hub.training.checks import check_model
 
 
-def test_the_licence_of_the_weights_goes_on(tmp_path):
+def test_the_licence_and_the_name_of_the_weights_go_on(tmp_path, monkeypatch):
     model, source = tiny(0), tiny(1)
     source.license = "cc-by-nc-4.0"
     init_from(model, source)
     assert model.license == "cc-by-nc-4.0"
-    fit(tmp_path, stop=5, license="mit")
+    with monkeypatch.context() as begun:
+        begun.setattr(TonesBrain, "base_model", "someone/tiny")
+        fit(tmp_path, stop=5, license="mit")
     brain = fit(tmp_path, hparams={"seed": 0, "number_of_epochs": 2})
     assert brain.model.license == "mit"
     assert deepvqe_hub.load(publish(brain, tmp_path / "published")).license == "mit"
+    assert "\nbase_model: someone/tiny\n" in (tmp_path / "published/README.md").read_text()
     assert deepvqe_hub.load(publish(brain, tmp_path / "named", {"license": "cc0-1.0"})).license == "cc0-1.0"
+
+
+def test_a_card_says_no_more_of_the_data_than_the_run_knows(tmp_path):
+    settings = {"seed": 0, "number_of_epochs": 1}
+    brain = fit(tmp_path, epochs=1, hparams=settings)
+    text = (publish(brain, tmp_path / "own") / "README.md").read_text()
+    assert " hours of audio (segments of " in text and "on the fly" not in text
+    brain.hparams.recordings_folder, brain.hparams.recordings_portion = "recordings", 0.2
+    text = (publish(brain, tmp_path / "both") / "README.md").read_text()
+    assert " hours of audio, 20% of it mixed beforehand (segments of " in text
 
 
 class Killed(Exception):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -61,6 +62,7 @@ def write_manifests(
         FileNotFoundError: a folder is missing; the message says which and where to get it.
         ValueError: a folder without audio, too few speakers or recordings for a split, one folder for both, or a folder
             by this function that was not copied whole.
+        OSError: the disk is full. Manifests that were there stay, shards do not.
     """
     data_folder, save_folder = Path(data_folder), Path(save_folder)
     if save_folder.resolve() == data_folder.resolve():
@@ -83,31 +85,33 @@ def write_manifests(
         kind: _split(data_folder / KINDS[kind], kind, valid_share, test_share) if paths else ({}, [])
         for kind, paths in tree.items()
     }  # all, before anything that was prepared earlier goes
-    save_folder.mkdir(parents=True, exist_ok=True)
-    (save_folder / RECORD).unlink(missing_ok=True)  # until all is written again nothing vouches for what is here
-    for split in SPLITS:
-        for kind in KINDS:
-            (save_folder / f"{split}_{kind}.json").unlink(missing_ok=True)
-            for shard in (save_folder / f"{split}_{kind}").glob("shard-*.tar"):
+    clips = {f"{split}_{kind}": splits.get(split, {}) for kind, (splits, _) in found.items() for split in SPLITS}
+    broken = [path for _, unreadable in found.values() for path in unreadable]
+    with ExitStack() as replacing:  # the disk may be full; of shards there may not be room for two sets
+        for name, those in clips.items():
+            hours = sum(clip.duration for clip in those.values()) / 3600
+            logger.info("%s: %d files, %.2f hours", name.replace("_", " "), len(those), hours)
+            if not shards:
+                part = replacing.enter_context(atomic_write(save_folder / f"{name}.json", overwrite=True))
+                _write(part, {key: _entry(clip) for key, clip in those.items()})
+        (save_folder / RECORD).unlink(missing_ok=True)  # until all is written again nothing vouches for what is here
+        for name in clips:
+            if shards:
+                (save_folder / f"{name}.json").unlink(missing_ok=True)
+            for shard in (save_folder / name).glob("shard-*.tar"):
                 shard.unlink()
-    written, broken = [], []
-    for kind, (splits, unreadable) in found.items():
-        broken += unreadable
-        for split in SPLITS:
-            clips = splits.get(split, {})
-            hours = sum(clip.duration for clip in clips.values()) / 3600
-            logger.info("%s %s: %d files, %.2f hours", split, kind, len(clips), hours)
-            if shards and clips:
-                written += write_shards(clips, save_folder / f"{split}_{kind}")
-            elif not shards:
-                written.append(save_folder / f"{split}_{kind}.json")
-                _write(written[-1], {key: _entry(clip) for key, clip in clips.items()})
+    if shards:
+        packed = (write_shards(those, save_folder / name) for name, those in clips.items() if those)
+        written = list(chain.from_iterable(packed))
+    else:
+        written = [save_folder / f"{name}.json" for name in clips]
     (save_folder / BROKEN).unlink(missing_ok=True)
     if broken:
         (save_folder / BROKEN).write_bytes(os.fsencode("\n".join(broken) + "\n"))
         logger.warning("%d unreadable files left out, listed in %s", len(broken), save_folder / BROKEN)
     names = [path.relative_to(save_folder).as_posix() for path in written]
-    _write(save_folder / RECORD, record | {"written": [_signature(save_folder, name) for name in names]})
+    with atomic_write(save_folder / RECORD, overwrite=True) as part:
+        _write(part, record | {"written": [_signature(save_folder, name) for name in names]})
     return save_folder
 
 
@@ -289,5 +293,4 @@ def _entry(clip: Clip) -> dict:
 
 
 def _write(path: Path, content: dict) -> None:
-    with atomic_write(path, overwrite=True) as part:
-        part.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -20,32 +20,31 @@ FOLDERS = {
     "mic": "nearend_mic_signal",
     "farend": "farend_speech",
     "clean": "nearend_speech",
-    "echo": "echo_signal",
 }
 """Signals of an item and the folders that hold them."""
 
 
 class EchoRecordings(DrawnItems):
-    """Aligned stretches of microphone, far end, near end and echo.
+    """Aligned stretches of microphone, far end and near end.
 
     The files of a scene share `fileid_N` in their names. `meta.csv`, if there is one, gives
     `nearend_scale`, the factor that brings the near-end file to its level in the microphone signal
     (1 without the table), and `split`.
 
     Args:
-        root: folder with `nearend_mic_signal/`, `farend_speech/`, `nearend_speech/`, `echo_signal/`.
+        root: folder with `nearend_mic_signal/`, `farend_speech/` and `nearend_speech/`.
         segment_seconds: length of an item, begun at random; `None` gives whole files from their start.
         split: only rows of `meta.csv` with this value in the column `split`; `None` takes all.
         seed: item `i` is a function of `(seed, epoch, i)`.
         sample_rate: in Hz; files at another rate are resampled.
         cache: keep decoded files in memory (16-bit).
 
-    An item is a dict of float32 `(time,)` tensors `mic`, `farend`, `clean`, `echo`; short files are
-    filled with zeros at the end. A scene that is not in all four folders is left out, with a warning, and one with an
-    unreadable file is replaced by the next one, with a warning, too.
+    An item is a dict of float32 `(time,)` tensors `mic`, `farend`, `clean`; short files are filled with zeros at the
+    end. A scene that is not in all three folders is left out, with a warning, and one with an unreadable file is
+    replaced by the next one, with a warning, too.
 
     Raises:
-        FileNotFoundError: one of the four folders is missing.
+        FileNotFoundError: one of the three folders is missing.
         ValueError: there is no scene in them, or none of `split`, or `meta.csv` cannot be read; or two files of a
             folder have one `fileid_N`.
     """

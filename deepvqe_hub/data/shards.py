@@ -22,6 +22,9 @@ from deepvqe_hub.data.clips import Clip, noted, read_manifest, timed
 from deepvqe_hub.data.threads import ahead, each
 from deepvqe_hub.folders import AUDIO_SUFFIXES
 
+MOST_AHEAD = 1 << 24
+"""Bytes of a file that is read before its turn."""
+
 
 def write_shards(
     manifest: str | Path | dict[str, Clip],
@@ -70,7 +73,8 @@ def write_shards(
 def _members(clips: dict[str, Clip]) -> Iterator[tuple[str, Clip, bytes]]:
     """Keys, clips and bytes of all that can be opened, each file read once: an hour is much for a second time."""
     keys = set()
-    for name, (clip, encoded) in zip(clips, ahead(_loaded, clips.values())):
+    for name, clip, loaded in zip(clips, clips.values(), ahead(_loaded_ahead, clips.values())):
+        clip, encoded = loaded or _loaded(clip)
         if not clip.duration:
             warnings.warn(f"leaving unreadable or empty audio file {clip} out of the shards", stacklevel=3)
             continue
@@ -79,6 +83,15 @@ def _members(clips: dict[str, Clip]) -> Iterator[tuple[str, Clip, bytes]]:
             key = f"{key[-73:]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
         keys.add(key)
         yield key, clip, encoded
+
+
+def _loaded_ahead(clip: Clip) -> tuple[Clip, bytes] | None:
+    """`_loaded` of a small file; None for a large one, of which several at a time would fill the memory."""
+    try:
+        size = os.stat(clip.path).st_size if clip.size is None else clip.size
+    except OSError:
+        size = 0
+    return _loaded(clip) if size <= MOST_AHEAD else None
 
 
 def _loaded(clip: Clip) -> tuple[Clip, bytes]:

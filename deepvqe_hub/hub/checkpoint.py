@@ -62,7 +62,8 @@ def build(checkpoint: Checkpoint, where: str, cls: type[EnhancementModel] = Enha
     blank = build_blank(checkpoint.config, where, cls)
     tensors = {name: tensor.detach() for name, tensor in checkpoint.tensors.items()}
     check_tensors(blank.state_dict(), tensors, where)
-    model = cls(**checkpoint.config).float()  # whatever torch's default type is
+    with torch.random.fork_rng(devices=[]):  # the user's random sequence goes on as if nothing were drawn
+        model = cls(**checkpoint.config).float()  # whatever torch's default type is
     model.load_state_dict(tensors, strict=True)  # copies, and converts half precision to float32
     model.license = UNKNOWN_LICENSE
     return model.eval()

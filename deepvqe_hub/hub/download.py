@@ -112,7 +112,10 @@ class Repository:
     def explained(self, error: Exception, name: str) -> Exception:
         """An error of the Hub's client about a file as one of `deepvqe_hub.hub.errors`; any other as it is."""
         if isinstance(error, errors.HFValidationError):  # the most particular kind first
-            return HubError(f"{self.repo_id!r} cannot be the name of a repository; they look like owner/name")
+            return HubError(
+                f"{self.repo_id!r} cannot be the name of a repository; they look like owner/name. "
+                "There is no local folder of that name either"
+            )
         if isinstance(error, errors.GatedRepoError):
             return GatedRepositoryError(
                 f"{self} is gated: accept its conditions at {constants.ENDPOINT}/{self.repo_id}, then `hf auth login`"

@@ -124,6 +124,7 @@ def _names_a_file(source: str | os.PathLike) -> bool:
     return (
         not isinstance(source, str)
         or name.startswith((".", "/", "~"))
+        or name.endswith("/")
         or (os.sep != "/" and os.sep in name)
         or name.count("/") > 1
         or Path(name).suffix.lower() in formats.SUFFIXES

@@ -70,6 +70,8 @@ class EnhancementBrain(sb.Brain):
     """Audio seen so far by all processes, whatever the batches."""
     start: str | None = None
     """What weights the run began with, if not with random ones."""
+    base_model: str | None = None
+    """The repository of the Hub that they are of, if they are of one."""
     test_stats: dict[str, float] | None = None
     """Loss and scores of the last `evaluate`."""
     graphed: GraphedLoss | None = None
@@ -259,13 +261,15 @@ class EnhancementBrain(sb.Brain):
         super()._save(path)
         with Path(path).open("a", encoding="utf-8") as file:  # beside SpeechBrain's own numbers
             numbers = {"hours": self.hours, "batch_items": self.batch_items, "seconds": self.clock.seconds}
-            file.write(yaml.dump(numbers | {"start": self.start, "license": self.model.license}))
+            origin = {"start": self.start, "base_model": self.base_model, "license": self.model.license}
+            file.write(yaml.dump(numbers | origin))
 
     @mark_as_loader
     def _recover(self, path, end_of_epoch):
         super()._recover(path, end_of_epoch)
         saved = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        self.hours, self.start, self.model.license = saved["hours"], saved["start"], saved["license"]
+        self.hours = saved["hours"]
+        self.start, self.base_model, self.model.license = saved["start"], saved["base_model"], saved["license"]
         self.clock.start(saved["seconds"])
         if self.hparams.init_from and self.hparams.init_from != self.start:
             logger.warning("init_from %s is not used: the run goes on from a checkpoint", self.hparams.init_from)

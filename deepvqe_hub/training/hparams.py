@@ -72,8 +72,8 @@ def merged(path: str | Path, overrides: str = "", run_options: Mapping | None = 
             An interval of checkpoints, in minutes or in steps, goes in place of the other.
 
     Raises:
-        ValueError: an override that is no setting of the file, one without its value, or a `!PLACEHOLDER` that
-            nothing replaces.
+        ValueError: an override that is no setting of the file, one without its value, a `!PLACEHOLDER` that nothing
+            replaces, or a `preset` written out that the run is to be called after.
         FileNotFoundError: no such file.
     """
     tree = _read(Path(path))
@@ -94,6 +94,9 @@ def merged(path: str | Path, overrides: str = "", run_options: Mapping | None = 
     for name, value in tree.items():
         if _tag(value) == "!PLACEHOLDER":
             raise ValueError(f"{name} is not set: {path} has a placeholder there; add --{name} VALUE")
+    run_name = getattr(tree.get("run_name"), "value", "")
+    if isinstance(tree.get("preset"), Mapping) and "<preset>" in run_name:
+        raise ValueError("run_name is not set: a preset that is written out names no folder; add --run_name NAME")
     text = io.StringIO()
     YAML().dump(tree, text)
     return text.getvalue()

@@ -36,6 +36,7 @@ def publish(brain, folder: str | Path, card: dict | None = None) -> Path:
     if brain.test_stats:
         card["results"]["Test mixtures of the run"] = labelled(brain.test_stats)
     card["license"] = card.get("license") or brain.model.license
+    card["base_model"] = card.get("base_model") or brain.base_model
     return save_folder(brain.average.module.eval(), folder, card=card, overwrite=True)
 
 
@@ -44,8 +45,10 @@ def run_facts(brain, best: Checkpoint) -> str:
     hparams, meta = brain.hparams, best.meta
     device = torch.cuda.get_device_name() if brain.device_type == "cuda" else brain.device
     start = f", starting from the weights of {brain.start}" if brain.start else ""
+    recorded = getattr(hparams, "recordings_folder", "") and hparams.recordings_portion  # settings of the echo recipe
+    ready = f", {recorded:.0%} of it mixed beforehand" if recorded else ""
     return (
-        f"{meta['steps']:,} optimiser steps on {meta['hours']:.1f} hours of audio mixed on the fly{start} "
+        f"{meta['steps']:,} optimiser steps on {meta['hours']:.1f} hours of audio{ready}{start} "
         f"(segments of {hparams.segment_seconds:g} s, seed {hparams.seed}, {brain.precision} on {device}, "
         f"PyTorch {torch.__version__}). The weights are an exponential moving average with decay "
         f"{hparams.ema_decay:g}, after epoch {meta['epoch']} of {hparams.number_of_epochs}, where the validation loss "

@@ -27,6 +27,7 @@ from deepvqe_hub.data import NoisySpeech
 from deepvqe_hub.data.manifests import read_pools
 from deepvqe_hub.data.pools import Pool
 from deepvqe_hub.enhancement import EnhancementModel
+from deepvqe_hub.hub.resolving import resolve
 from deepvqe_hub.training.brain import EnhancementBrain
 from deepvqe_hub.training.checks import check, check_resume
 from deepvqe_hub.training.hparams import load_hparams, parse
@@ -88,7 +89,8 @@ def train(
     source = None
     if hparams["init_from"] and checkpoint is None:
         source = start_weights(brain.model, hparams["init_from"])
-        brain.start = hparams["init_from"]
+        place = resolve(hparams["init_from"])
+        brain.start, brain.base_model = hparams["init_from"], place.name if place.kind == "repository" else None
     if hparams["channels_last"]:
         brain.model.to(memory_format=torch.channels_last)
 
