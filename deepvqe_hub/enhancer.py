@@ -22,7 +22,7 @@ from deepvqe_hub.hub.download import Repository
 from deepvqe_hub.hub.errors import CheckpointError, GatedRepositoryError, RepositoryMissingError
 from deepvqe_hub.hub.folder import WEIGHTS, YAML
 from deepvqe_hub.hub.folder import load_weights as _load_weights
-from deepvqe_hub.hub.resolving import resolve
+from deepvqe_hub.hub.resolving import is_path, resolve
 from deepvqe_hub.streaming import Stream
 
 try:
@@ -323,7 +323,7 @@ def _fetched(path: str, savedir: str | os.PathLike | None = None) -> str:
     path = os.path.expanduser(path)
     if os.path.exists(path):
         return path
-    if path.startswith(("/", "./", "../", "~")):
+    if is_path(path):
         raise FileNotFoundError(f"{path}: no such file")
     source, name = split_path(path)
     return str(fetch(name, source=source, savedir=savedir))

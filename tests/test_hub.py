@@ -2,6 +2,7 @@
 
 import errno
 import json
+import ntpath
 import os
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from deepvqe_hub import EnhancementModel, load
 from deepvqe_hub.hub import CheckpointError, FormatVersionError, WeightsMissingError, list_models, registry, save_folder
+from deepvqe_hub.hub.resolving import resolve
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.presets import PRESETS
 
@@ -283,6 +285,15 @@ def test_names(monkeypatch, model, tmp_path):
         load("DeepVQE-S")
     with pytest.raises(ValueError, match=r"is an address; .* owner/name"):
         load("https://huggingface.co/owner/name")
+
+
+def test_paths_of_windows_are_not_looked_for_on_the_hub(monkeypatch):
+    monkeypatch.setattr(os, "sep", "\\")
+    monkeypatch.setattr(os.path, "splitdrive", ntpath.splitdrive)
+    for name in ("C:/nothing", "C:nothing/here", "\\\\server\\nothing", "nothing\\here"):
+        with pytest.raises(FileNotFoundError, match="nothing.*: no such file or folder"):
+            resolve(name)
+    assert resolve("owner/name").kind == "repository"
 
 
 def test_names_mean_the_same_to_from_pretrained(model, tmp_path, monkeypatch):
