@@ -314,6 +314,13 @@ def test_pairing_by_path_stem_role_and_fileid(tmp_path):
     assert pair_files(["whatever.wav"], single, "reference") == {"whatever.wav": single}
 
 
+def test_an_accent_apart_from_its_letter(tmp_path):
+    """As macOS may keep it."""
+    together, apart = "caf\u00e9.wav", "cafe\u0301.flac"
+    where = touch(tmp_path / "clean", apart)
+    assert pair_files([together], where, "reference") == {together: where / apart}
+
+
 def test_signals_of_a_recording_in_one_folder(tmp_path):
     """As the AEC Challenge has them: what is called a microphone is no far end."""
     where = touch(tmp_path / "calls", "a_mic.flac", "a_lpb.flac", "b_mic.flac", "b_farend.flac", "c_mic.flac", "c.flac")
