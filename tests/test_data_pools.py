@@ -332,7 +332,6 @@ def test_the_order_of_clips_is_that_of_the_letters_on_every_system(tmp_path, mon
     assert names == ["B/1.wav", "a/2.wav", "a b/3.wav"]
 
 
-
 def test_lengths_that_are_no_lengths_are_measured(manifest):
     entries = json.loads(manifest.read_text())
     before = [clip.duration for clip in read_manifest(manifest).values()]

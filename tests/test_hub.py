@@ -291,7 +291,7 @@ def test_paths_of_windows_are_not_looked_for_on_the_hub(monkeypatch):
     monkeypatch.setattr(os, "sep", "\\")
     monkeypatch.setattr(os.path, "splitdrive", ntpath.splitdrive)
     for name in ("C:/nothing", "C:nothing/here", "\\\\server\\nothing", "nothing\\here"):
-        with pytest.raises(FileNotFoundError, match="nothing.*: no such file or folder"):
+        with pytest.raises(FileNotFoundError, match=r"nothing.*: no such file or folder"):
             resolve(name)
     assert resolve("owner/name").kind == "repository"
 
