@@ -29,7 +29,7 @@ try:
     from speechbrain.dataio.preprocess import AudioNormalizer
     from speechbrain.inference.interfaces import Pretrained
     from speechbrain.utils.data_utils import split_path
-    from speechbrain.utils.fetching import FetchConfig, FetchFrom, FetchSource, fetch, guess_source
+    from speechbrain.utils.fetching import FetchConfig, FetchFrom, FetchSource, LocalStrategy, fetch, guess_source
     from speechbrain.utils.parameter_transfer import PARAMFILE_EXT, Pretrainer
 except IMPORT_ERRORS as error:
     text = no_speechbrain("deepvqe_hub.Enhancer", "speechbrain", error)
@@ -83,6 +83,8 @@ class Enhancer(Pretrained):
         folders = [folder for folder in (name, kwargs.get("savedir")) if folder is not None]
         if place == FetchFrom.LOCAL and not any(Path(folder, hparams_file).is_file() for folder in folders):
             raise CheckpointError(_without(name, hparams_file))
+        if os.name == "nt":  # where SpeechBrain's links to files take a privilege that few have
+            kwargs.setdefault("local_strategy", LocalStrategy.COPY)
         with _explained(name, hparams_file, kwargs):
             return super().from_hparams(source, hparams_file, **kwargs)
 
