@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--json")
     args = parser.parse_args()
     model = deepvqe_hub.load(args.model)
-    with open(args.folder / "meta.csv", newline="") as file:
+    with open(args.folder / "meta.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["delay_ms"]]
     hits = {"tracked": [], "each frame by itself": []}
     for row in rows:

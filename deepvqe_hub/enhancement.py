@@ -129,7 +129,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
             if not path.is_file():
                 raise ValueError(f"{str(config)!r} is neither a file nor a preset: {', '.join(PRESETS)}")
             try:
-                config = json.loads(path.read_text(encoding="utf-8"))
+                config = json.loads(path.read_text(encoding="utf-8-sig"))
             except ValueError as error:  # no UTF-8, no JSON
                 raise ValueError(f"{config} is no JSON file: {error}") from error
         try:

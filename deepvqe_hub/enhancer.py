@@ -22,14 +22,14 @@ from deepvqe_hub.hub.download import Repository
 from deepvqe_hub.hub.errors import CheckpointError, GatedRepositoryError, RepositoryMissingError
 from deepvqe_hub.hub.folder import WEIGHTS, YAML
 from deepvqe_hub.hub.folder import load_weights as _load_weights
-from deepvqe_hub.hub.resolving import resolve
+from deepvqe_hub.hub.resolving import is_path, resolve
 from deepvqe_hub.streaming import Stream
 
 try:
     from speechbrain.dataio.preprocess import AudioNormalizer
     from speechbrain.inference.interfaces import Pretrained
     from speechbrain.utils.data_utils import split_path
-    from speechbrain.utils.fetching import FetchConfig, FetchFrom, FetchSource, fetch, guess_source
+    from speechbrain.utils.fetching import FetchConfig, FetchFrom, FetchSource, LocalStrategy, fetch, guess_source
     from speechbrain.utils.parameter_transfer import PARAMFILE_EXT, Pretrainer
 except IMPORT_ERRORS as error:
     text = no_speechbrain("deepvqe_hub.Enhancer", "speechbrain", error)
@@ -83,6 +83,8 @@ class Enhancer(Pretrained):
         folders = [folder for folder in (name, kwargs.get("savedir")) if folder is not None]
         if place == FetchFrom.LOCAL and not any(Path(folder, hparams_file).is_file() for folder in folders):
             raise CheckpointError(_without(name, hparams_file))
+        if os.name == "nt":  # where SpeechBrain's links to files take a privilege that few have
+            kwargs.setdefault("local_strategy", LocalStrategy.COPY)
         with _explained(name, hparams_file, kwargs):
             return super().from_hparams(source, hparams_file, **kwargs)
 
@@ -323,7 +325,7 @@ def _fetched(path: str, savedir: str | os.PathLike | None = None) -> str:
     path = os.path.expanduser(path)
     if os.path.exists(path):
         return path
-    if path.startswith(("/", "./", "../", "~")):
+    if is_path(path):
         raise FileNotFoundError(f"{path}: no such file")
     source, name = split_path(path)
     return str(fetch(name, source=source, savedir=savedir))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -43,6 +44,7 @@ def keys(name: str) -> list[str]:
     The relative path without suffix; the stem; the stem without a final `_mic`, `_lpb`, `_clean`, ... (AEC
     challenge) or only its `fileid_N` (DNS challenge).
     """
+    name = unicodedata.normalize("NFC", name)  # as in tables; macOS may keep an accent apart from its letter
     path = PurePosixPath(name.replace("\\", "/"))
     if path.suffix.lower() in AUDIO_SUFFIXES:
         path = path.with_suffix("")

@@ -19,6 +19,8 @@ def worker_pool(processes: int, initializer: Callable | None = None, initargs: t
     Whatever ends the block early, such as Ctrl-C, ends the processes at once, with what they are doing. So does the
     end of this process, even by SIGKILL: they would go on writing where somebody else works by now.
     """
+    if sys.platform == "win32":
+        processes = min(processes, 61)  # it refuses more there
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start, (initializer, initargs))
 
     def submit(function: Callable, *args, **options):

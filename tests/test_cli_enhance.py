@@ -19,7 +19,7 @@ import soundfile
 from test_files import RATE, broken_files, noise, tiny
 
 import deepvqe_hub
-from deepvqe_hub.cli import CommandError, _work, main
+from deepvqe_hub.cli import CommandError, _inputs, _work, main
 from deepvqe_hub.cli._inputs import plan
 from deepvqe_hub.hub.registry import ModelInfo
 from deepvqe_hub.processes import terminated_cleanly
@@ -475,6 +475,16 @@ def test_a_reader_that_goes_is_no_fault_of_the_file(folder, monkeypatch):
     monkeypatch.setattr("deepvqe_hub.cli._work.shutil.copyfileobj", gone)
     monkeypatch.setattr("deepvqe_hub.cli._forget_output", lambda: None)
     assert enhance("a.wav", "-o", "-") == 141
+
+
+def test_a_folder_that_is_not_there_yet(folder, monkeypatch, capsys):
+    write(folder / "a.wav")
+    assert enhance("a.wav", "-o", "new/") == 0
+    assert tree(folder) == ["a.wav", "new/a.wav"]
+    monkeypatch.setattr(_inputs, "os", SimpleNamespace(sep="\\"))  # as on Windows
+    assert [str(job.output) for job in _inputs.plan(["a.wav"], "newer\\")[0]] == [str(Path("newer\\", "a.wav"))]
+    assert main(["enhance", "-", "-o", "newer\\"]) == 2
+    assert "-o names a file" in capsys.readouterr().err
 
 
 def test_names_that_stand_for_nothing(folder, capsys):

@@ -25,7 +25,7 @@ from deepvqe_hub.data import (
     scan,
     write_shards,
 )
-from deepvqe_hub.data.clips import Clip
+from deepvqe_hub.data.clips import Clip, find_clips
 from deepvqe_hub.data.grouping import group_of
 from deepvqe_hub.data.manifests import read_pools, write_manifests
 from deepvqe_hub.data.recordings import FOLDERS
@@ -331,6 +331,22 @@ def test_manifests_edited_by_hand_are_looked_at(tmp_path, text, said):
     (tmp_path / "train.json").write_text(text)
     with pytest.raises(ValueError, match=rf"train\.json.*{said}"):
         read_manifest(tmp_path / "train.json")
+
+
+def test_a_manifest_that_begins_with_a_mark_of_its_encoding(manifest):
+    """As editors of Windows write it."""
+    clips = read_manifest(manifest)
+    manifest.write_text(manifest.read_text(), encoding="utf-8-sig")
+    assert read_manifest(manifest) == clips
+
+
+def test_the_order_of_clips_is_that_of_the_letters_on_every_system(tmp_path, monkeypatch):
+    for name in ("B/1.wav", "a/2.wav", "a b/3.wav"):
+        (tmp_path / name).parent.mkdir()
+        soundfile.write(tmp_path / name, np.zeros(1600), 16000)
+    monkeypatch.setattr(Path, "__lt__", lambda one, two: str(one).lower() < str(two).lower())  # as on Windows
+    names = [Path(clip.path).relative_to(tmp_path).as_posix() for clip in find_clips(tmp_path)]
+    assert names == ["B/1.wav", "a/2.wav", "a b/3.wav"]
 
 
 def test_lengths_that_are_no_lengths_are_measured(manifest):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,6 +57,16 @@ def test_from_hparams_and_from_pretrained_agree(model, folder, tmp_path):
         close(enhancer.enhance_batch(wave), expected)
         close(enhancer(wave), expected)
         assert enhancer.sample_rate == 16000
+
+
+def test_a_savedir_needs_no_links_on_windows(model, folder, tmp_path, monkeypatch):
+    def forbidden(*_):
+        raise OSError("a required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", forbidden)
+    monkeypatch.setattr("deepvqe_hub.enhancer.os", SimpleNamespace(name="nt", path=os.path, fspath=os.fspath))
+    wave = 0.1 * torch.randn(1, 3000)
+    close(Enhancer.from_hparams(str(folder), savedir=tmp_path / "saved")(wave), model(wave))
 
 
 def test_names_of_shipped_models(model, tmp_path, monkeypatch):

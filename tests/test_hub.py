@@ -2,6 +2,7 @@
 
 import errno
 import json
+import ntpath
 import os
 import re
 from pathlib import Path
@@ -22,6 +23,7 @@ from deepvqe_hub.hub import (
     registry,
     save_folder,
 )
+from deepvqe_hub.hub.resolving import resolve
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.presets import PRESETS
 
@@ -303,6 +305,15 @@ def test_names(monkeypatch, model, tmp_path):
         load("mine/")
     with pytest.raises(HubError, match=r"'my own/model' cannot be .* no local folder of that name"):
         load("my own/model")
+
+
+def test_paths_of_windows_are_not_looked_for_on_the_hub(monkeypatch):
+    monkeypatch.setattr(os, "sep", "\\")
+    monkeypatch.setattr(os.path, "splitdrive", ntpath.splitdrive)
+    for name in ("C:/nothing", "C:nothing/here", "\\\\server\\nothing", "nothing\\here"):
+        with pytest.raises(FileNotFoundError, match=r"nothing.*: no such file or folder"):
+            resolve(name)
+    assert resolve("owner/name").kind == "repository"
 
 
 def test_names_mean_the_same_to_from_pretrained(model, tmp_path, monkeypatch):

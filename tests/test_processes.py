@@ -37,6 +37,12 @@ def test_workers_end_with_a_process_that_was_killed(tmp_path):
     pytest.fail("the worker goes on without anybody to work for")
 
 
+def test_more_processes_than_a_pool_has_on_windows(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with worker_pool(100):
+        pass
+
+
 def test_a_pool_that_ends_early_leaves_the_workers_of_others_alone():
     with contextlib.ExitStack() as later:
         with pytest.raises(ZeroDivisionError), worker_pool(1) as submit:

@@ -67,9 +67,12 @@ def main(argv: list[str] | None = None) -> int:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by the caller
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        # Hours of work are not lost to a letter that the terminal cannot show.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Hours of work are not lost to a letter that the terminal cannot show. On Windows, files and pipes have a code
+        # page and "surrogateescape", which then raises as "strict" does.
+        unicode = sys.stdout.encoding.lower().startswith("utf")
+        if sys.stdout.errors in (("strict",) if unicode else ("strict", "surrogateescape")):
+            sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with terminated_cleanly():
             status = args.run(args) or 0

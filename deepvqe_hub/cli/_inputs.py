@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -102,7 +103,7 @@ def _standard_job(output: str | None, farend: str | None, pattern: str | None) -
         raise CommandError("with standard input, --farend names one file")
     target = STANDARD if output in (None, "-") else Path(output)
     if target is not STANDARD:
-        if target.is_dir() or output.endswith("/"):
+        if target.is_dir() or output.endswith(("/", os.sep)):
             raise CommandError(f"with standard input, -o names a file, not the folder {output}")
         _check_format(target)
     return Job(STANDARD, target, Path(farend) if farend else None)
@@ -169,7 +170,7 @@ def _target(file: _File, output: str | None, many: bool) -> Path | _Standard:
         return STANDARD
     if many and not target.is_dir() and (target.is_file() or target.suffix.lower() in SUFFIXES):
         raise CommandError(f"{output} is one file; a folder, a pattern or several inputs need a folder")
-    if many or target.is_dir() or output.endswith("/"):
+    if many or target.is_dir() or output.endswith(("/", os.sep)):
         return target / file.relative
     if not target.suffix:
         raise CommandError(f"{output} has no extension to say the format, such as .wav; end it with / for a folder")

@@ -122,7 +122,7 @@ def find_clips(folder: str | Path, kind: str | None = None, *, threads: int = TH
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder}")
-    paths = sorted(audio_files(folder))
+    paths = sorted(audio_files(folder), key=lambda path: path.parts)  # Windows would ignore case, and draw other clips
     names = [path.relative_to(folder) for path in paths]
     speakers = [group_of(name, kind) if kind else name.parent.as_posix() for name in names]
     clips = [Clip(str(path), 0.0, speaker) for path, speaker in zip(paths, speakers)]
@@ -142,7 +142,7 @@ def read_manifest(path: str | Path) -> dict[str, Clip]:
     root = Path(path).parent
     clips = {}
     try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        entries = json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
     except ValueError as error:  # of an edited file, above all
         raise ValueError(f"{path} is no manifest: {error}") from error
     if not isinstance(entries, dict):

@@ -123,9 +123,14 @@ def _names_a_file(source: str | os.PathLike) -> bool:
     name = os.fspath(source)
     return (
         not isinstance(source, str)
-        or name.startswith((".", "/", "~"))
+        or is_path(name)
         or name.endswith("/")
-        or (os.sep != "/" and os.sep in name)
         or name.count("/") > 1
         or Path(name).suffix.lower() in formats.SUFFIXES
     )
+
+
+def is_path(name: str) -> bool:
+    """Whether a name begins, or on Windows is put together, as that of a file here and of nothing on the Hub."""
+    drive, _ = os.path.splitdrive(name)
+    return name.startswith((".", "/", "~")) or drive != "" or (os.sep != "/" and os.sep in name)
