@@ -155,6 +155,9 @@ def test_eight_bits(tmp_path):
     got, wanted = OnnxModel(path)(*waves), offline(model, waves)
     error = np.square(got - wanted).mean() / np.square(wanted).mean()
     assert 0 < error < 0.05**2
+    weights = [list(w.dims) for w in onnx.load(path).graph.initializer if w.data_type == onnx.TensorProto.INT8]
+    spectrum, mask = 2 * 12, 6 * 12  # taps of all input channels of the first and of the last convolution
+    assert len(weights) > 5 and spectrum not in {rows for rows, _ in weights} and [mask, 2 * 18] not in weights
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float64])
