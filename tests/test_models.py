@@ -350,6 +350,8 @@ def test_wrong_far_end():
             | {"encoder_residual": [True, True], "decoder_residual": [True, True]},
             "at least three encoder blocks",
         ),
+        ({"compression": 0}, "compression must lie above 0"),
+        ({"compression": 1.5}, "compression must lie above 0"),
         ({"upsampling": "bicubic"}, "bicubic"),
         ({"mask": "binary"}, "binary"),
     ],
