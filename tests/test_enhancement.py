@@ -102,6 +102,15 @@ def test_lengths_do_not_leak(model, error):
     assert torch.equal(model(junk, junk_far, lengths=lengths), out)
 
 
+@torch.inference_mode()
+def test_lengths_where_ends_are_mirrored(build, error):
+    model, (wave, far) = build(farend=True, stft={"window": "hann", "padding": "reflect"}), noise(2, 2, 3000)
+    enhanced = model(wave, far, lengths=torch.tensor([1.0, 0.5]))
+    for row, end in enumerate([3000, 1500]):
+        assert error(enhanced[row, :end], model(wave[row, :end], far[row, :end])) < 1e-5
+        assert not enhanced[row, end:].any()
+
+
 def test_gradient_mode_changes_nothing(model, error):
     wave = noise(2, int(2.5 * BLOCK_SECONDS * RATE))
     far = farend(model, wave)
