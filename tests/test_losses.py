@@ -124,6 +124,7 @@ def test_losses_load_neither_training_data_nor_scores():
         {"weight_decay": -0.1},
         {"eps": -1e-8},
         {"lr": float("nan")},
+        {"lr": float("inf")},
         {"momentum": 1.0},
         {"betas": (0.9, 1.5)},
     ],
