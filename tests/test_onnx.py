@@ -39,10 +39,10 @@ VARIANTS = {
 }
 
 
-def small_model(options=None, stft=None):
+def small_model(options=None, stft=None, **config):
     """A small network with random weights, in which every part moves the output."""
     torch.manual_seed(1)
-    model = EnhancementModel("DeepVQE", options={**SMALL, **(options or {})}, stft={**STFT, **(stft or {})}).eval()
+    model = EnhancementModel("DeepVQE", {**SMALL, **(options or {})}, {**STFT, **(stft or {})}, **config).eval()
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             scale = 2.0 if "align" in name else 0.2  # so that delays differ much in weight
@@ -169,6 +169,7 @@ def test_eight_bits(tmp_path):
 def test_weights_of_another_precision(tmp_path, variant, precision):
     model = small_model(VARIANTS[variant]).to(precision)
     graph, waves = OnnxModel(export(model, tmp_path / "m.onnx")), signals(model, 20)
+    assert next(model.parameters()).dtype == precision
     np.testing.assert_allclose(graph(*waves), offline(model.float(), waves), atol=1e-5)
 
 
@@ -327,9 +328,10 @@ def test_errors_name_the_remedy(tmp_path):
 
 
 def test_odd_windows_with_the_front_end_inside(tmp_path):
-    model = small_model(stft={"win_length": 63, "hop_length": 21})
+    model = small_model(stft={"win_length": 63, "hop_length": 21}, sample_rate=8000)
     waves = signals(model, 40)
     stream = OnnxStream(export(model, tmp_path / "model.onnx", waveform=True))
+    assert (stream.sample_rate, stream.latency) == (8000, model.latency)
     np.testing.assert_allclose(in_chunks(stream, waves, [50, 7]), offline(model, waves), atol=1e-5)
 
 
