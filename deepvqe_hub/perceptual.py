@@ -102,7 +102,8 @@ def stoi_loss(sample_rate: int = _RATE) -> nn.Module:
         @staticmethod
         def stft(x, win, fft_size, overlap):
             frames = x.unfold(-1, len(win), len(win) // overlap)[:, :-1]
-            return torch.fft.rfft(frames * win, fft_size).transpose(1, 2)
+            spec = torch.fft.rfft(frames * win, fft_size).transpose(1, 2)
+            return spec.where(spec.abs() > 1e-30, 0)  # of which squares are taken; |X| of subnormals has no gradient
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", '"sinc_interpolation" resampling method name')  # an old name of the same

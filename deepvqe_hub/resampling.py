@@ -74,8 +74,7 @@ class Resampler:
         for start in range(0, count, BLOCK):
             part = slice(start, start + BLOCK)
             np.einsum("nck,nk->nc", windows[whole[part]], self.filters[phase[part]], out=out[part])
-        done = min((self.phase + count * self.down) // self.up, len(wave))
-        self.phase += count * self.down - done * self.up
+        done, self.phase = divmod(self.phase + count * self.down, self.up)  # the next filter begins inside of `wave`
         self.waiting = wave[done:].copy()
         return out
 

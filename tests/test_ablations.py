@@ -5,6 +5,7 @@ import torch
 
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.models.causal import CausalConvTranspose2d, SubpixelConv2d
+from deepvqe_hub.models.deepvqe import compress
 
 OPTIONS = {
     "bins": 33,
@@ -92,6 +93,14 @@ def test_order_of_sub_pixels(pair, spectra, error):
     other.load_state_dict(one.state_dict())
     interleaved, joined = one(x, dict(state)), other(x, dict(state))
     assert torch.equal(torch.cat([interleaved[..., 0::2], interleaved[..., 1::2]], -1), joined)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("exponent", [0.3, 1.0])
+def test_compression(spectra, error, exponent):
+    spec = torch.view_as_complex(spectra[0])
+    expected = torch.view_as_real(torch.polar(spec.abs() ** exponent, spec.angle())).permute(0, 3, 2, 1)
+    assert error(compress(spectra[0], DeepVQE(**OPTIONS, compression=exponent).compression), expected) < 1e-5
 
 
 @torch.inference_mode()

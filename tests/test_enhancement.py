@@ -73,6 +73,10 @@ def test_aligned_with_the_input(build, stft):
     assert torch.allclose(model(wave), wave, atol=1e-5)
     stream = model.stream()
     assert torch.allclose(torch.cat([stream(wave), stream.flush()]), wave, atol=1e-5)
+    wave, model = noise(3000).double(), model.double()  # the front end is as precise as the weights
+    stream = model.stream()
+    for enhanced in (model(wave), torch.cat([stream(wave), stream.flush()])):
+        assert torch.allclose(enhanced, wave, rtol=0, atol=1e-12)
 
 
 @torch.inference_mode()
@@ -96,6 +100,15 @@ def test_lengths_do_not_leak(model, error):
         if far is not None:
             junk_far[i, end:] = -100
     assert torch.equal(model(junk, junk_far, lengths=lengths), out)
+
+
+@torch.inference_mode()
+def test_lengths_where_ends_are_mirrored(build, error):
+    model, (wave, far) = build(farend=True, stft={"window": "hann", "padding": "reflect"}), noise(2, 2, 3000)
+    enhanced = model(wave, far, lengths=torch.tensor([1.0, 0.5]))
+    for row, end in enumerate([3000, 1500]):
+        assert error(enhanced[row, :end], model(wave[row, :end], far[row, :end])) < 1e-5
+        assert not enhanced[row, end:].any()
 
 
 def test_gradient_mode_changes_nothing(model, error):
@@ -219,6 +232,7 @@ def test_unfit_shapes(build):
         (lambda: model(wave, lengths=torch.tensor([0.5, 1.5])), "lengths are relative"),
         (lambda: model(wave, lengths=torch.tensor([0.0, 1.0])), "lengths are relative"),
         (lambda: model.stream()(wave), "chunk has shape (2, 1000)"),
+        (lambda: model.stream(2)(wave[:, None]), "chunk has shape (2, 1, 1000)"),
         (lambda: model.stream(2)(wave, wave[:, :3]), "farend chunk (2, 3)"),
         (lambda: plain.delay(wave, wave), "no far end"),
         (lambda: model.delay(wave, wave[:1]), "farend (1, 1000)"),

@@ -70,10 +70,11 @@ def test_half_precision_of_normalised_spectra_in_silence(dtype):
 
 def test_samples_too_large_for_single_precision_are_refused(build):
     model, loud = build(), torch.full((1000,), 1e300, dtype=torch.float64)
-    with pytest.raises(ValueError, match=r"noisy contains .* beyond 1e\+30"):
-        model(loud)
-    with pytest.raises(ValueError, match=r"audio contains .* beyond 1e\+30"):
-        enhance(model, loud, RATE)
+    for wave in (loud, -loud):
+        with pytest.raises(ValueError, match=r"noisy contains .* beyond 1e\+30"):
+            model(wave)
+        with pytest.raises(ValueError, match=r"audio contains .* beyond 1e\+30"):
+            enhance(model, wave, RATE)
     with torch.no_grad():
         assert model(torch.full((1000,), 1e29)).isfinite().all()
 

@@ -13,6 +13,7 @@ import torch
 
 import deepvqe_hub
 from deepvqe_hub.cli import main
+from deepvqe_hub.onnx.model import SECONDS_AT_ONCE
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -92,6 +93,14 @@ def test_streams_of_a_graph_that_is_open_need_no_file(tmp_path, waveform):
         wanted = model(signals[:, 0], signals[:, 1]).numpy()
     for joined, signal in zip(map(np.concatenate, zip(*parts)), wanted, strict=True):
         np.testing.assert_allclose(joined, signal, atol=1e-5)
+
+
+def test_a_long_signal_goes_in_blocks(tmp_path):
+    model = deepvqe_hub.EnhancementModel.from_config(ECHO).eval()
+    graph = deepvqe_hub.load(deepvqe_hub.onnx.export(model, tmp_path / "model.onnx"))
+    noisy, farend = torch.randn(2, SECONDS_AT_ONCE * 16000 + 3001) * 0.1
+    with torch.no_grad():
+        torch.testing.assert_close(graph(noisy, farend), model(noisy, farend), atol=1e-5, rtol=0)
 
 
 def test_tensors_of_any_precision(tmp_path):

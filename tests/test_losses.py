@@ -9,6 +9,7 @@ import torch
 
 from deepvqe_hub.losses import SpeechLoss, si_sdr
 from deepvqe_hub.optim import Muon
+from deepvqe_hub.stft import STFT
 
 QUIET = {"complex_weight": 0.0, "magnitude_weight": 0.0, "sisdr_weight": 0.0}
 
@@ -30,20 +31,35 @@ def test_si_sdr_by_definition_and_whatever_the_scale():
     expected = 10 * torch.log10(target.square().sum() / (0.01 * noise.square().sum()))
     assert si_sdr(estimate, target) == pytest.approx(float(expected), abs=1e-3)
     assert si_sdr(5 * estimate, target) == pytest.approx(float(expected), abs=1e-3)
+    assert si_sdr(noise * target.norm() / noise.norm(), target) == pytest.approx(-80, abs=0.1)
 
 
-def test_magnitude_term_by_hand():
+def test_spectral_terms_by_hand():
     """One frame's worth of compressed spectra, computed with torch.stft."""
-    target, estimate = waves()
-    window = torch.hann_window(512).sqrt()
+    target, estimate = waves(samples=7936)
 
-    def compressed(wave):
-        spec = torch.stft(wave, 512, 256, 512, window, center=True, pad_mode="constant", return_complex=True)
-        return spec.abs().clamp(min=1e-6) ** 0.3
+    def compressed(wave, size):
+        window = torch.hann_window(size).sqrt()
+        spec = torch.stft(wave, size, size // 2, size, window, center=True, pad_mode="constant", return_complex=True)
+        return torch.polar(spec.abs().clamp(min=1e-6) ** 0.3, spec.angle())
 
-    ours = SpeechLoss(**(QUIET | {"magnitude_weight": 1.0}))(estimate[None, :7936], target[None, :7936])
-    theirs = (compressed(estimate[:7936]) - compressed(target[:7936])).square().mean()
-    assert float(ours) == pytest.approx(float(theirs), rel=1e-3)
+    terms = ("magnitude_weight", torch.abs), ("complex_weight", torch.view_as_real)
+    for (term, parts), (size, stft) in itertools.product(terms, ((512, None), (256, STFT(256, 128)))):
+        ours = SpeechLoss(**(QUIET | {term: 1.0}), stft=stft)(estimate[None], target[None])
+        theirs = (parts(compressed(estimate, size)) - parts(compressed(target, size))).square().mean()
+        assert float(ours) == pytest.approx(float(theirs), rel=1e-3)
+
+
+def test_a_silent_target_has_no_si_sdr():
+    loss, wave = SpeechLoss(**(QUIET | {"sisdr_weight": 1.0})), waves()
+    noisy = wave + 0.1 * wave.flip(0)
+    alone = float(loss(noisy[:1], wave[:1]))
+    assert alone == pytest.approx(-20, abs=0.5)
+    for level, heard in ((0.0, 0), (3e-3, 0), (3e-2, 1)):  # times -20 dB; the floor is at -60 dB
+        target = torch.stack([wave[0], level * wave[1]])
+        other = float(loss(noisy[1:], target[1:]))
+        assert (other != 0) == heard
+        assert float(loss(noisy, target)) == pytest.approx((alone + other) / 2, abs=1e-3)
 
 
 def test_asymmetric_term_counts_only_what_is_missing():
@@ -108,6 +124,7 @@ def test_losses_load_neither_training_data_nor_scores():
         {"weight_decay": -0.1},
         {"eps": -1e-8},
         {"lr": float("nan")},
+        {"lr": float("inf")},
         {"momentum": 1.0},
         {"betas": (0.9, 1.5)},
     ],

@@ -345,6 +345,13 @@ def test_wrong_far_end():
         ({"decoder_channels": [6, 8]}, "decoder_channels has 2 entries"),
         ({"encoder_residual": [True]}, "encoder_residual has 1"),
         ({"farend_channels": [4]}, "two farend_channels"),
+        (
+            {"channels": [4, 6], "decoder_channels": [6], "farend_channels": [4, 6]}
+            | {"encoder_residual": [True, True], "decoder_residual": [True, True]},
+            "at least three encoder blocks",
+        ),
+        ({"compression": 0}, "compression must lie above 0"),
+        ({"compression": 1.5}, "compression must lie above 0"),
         ({"upsampling": "bicubic"}, "bicubic"),
         ({"mask": "binary"}, "binary"),
     ],

@@ -39,10 +39,10 @@ VARIANTS = {
 }
 
 
-def small_model(options=None, stft=None):
+def small_model(options=None, stft=None, **config):
     """A small network with random weights, in which every part moves the output."""
     torch.manual_seed(1)
-    model = EnhancementModel("DeepVQE", options={**SMALL, **(options or {})}, stft={**STFT, **(stft or {})}).eval()
+    model = EnhancementModel("DeepVQE", {**SMALL, **(options or {})}, {**STFT, **(stft or {})}, **config).eval()
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             scale = 2.0 if "align" in name else 0.2  # so that delays differ much in weight
@@ -95,7 +95,9 @@ def test_the_rest_has_the_shape_of_the_chunks(tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["concat", "echo", "traced", "traced echo"])
-@pytest.mark.parametrize("stft", [{}, {"padding": "reflect", "window": "hann"}, {"win_length": 96, "window": "sine"}])
+@pytest.mark.parametrize(
+    "stft", [{}, {"padding": "reflect", "window": "hann"}, {"win_length": 96, "window": "sine", "scale": 3}]
+)
 def test_front_end_inside(tmp_path, variant, stft):
     model = small_model(VARIANTS[variant], stft)
     waves = signals(model, 40)
@@ -155,6 +157,11 @@ def test_eight_bits(tmp_path):
     got, wanted = OnnxModel(path)(*waves), offline(model, waves)
     error = np.square(got - wanted).mean() / np.square(wanted).mean()
     assert 0 < error < 0.05**2
+    graph = onnx.load(path).graph
+    weights = [onnx.numpy_helper.to_array(w) for w in graph.initializer if w.data_type == onnx.TensorProto.INT8]
+    assert len(weights) > 5 and all((np.abs(w.astype(int)).max(0) == 127).all() for w in weights)
+    spectrum, mask = 2 * 12, 6 * 12  # taps of all input channels of the first and of the last convolution
+    assert spectrum not in {len(w) for w in weights} and (mask, 2 * 18) not in {w.shape for w in weights}
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float64])
@@ -162,6 +169,7 @@ def test_eight_bits(tmp_path):
 def test_weights_of_another_precision(tmp_path, variant, precision):
     model = small_model(VARIANTS[variant]).to(precision)
     graph, waves = OnnxModel(export(model, tmp_path / "m.onnx")), signals(model, 20)
+    assert next(model.parameters()).dtype == precision
     np.testing.assert_allclose(graph(*waves), offline(model.float(), waves), atol=1e-5)
 
 
@@ -234,6 +242,7 @@ def test_descriptions_that_lie(tmp_path):
         ("[]", "description"),
         ("{}", "format_version"),
         (info | {"format_version": 2}, "upgrade"),
+        ({"format_version": 2}, "upgrade"),
         (info | {"format_version": "1"}, "description"),
         (info | {"frames": 0}, "frames 0"),
         (info | {"frames": 2}, "inputs noisy"),
@@ -332,9 +341,10 @@ def test_errors_name_the_remedy(tmp_path):
 
 
 def test_odd_windows_with_the_front_end_inside(tmp_path):
-    model = small_model(stft={"win_length": 63, "hop_length": 21})
+    model = small_model(stft={"win_length": 63, "hop_length": 21}, sample_rate=8000)
     waves = signals(model, 40)
     stream = OnnxStream(export(model, tmp_path / "model.onnx", waveform=True))
+    assert (stream.sample_rate, stream.latency) == (8000, model.latency)
     np.testing.assert_allclose(in_chunks(stream, waves, [50, 7]), offline(model, waves), atol=1e-5)
 
 

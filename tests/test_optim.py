@@ -28,13 +28,27 @@ def test_steps_are_as_long_as_those_of_adamw():
         assert 0.15 * rate < step < 0.25 * rate
 
 
+def test_matrices_go_by_momentum_and_decay():
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(6, 10))
+    expected, momentum = weight.detach().clone(), torch.zeros(6, 10)
+    optimizer = Muon([weight], lr=0.01, weight_decay=0.1)
+    for _ in range(4):
+        weight.grad = torch.randn(6, 10)
+        optimizer.step()
+        momentum = torch.lerp(weight.grad, momentum, 0.95)
+        step = 0.2 * 10**0.5 * orthogonal(torch.lerp(weight.grad, momentum, 0.95))
+        expected = 0.999 * expected - 0.01 * step
+    assert torch.allclose(weight, expected, atol=1e-4)
+
+
 def test_vectors_go_by_adamw():
     torch.manual_seed(0)
     ours, theirs = (nn.Parameter(torch.linspace(-1, 1, 7)) for _ in range(2))
-    options = {"lr": 0.01, "betas": (0.9, 0.95), "weight_decay": 0.1}
-    optimizers = Muon([ours], **options), torch.optim.AdamW([theirs], **options)
+    options = {"lr": 0.01, "weight_decay": 0.1}
+    optimizers = Muon([ours], **options), torch.optim.AdamW([theirs], betas=(0.9, 0.95), **options)
     for _ in range(5):
-        grad = torch.randn(7)
+        grad = torch.randn(7) * torch.logspace(-9, 0, 7)  # some as small as eps
         for param, optimizer in zip((ours, theirs), optimizers, strict=True):
             param.grad = grad.clone()
             optimizer.step()

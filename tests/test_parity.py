@@ -78,3 +78,35 @@ def test_tf_gridnet(parity, error):
     network = TFGridNet().eval()
     network.load_state_dict(torch.load(parity("tfgridnet_rand.tar"), weights_only=True)["model"])
     assert error(network(torch.from_numpy(numbers["x"]))[0], numbers["y"]) < 1e-5
+
+
+DPCRN_OPTIONS = {"bins": 33, "channels": [4, 4, 6, 6], "kernel_bins": [5, 3, 3, 3], "strides": [2, 2, 1, 1]}
+GRID_OPTIONS = {"bins": 33, "channels": 8, "blocks": 2, "hidden": 6, "heads": 2, "attention_channels": 3}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("network", "options", "product", "norm"),
+    [
+        (DPCRN, DPCRN_OPTIONS, 88.16527122, 215.88293598),
+        (DPCRN, {**DPCRN_OPTIONS, "layout": "keras"}, -290.44198760, 267.44055297),
+        (TFGridNet, GRID_OPTIONS, -261.99383091, 244.78694780),
+        (TFGridNet, {**GRID_OPTIONS, "kernel": 4, "stride": 3, "normalize": True}, 8.67613376, 57.67871070),
+    ],
+)
+def test_numbers_of_the_networks_that_agreed(network, options, product, norm):
+    """Where the other implementations' numbers are not at hand: ours, small, from a time when they agreed."""
+    network, generator = network(**options).double().eval(), torch.Generator().manual_seed(0)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    for name, value in sorted(network.state_dict().items()):
+        if name.endswith("running_var"):
+            value.copy_(0.5 + torch.rand(value.shape, generator=generator, dtype=torch.float64))
+        elif value.is_floating_point():
+            value.copy_(0.5 * draw(*value.shape))
+    spec, probe = draw(2, 2, 33, 12, 2)
+    enhanced, _ = network(spec)
+    assert float((enhanced * probe).sum()) == pytest.approx(product, rel=1e-6)
+    assert float(enhanced.norm()) == pytest.approx(norm, rel=1e-6)

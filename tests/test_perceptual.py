@@ -50,12 +50,17 @@ def test_pesq_term_is_that_of_the_package():
             assert (grads[1] - grads[0])[:, part].norm() < 0.01 * grads[0][:, part].norm()
 
 
-def test_pesq_term_of_a_silent_estimate():
-    pytest.importorskip("torch_pesq")
-    estimate = torch.zeros(1, 32000).requires_grad_()
-    value = pesq_loss()(estimate, waves()[:1]).sum()
-    value.backward()
-    assert value > 1 and estimate.grad.isfinite().all()
+@pytest.mark.parametrize("name", ["pesq", "stoi"])
+@pytest.mark.parametrize("level", [0.0, 1e-39])
+def test_terms_of_a_silent_estimate(name, level):
+    """Whether somebody should be heard or not, as from a model that hears nothing, or a filter that dies away."""
+    pytest.importorskip(f"torch_{name}")
+    speech, loss = waves(), SpeechLoss(**QUIET, **{f"{name}_weight": 1.0})
+    for target, lowest in ((speech[:1], {"pesq": 1, "stoi": -0.1}[name]), (0 * speech[:1], -1e-9)):
+        estimate = (level * speech[1:]).requires_grad_()
+        value = loss(estimate, target)
+        value.backward()
+        assert value > lowest and estimate.grad.isfinite().all()
 
 
 def test_pesq_term_names_the_package_it_needs(monkeypatch):

@@ -61,6 +61,18 @@ def test_agrees_with_torch(window, padding, mode, error):
     assert error(stft.synthesise(spec * 0.5, wave.shape[1]), inverse) < 1e-6
 
 
+def test_synthesis_frame_by_frame():
+    """The padding before the signal may take more than one call to be left out."""
+    stft, wave = STFT(512, 128), torch.rand(2, 2000) * 2 - 1
+    synthesis = Synthesis(stft)
+    again = torch.cat([synthesis(frame) for frame in stft.analyse(wave).split(1, 2)], 1)
+    assert (again[:, :2000] - wave).abs().max() < 1e-6
+
+
+def test_defaults_are_what_checkpoints_leave_out():
+    assert STFT() == STFT(512, 256, "sqrt_hann", "zeros", 1.0)
+
+
 def test_scale(error):
     wave = torch.randn(1, 2000)
     assert error(STFT(scale=3.0).analyse(wave), 3 * STFT().analyse(wave)) < 1e-6

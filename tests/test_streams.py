@@ -268,6 +268,23 @@ def test_loud_chunks_at_another_rate(build):
     assert heard.isfinite().all() and len(heard) == 4800
 
 
+@pytest.mark.parametrize(("source", "target"), [(48000, 16000), (16000, 48000), (44100, 16000), (8000, 16000)])
+def test_a_resampler_keeps_tones_in_their_place_and_makes_no_others(source, target):
+    def tone(rate, frequency):  # up to half of the lower rate is 1
+        phase = np.pi * frequency * min(source, target) * np.arange(rate // 8) / rate
+        return np.sin(phase)[:, None].astype(np.float32)
+
+    def resampled(frequency):
+        wave, resample = tone(source, frequency), Resampler(source, target)
+        return np.concatenate([resample(wave[:700]), resample(wave[700:], last=True)])
+
+    inside = slice(target // 32, -target // 32)  # the ends are those of a tone that begins and ends
+    for frequency, tolerance in ((0.01, 1e-4), (0.5, 1e-4), (0.9, 1e-3)):
+        assert np.abs(resampled(frequency) - tone(target, frequency))[inside].max() < tolerance
+    if target < source:
+        assert np.abs(resampled(1.02)[inside]).max() < 1e-4
+
+
 def test_a_long_chunk_at_another_rate_takes_little_memory():
     wave = np.random.default_rng(0).standard_normal((48000 * 20, 1)).astype(np.float32)
     tracemalloc.start()
