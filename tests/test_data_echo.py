@@ -217,6 +217,7 @@ def test_loudspeaker_kinds():
     second = torch.roll(tone, 5, 1)
     played = distort(tone, second, torch.arange(4.0), torch.full((4,), 2.0), torch.full((4,), 0.4))
     torch.testing.assert_close(played[0], tone[0])
+    torch.testing.assert_close(played[1], tone[1] / (1 + (2 * tone[1]) ** 2).sqrt())
     harmonic = torch.fft.rfft(played).abs()[:, 64::64]
     harmonic = harmonic / harmonic[:, :1]
     assert harmonic[0, 1:4].max() < 1e-3
@@ -270,7 +271,9 @@ def test_recordings_are_cut_together_and_scaled(tmp_path):
         near, _ = soundfile.read(tmp_path / f"nearend_speech/nearend_speech_fileid_{number}.wav")
         mic = tmp_path / f"nearend_mic_signal/nearend_mic_fileid_{number}.wav"
         soundfile.write(mic, echo + 0.5 * near, RATE, subtype="FLOAT")
-    (tmp_path / "meta.csv").write_text("fileid,nearend_scale,split\n0,0.5,test\n1,0.5,train\n2,0.5,train\n")
+    (tmp_path / "meta.csv").write_text(
+        "fileid,nearend_scale,split\n0,0.5,test\n1,0.5,train\n2,0.5,train\n", encoding="utf-8-sig"
+    )
     data = EchoRecordings(tmp_path, segment_seconds=1.0, split="train")
     assert data.ids == [1, 2]
     for item in (data[0], data[1]):

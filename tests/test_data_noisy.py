@@ -255,6 +255,7 @@ def test_babble_is_many_talkers_at_about_one_level():
     noise = data.draw_noise(np.random.default_rng(0))
     levels = np.abs(np.fft.rfft(noise))[[100, 200, 300, 400]]
     assert talkers.calls == 4 and noise.shape == (RATE,) and levels.max() < 2.01 * levels.min()
+    assert np.sqrt(np.mean(noise**2)) == pytest.approx(0.15, abs=0.05)
 
 
 def test_codec_keeps_length_and_alignment(pools):

@@ -170,6 +170,16 @@ def test_resampled_on_reading(tmp_path):
     np.testing.assert_allclose(audio[200:-200], expected[200:-200], atol=2e-3)
 
 
+def test_stretches_and_pauses_at_another_rate(tmp_path):
+    ramp = write(tmp_path / "ramp.wav", np.linspace(0.5, 0.9, 48000), 48000)
+    pool, rng = AudioPool([ramp], 48000), np.random.default_rng(0)
+    starts = [pool.noise(rng, 4800)[0] for _ in range(200)]
+    assert np.histogram(starts, 4, (0.5, 0.86))[0].min() > 30, "anywhere in the file"
+    talk = pool.speech(rng, 480000, pause=(0.5, 0.5))
+    edges = np.flatnonzero(np.diff((talk != 0).astype(int)))
+    assert np.diff(edges).min() == pytest.approx(24000, abs=2), "half a second"
+
+
 @pytest.mark.parametrize("cache", [False, True])
 def test_broken_file_is_skipped_with_a_warning(speech_folder, cache):
     (speech_folder / "anna" / "broken.flac").write_bytes(b"not audio at all")

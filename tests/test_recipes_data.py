@@ -64,6 +64,8 @@ def test_manifests_follow_the_folder(corpus, tmp_path, caplog):
     (root / "noise/noise9.wav").symlink_to(corpus / "noise/door_0.wav")
     write_manifests(root, tmp_path / "out")
     write_manifests(corpus, tmp_path / "out")
+    write_manifests(root, tmp_path / "out", shards=True)
+    assert read_pools(tmp_path / "out", "train")[2] is None, "rooms of before, in a manifest"
     assert "made with other files and contents" in caplog.text and "made with other data_folder" in caplog.text
 
 
