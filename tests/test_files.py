@@ -16,7 +16,7 @@ from tiny import CONFIG
 import deepvqe_hub
 from deepvqe_hub.atomic import atomic_write, check_writable
 from deepvqe_hub.files import AudioFileError, enhance, enhance_file
-from deepvqe_hub.files.blocks import dry_share
+from deepvqe_hub.files.blocks import Fifo, dry_share
 from deepvqe_hub.models import NETWORKS
 
 RATE = 16000
@@ -70,6 +70,14 @@ def whole(model, samples, farend=None):
 
 
 # ---- arrays
+
+
+def test_samples_wait_in_their_order():
+    waiting = Fifo(1)
+    for block in ([0, 1, 2], [3, 4], [5]):
+        waiting.put(np.array(block, np.float32)[:, None])
+    assert [waiting.get(count).ravel().tolist() for count in (2, 2, 0, 2)] == [[0, 1], [2, 3], [], [4, 5]]
+    assert len(waiting) == 0
 
 
 def test_block_by_block_equals_the_whole(model):
@@ -169,7 +177,7 @@ def test_far_end(model, canceller):
     expected = whole(canceller, mic, mono.repeat(2, 1))
     np.testing.assert_allclose(enhance(canceller, mic, RATE, mono[:, 0]), expected, atol=1e-5)
     padded = np.pad(far[:RATE], ((0, 4 * RATE), (0, 0)))
-    with pytest.warns(UserWarning, match="padded"):
+    with pytest.warns(UserWarning, match=r"farend is 4\.000 s shorter: padded"):
         out = enhance(canceller, mic, RATE, far[:RATE])
     np.testing.assert_allclose(out, whole(canceller, mic, padded), atol=1e-5)
     with pytest.warns(UserWarning, match="cut"):

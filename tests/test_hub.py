@@ -13,7 +13,15 @@ from hub_server import TINY
 from safetensors.torch import load_file, save_file
 
 from deepvqe_hub import EnhancementModel, load
-from deepvqe_hub.hub import CheckpointError, FormatVersionError, WeightsMissingError, list_models, registry, save_folder
+from deepvqe_hub.hub import (
+    CheckpointError,
+    FormatVersionError,
+    HubError,
+    WeightsMissingError,
+    list_models,
+    registry,
+    save_folder,
+)
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.presets import PRESETS
 
@@ -317,6 +325,20 @@ def test_a_revision_in_the_name(model, tmp_path, monkeypatch):
     assert same(model, load("mine@home")) and same(model, load("other/mine@home"))  # what is there goes first
 
 
+def test_what_load_is_told_of_the_hub_is_told_the_hub(monkeypatch, tmp_path):
+    asked = {}
+
+    def download(repository, name, **options):
+        asked.update(options)
+        raise ValueError("no more is needed")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    options = {"token": "hf_x", "cache_dir": tmp_path, "local_files_only": True, "force_download": True}
+    with pytest.raises(HubError, match="no more is needed"):
+        load("someone/model@v1", **options)
+    assert asked == options | {"revision": "v1"}
+
+
 def test_a_file_of_a_folder_is_not_the_checkpoint(folder):
     for name in ("config.json", "model.safetensors"):
         with pytest.raises(CheckpointError, match=rf"{name} is only the .*; load the folder that holds its .* as well"):
@@ -425,10 +447,18 @@ def test_gguf_round_trip_and_unfolded_files(lively, tmp_path, error):
     with torch.no_grad():
         assert error(back.network(*spec)[0], model.network(*spec)[0]) < 1e-5
     reader = gguf.GGUFReader(tmp_path / "x.gguf", "r+")
-    reader.fields["deepvqe.bn_folded"].parts[-1][0] = False
-    reader.data.flush()
-    with pytest.raises(CheckpointError, match="statistics"):
-        load(tmp_path / "x.gguf")
+    root = next(tensor.data for tensor in reader.tensors if tensor.name == "ccm.v_imag")
+    for numbers, value, words in (
+        (root, root[1] + 0.1, "ccm.v_imag is not the constant"),
+        (reader.fields["deepvqe.version"].parts[-1], 2, "version 2"),
+        (reader.fields["deepvqe.bn_folded"].parts[-1], False, "statistics"),
+    ):
+        place = len(numbers) // 2
+        before, numbers[place] = numbers[place], value
+        reader.data.flush()
+        with pytest.raises(CheckpointError, match=words):
+            load(tmp_path / "x.gguf")
+        numbers[place] = before
 
 
 @pytest.mark.parametrize(
@@ -502,6 +532,9 @@ def test_convert(seed_weights, tmp_path, capsys):
     assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "back.tar")]) == 0
     assert same(load(tmp_path / "ours"), load(tmp_path / "back.tar"))
     assert "read it with --window hann --padding reflect" in capsys.readouterr().out
+    written = (tmp_path / "back.tar").stat()
+    assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "back.tar")]) == 2
+    assert "--force" in capsys.readouterr().err and (tmp_path / "back.tar").stat() == written
     for option in (["--half"], ["--name", "x"], ["--license", "mit"]):
         assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "x.tar"), "--force", *option]) == 2
         assert f"{option[0]} is for a checkpoint folder" in capsys.readouterr().err

@@ -199,6 +199,26 @@ def test_aecmos_refuses_unknown_talk_types_and_allows_silence(networks):
     assert metrics.aecmos(0 * wav, wav, wav, talk="st")["echo"] > metrics.aecmos(wav, wav, wav, talk="st")["echo"]
 
 
+def test_aecmos_hears_what_all_signals_share_of_twenty_seconds_within_full_scale(monkeypatch):
+    heard = []
+
+    class Network:
+        def get_inputs(self):
+            return [type("Input", (), {"name": "spectra"})]
+
+        def run(self, _, inputs):
+            heard.append(inputs["spectra"])
+            return [np.array([[1.0, 2.0]])]
+
+    monkeypatch.setattr(mos, "_network", lambda _: Network())
+    for seconds in ((1, 2, 3), (3, 1, 2), (2, 3, 1), (21, 22, 23)):
+        assert mos.aecmos(*(np.full(16000 * s, 0.1) for s in seconds)) == {"echo": 1.0, "deg": 2.0}
+    assert [spectra.shape[2] for spectra in heard] == [15999 // 256 + 1] * 3 + [319999 // 256 + 1]
+    loud = 3 * voice(1) / np.abs(voice(1)).max()
+    mos.aecmos(loud, loud, loud), mos.aecmos(*[np.clip(loud, -1, 1)] * 3)
+    np.testing.assert_array_equal(heard[-1], heard[-2])
+
+
 def test_dnsmos_clips_at_full_scale_and_refuses_silence(networks):
     loud = 20 * voice(9.1)
     assert metrics.dnsmos_p835(loud) == metrics.dnsmos_p835(np.clip(loud, -1, 1)) != metrics.dnsmos_p835(loud / 10)
@@ -533,7 +553,8 @@ def test_model_is_run_at_its_own_rate(files, monkeypatch):
     result = metrics.evaluate_file(mic, mic, model="stub", metrics=("si_sdr", "erle"), talk="nst", farend=mic)
     assert calls == [((2, 8000), (2, 8000), np.float32)]
     assert result["si_sdr"] > 10 and result["noisy_si_sdr"] == 100 and "noisy_erle" not in result
-    result = metrics.evaluate_file(mic, model="stub", metrics="erle", talk="st", farend=files("far.wav", voice(0.5)))
+    far = files("far.wav", voice(0.5, rate=48000), 48000)  # of a rate of its own
+    result = metrics.evaluate_file(mic, model="stub", metrics="erle", talk="st", farend=far)
     assert result["erle"] == pytest.approx(6.02, abs=0.05) and calls[1] == calls[0]  # one channel, padded
     assert (fars[1][0] == fars[1][1]).all() and fars[1][0, :4000].any() and not fars[1][:, 4000:].any()
 
