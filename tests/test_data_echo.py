@@ -279,6 +279,9 @@ def test_recordings_are_cut_together_and_scaled(tmp_path):
     for item in (data[0], data[1]):
         assert item["mic"].shape == (RATE,)
         torch.testing.assert_close(item["mic"], item["clean"] + item["echo"], atol=1e-6, rtol=0)
+    first = data[0]["mic"]
+    data.set_epoch(1)
+    assert not torch.equal(data[0]["mic"], first), "another stretch"
     assert EchoRecordings(tmp_path, segment_seconds=None)[0]["farend"].shape == (2 * RATE,)
     (tmp_path / "farend_speech/farend_speech_fileid_1.wav").write_bytes(b"broken")
     with pytest.warns(UserWarning, match="fileid_1"):
@@ -292,7 +295,7 @@ def test_recordings_are_cut_together_and_scaled(tmp_path):
 def test_no_recording_is_lost_in_silence(tmp_path):
     for folder in FOLDERS.values():
         (tmp_path / folder).mkdir()
-        for number in range(4):
+        for number in range(5):  # the last is not in the table, and so of no split
             soundfile.write(tmp_path / folder / f"a_fileid_{number}.wav", np.full(800, 0.1), RATE)
     (tmp_path / "meta.csv").write_text("fileid,split\n0,train\n1,train\n2,train\n3,test\n")
     for number in (1, 3):

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from deepvqe_hub.data import NoisySpeech, active_power, mix, scan
-from deepvqe_hub.data.mixing import SHAPE_HZ, fft_length, magnitude
+from deepvqe_hub.data.mixing import SHAPE_HZ, add_noises, fft_length, magnitude
 
 RATE = 16000
 PLAIN = dict(
@@ -216,6 +216,16 @@ def test_shape_and_room_are_those_of_the_source(pools):
     torch.testing.assert_close(noisy[0, 2000:6000] / noisy[0, 2000] * 0.5, response[32:4032], atol=1e-5, rtol=0)
 
 
+def test_noises_are_added_at_their_levels():
+    time = torch.arange(RATE) / RATE
+    tones = torch.stack(
+        [level * torch.sin(2 * torch.pi * hertz * time) for level, hertz in ((3, 100), (5, 200), (7, 300))]
+    )
+    both = add_noises(tones[None], torch.tensor([[0.0, -6.0, -torch.inf]]))
+    lines = torch.fft.rfft(both[0]).abs() / RATE * 2**0.5  # root mean squares
+    torch.testing.assert_close(lines[[100, 200, 300]], torch.tensor([1.0, 10**-0.3, 0.0]), atol=1e-4, rtol=0)
+
+
 def test_magnitude_of_a_flat_shape_is_one():
     flat = magnitude(torch.zeros(1, len(SHAPE_HZ)), torch.tensor([8000.0]), 257)
     torch.testing.assert_close(flat, torch.ones(1, 257))
@@ -240,6 +250,8 @@ def test_noise_at_half_speed_is_an_octave_lower():
         data = NoisySpeech(Tone(), Tone(), segment_seconds=1.0, noise_speed=(speed, speed))
         noise = data.draw_noise(np.random.default_rng(0))
         assert len(noise) == RATE and np.argmax(np.abs(np.fft.rfft(noise))) == hertz
+    data = NoisySpeech(Tone(), Tone(), segment_seconds=1.0, noise_speed=(1.4, 1.6))
+    assert 1400 <= np.argmax(np.abs(np.fft.rfft(data.draw_noise(np.random.default_rng(0))))) <= 1600
 
 
 def test_babble_is_many_talkers_at_about_one_level():

@@ -63,8 +63,10 @@ def test_links_to_folders_are_followed(speech_folder, tmp_path):
 
 def test_links_in_circles_end_and_nothing_comes_twice(speech_folder):
     (speech_folder / "anna" / "up").symlink_to(speech_folder, target_is_directory=True)
-    (speech_folder / "anna-again").symlink_to(speech_folder / "anna", target_is_directory=True)
-    assert len(AudioPool.from_folder(speech_folder)) == 6
+    for name in ("an-alias", "anna-again"):
+        (speech_folder / name).symlink_to(speech_folder / "anna", target_is_directory=True)
+    pool = AudioPool.from_folder(speech_folder)
+    assert len(pool) == 6 and pool.speakers == ["anna", "ben"]
 
 
 def test_a_folder_that_cannot_be_listed_is_not_passed_over(speech_folder, monkeypatch):
@@ -144,6 +146,12 @@ def test_cache_and_disk_give_the_same(speech_folder):
         a = disk.speech(np.random.default_rng(seed), 3 * RATE)
         b = memory.speech(np.random.default_rng(seed), 3 * RATE)
         np.testing.assert_allclose(a, b, atol=2 / 32767)
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_of_several_channels_the_first_is_taken(tmp_path, cache):
+    pool = AudioPool([write(tmp_path / "stereo.wav", np.full((RATE, 2), (0.1, 0.4)))], cache=cache)
+    np.testing.assert_allclose(pool.read(0, 10, 100), np.full(100, 0.1), atol=1e-4)
 
 
 def test_speech_starts_after_the_lead_and_has_pauses(speech_folder):
