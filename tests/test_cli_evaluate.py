@@ -347,6 +347,8 @@ def test_one_file_is_not_taken_for_two(tmp_path):
     where = touch(tmp_path / "clean", "A/1.wav")
     with pytest.raises(FileNotFoundError, match=r"1 of 2 files \(B/1.wav\)"):
         pair_files(["A/1.wav", "B/1.wav"], where, "reference")
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 files \(2.wav\)"):
+        pair_files(["1.wav", "2.wav"], where / "A/1.wav", "reference")
 
 
 def test_far_ends_that_are_the_microphones_are_refused(corpus):

@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from deepvqe_hub import EnhancementModel, metrics
 from deepvqe_hub.metrics import evaluation, intrusive, mos, report, scoring
-from deepvqe_hub.metrics.statistics import quantile_ranges
 from deepvqe_hub.processes import worker_pool
 
 RATE = 16000
@@ -305,6 +304,8 @@ def test_evaluate_tensors_scores_rows_up_to_their_lengths():
         scores = metrics.evaluate_tensors(estimate.requires_grad_(), target, RATE, "si_sdr", lengths=lengths)
         assert scores["si_sdr"] == pytest.approx(expected)
     assert metrics.evaluate_tensors(estimate, target, RATE, "si_sdr")["si_sdr"][1] < expected[1] - 10
+    talks = metrics.evaluate_tensors(target / 2, noisy=target, metrics="erle", talk=["dt", "st"])["erle"]
+    assert np.isnan(talks[0]) and talks[1] == pytest.approx(6.02, abs=0.01), "each row by its talk type"
 
 
 def test_evaluate_tensors_gives_nan_where_nothing_is_defined():
@@ -576,32 +577,6 @@ def test_weights_written_anew_are_scored_anew(files, tmp_path):
         EnhancementModel.from_config(CONFIG).save_pretrained(tmp_path / "model")
         scores.append(metrics.evaluate_file(noisy, noisy, model=str(tmp_path / "model"), metrics="si_sdr")["si_sdr"])
     assert scores[0] != scores[1]
-
-
-# --- statistics ------------------------------------------------------------------------------------------------
-
-
-def test_bootstrap_interval():
-    values = np.random.default_rng(1).normal(3, 2, 400)
-    low, high = metrics.bootstrap_interval([*values, np.nan])
-    standard_error = values.std() / 20
-    assert low == pytest.approx(values.mean() - 1.96 * standard_error, abs=0.15 * standard_error)
-    assert high == pytest.approx(values.mean() + 1.96 * standard_error, abs=0.15 * standard_error)
-    assert (low, high) == metrics.bootstrap_interval(values) != metrics.bootstrap_interval(values, seed=1)
-    narrow = metrics.bootstrap_interval(values, 0.5)
-    assert low < narrow[0] < narrow[1] < high
-    assert np.isnan(metrics.bootstrap_interval([1.0, np.nan])).all()
-    with pytest.raises(ValueError, match="95"):
-        metrics.bootstrap_interval(values, 95)
-
-
-def test_quantile_ranges():
-    names, labels = quantile_ranges([5, 0, np.nan, 10, 15, 20], 2)
-    assert names == ["0 to 10", "10 to 20"]
-    assert labels == ["0 to 10", "0 to 10", None, "10 to 20", "10 to 20", "10 to 20"]
-    assert quantile_ranges([3, 3, 3])[1] == ["3 to 3"] * 3
-    assert len(set(quantile_ranges(160000 + np.arange(134))[1])) == 4
-    assert quantile_ranges([np.nan])[1] == [None]
 
 
 @pytest.mark.slow
