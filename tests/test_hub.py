@@ -5,6 +5,7 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from deepvqe_hub.hub import (
     registry,
     save_folder,
 )
+from deepvqe_hub.hub.upload import upload
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.presets import PRESETS
 
@@ -339,6 +341,28 @@ def test_what_load_is_told_of_the_hub_is_told_the_hub(monkeypatch, tmp_path):
     assert asked == options | {"revision": "v1"}
 
 
+def test_what_push_is_told_is_told_the_hub(monkeypatch, folder):
+    asked = {}
+
+    class Api:
+        def __init__(self, token):
+            asked["token"] = token
+
+        def create_repo(self, repo_id, **options):
+            asked.update(options)
+            return SimpleNamespace(repo_id=f"me/{repo_id}")
+
+        def create_commit(self, repo_id, operations, **options):
+            asked.update(options)
+
+    monkeypatch.setattr("deepvqe_hub.hub.upload.HfApi", Api)
+    upload(folder, "x", token="hf_x", private=True, branch="b", create_pr=True, commit_message="why")
+    assert asked == {
+        **{"token": "hf_x", "private": True, "exist_ok": True},
+        **{"revision": "b", "create_pr": True, "commit_message": "why"},
+    }
+
+
 def test_a_file_of_a_folder_is_not_the_checkpoint(folder):
     for name in ("config.json", "model.safetensors"):
         with pytest.raises(CheckpointError, match=rf"{name} is only the .*; load the folder that holds its .* as well"):
@@ -401,6 +425,9 @@ def test_reference_checkpoints_are_strict(seed_weights, tmp_path):
     weights["bottle.fc.wait"] = weights.pop("bottle.fc.weight")
     torch.save({"model": weights}, tmp_path / "x.tar")
     with pytest.raises(CheckpointError, match=r"missing: network.bottle.fc.weight; unknown: network.bottle.fc.wait"):
+        load(tmp_path / "x.tar")
+    torch.save({"model": seed_weights | streaming_names(seed_weights)}, tmp_path / "x.tar")
+    with pytest.raises(CheckpointError, match="both of the plain and of the streaming network"):
         load(tmp_path / "x.tar")
     torch.save({"state": 1}, tmp_path / "y.tar")
     with pytest.raises(CheckpointError, match="state"):
