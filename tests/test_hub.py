@@ -68,6 +68,9 @@ def test_arguments_of_a_subclass_are_not_lost_silently(tmp_path):
 def test_half_precision_is_half_the_size_and_float32_again(model, folder, tmp_path):
     half = save_folder(model, tmp_path / "half", half=True)
     assert (half / "model.safetensors").stat().st_size < 0.8 * (folder / "model.safetensors").stat().st_size
+    for name, tensor in load_file(half / "model.safetensors").items():
+        kept = torch.float32 if tensor.is_floating_point() else tensor.dtype
+        assert tensor.dtype == (torch.float16 if tensor.dim() > 1 else kept), name
     loaded = load(half)
     assert all(p.dtype == torch.float32 for p in loaded.parameters())
     for a, b in zip(model.parameters(), loaded.parameters()):
@@ -210,7 +213,7 @@ def test_broken_json(folder, text):
         load(folder)
 
 
-@pytest.mark.parametrize("fault", ["missing", "unknown", "shape", "type", "nan"])
+@pytest.mark.parametrize("fault", ["missing", "unknown", "shape", "type", "nan", "range"])
 def test_weights_must_fit(folder, fault):
     tensors = load_file(folder / "model.safetensors")
     name = "network.bottle.fc.weight"
@@ -222,6 +225,8 @@ def test_weights_must_fit(folder, fault):
         tensors[name] = tensors[name][:-1].clone()
     elif fault == "type":
         tensors[name] = tensors[name].to(torch.int32)
+    elif fault == "range":
+        tensors[name] = tensors[name].double() + 1e300  # infinite in single precision
     else:
         tensors[name][0, 0] = float("nan")
     save_file(tensors, folder / "model.safetensors")
