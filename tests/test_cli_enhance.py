@@ -68,6 +68,10 @@ def test_one_file(folder, models, capsys):
     assert "noisy.enhanced.wav exists" in capsys.readouterr().err
     assert enhance("noisy.wav", "--force", "-q", "--mix", "0.5", "--attenuation-limit", "12", "--threads", "1") == 0
     assert capsys.readouterr().err == ""
+    blend = deepvqe_hub.enhance(
+        models["deepvqe-s"], soundfile.read("noisy.wav")[0], RATE, mix=0.5, attenuation_limit_db=12
+    )
+    np.testing.assert_allclose(soundfile.read("noisy.enhanced.wav")[0], np.clip(blend, -1, 1), atol=2**-22)
     assert enhance("noisy.wav", "-o", "sub/clean.flac") == 0
     assert soundfile.info("sub/clean.flac").format == "FLAC"
     assert enhance("noisy.wav", "-o", "sub/") == 0

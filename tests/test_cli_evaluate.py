@@ -101,8 +101,9 @@ def test_nothing_is_overwritten_or_half_written(corpus, monkeypatch, capsys):
             run(*arguments)
         with pytest.raises(NotADirectoryError, match=r"cannot write.*b\.json"):
             run(*arguments, "--force", "--json", corpus / "meta.csv" / "no" / "b.json")
-        with pytest.raises(ValueError, match="same file"):
-            run(*arguments, "--force", "--json", corpus / "a.csv")
+        for same in (corpus / "a.csv", corpus / "clean" / ".." / "a.csv"):
+            with pytest.raises(ValueError, match="same file"):
+                run(*arguments, "--force", "--json", same)
 
     write, written = Path.write_text, []
 
@@ -219,6 +220,8 @@ def test_model_enhances_in_memory_with_the_far_end(tmp_path, capsys, stub):
     assert document["summary"]["si_sdr"]["noisy"]["mean"] == pytest.approx(6, abs=0.5)
     assert document["summary"]["erle"]["n"] == 1 and document["summary"]["erle"]["mean"] == 100
     assert document["model"] == {"name": "stub", "sample_rate": RATE, "config": {"network": "Stub"}}
+    assert run(*arguments, "--metadata", tmp_path / "meta.csv", "--talk", "st", "--force") == 0  # goes before the table
+    assert json.loads((tmp_path / "a.json").read_text())["summary"]["erle"]["n"] == 3
     assert document["groups"] == {}  # three files: "scenario" has as many values as files
 
 
@@ -351,6 +354,8 @@ def test_one_file_is_not_taken_for_two(tmp_path):
     where = touch(tmp_path / "clean", "A/1.wav")
     with pytest.raises(FileNotFoundError, match=r"1 of 2 files \(B/1.wav\)"):
         pair_files(["A/1.wav", "B/1.wav"], where, "reference")
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 files \(2.wav\)"):
+        pair_files(["1.wav", "2.wav"], where / "A/1.wav", "reference")
 
 
 def test_far_ends_that_are_the_microphones_are_refused(corpus):

@@ -67,6 +67,71 @@ def test_default_scenes_are_finite_and_shaped(pools):
     assert delay.max() <= 0.6 + 1e-3 and set(delay[delay < 0].tolist()) <= {-1.0}
 
 
+def test_scenes_and_echo_paths_are_drawn_as_often_as_asked():
+    class Speech:
+        sample_rate, speakers = RATE, ("anna", "ben")
+
+        def draw_speaker(self, rng, avoid=None):
+            return next(name for name in rng.permutation(self.speakers) if name != avoid)
+
+        def speech(self, rng, samples, *, speaker, lead, pause):
+            return np.where(np.arange(samples) >= lead, 1.0 if speaker == "anna" else 2.0, 0).astype("f")
+
+    class Noise:
+        sample_rate = RATE
+
+        def noise(self, rng, samples):
+            return np.full(samples, -0.5, "f")
+
+    class Rooms(Noise):
+        samples = 40
+
+        def draw(self, rng):
+            return np.array([[1.0], [2.0], [3.0]], "f").repeat(40, 1)
+
+    chances = {"far_only_p": 0.3, "near_only_p": 0.2, "noise_only_p": 0.1, "far_noise_p": 0.25, "far_noisy_p": 0.4}
+    chances |= {"jump_p": 0.15, "drift_p": 0.35, "change_p": 0.45, "distortion_p": 0.6, "memory_p": 0.75}
+    chances |= {"high_pass_p": 0.55, "lead_p": 0.5, "room_p": 1.0}
+    data = EchoSpeech(Speech(), Noise(), Rooms(), segment_seconds=0.1, **PLAIN | chances, delay_seconds=(0.02, 0.1))
+    items = [data.draw(data.generator(index)) for index in range(1000)]
+
+    def share(condition):
+        return pytest.approx(np.mean([condition(item) for item in items]), abs=0.05)
+
+    def scene(item):
+        return bool(item["speech_gain"]), bool(item["echo_gain"]), bool(item["farend"].any())
+
+    assert share(lambda item: scene(item) == (True, True, True)) == 0.4, "double talk"
+    assert share(lambda item: scene(item) == (False, True, True)) == 0.3, "far end alone"
+    assert share(lambda item: scene(item) == (False, True, False)) == 0.1, "noise alone"
+    for headphones in (False, True):
+        assert share(lambda item, far=headphones: scene(item) == (True, False, far)) == 0.1, "near end alone"
+    ends = [(item["speech"].max(), part[np.argmax(np.abs(part))]) for item in items if (part := item["farend"]).any()]
+    assert {pair for pair in ends if {*pair} <= {1, 2}} == {(1, 2), (2, 1)}, "two talkers"
+    values = np.array([far for _, far in ends])
+    assert np.mean(values == -0.5) == pytest.approx(0.25, abs=0.05), "a recording of noise"
+    assert np.mean(np.isin(values, (1, 2))) == pytest.approx(0.75 * 0.6, abs=0.05), "a talker without noise"
+    noisy = np.array([1 - far / np.ceil(far) for far in values[(values > 0) & ~np.isin(values, (1, 2))]])
+    assert np.median(noisy) == pytest.approx(10 ** (-25 / 20), rel=0.2), "noise 10 to 40 dB below the talker"
+    assert share(lambda item: item["speech"][0] == 0) == 0.5 and share(lambda item: item["speech"][-1] == 0) == 0.5
+    heard = [np.flatnonzero(item["speech"]) for item in items]
+    assert all(place[0] < 800 and place[-1] >= 799 for place in heard), "not all of a half is silent"
+    delays = np.array([item["delay_seconds"] for item in items])
+    assert delays.min() >= 0 and 0.5 < delays.max() <= 0.6
+    assert np.mean(np.abs(delays[:, 0] - 0.06) > 0.04) == pytest.approx(0.1 * 0.52 / 0.6, abs=0.03)
+    assert share(lambda item: np.ptp(item["delay_seconds"]) > 0) == 0.15
+    np.testing.assert_allclose(delays * RATE, np.round(delays * RATE), atol=1e-6)
+    assert share(lambda item: item["drift_ppm"] != 0) == 0.35
+    assert share(lambda item: item["changes"] == 1) == 0.45
+    assert all(item["new_echo_room"].any() == item["changes"] for item in items)
+    assert {item["new_echo_room"].max() for item in items} == {0, 2}, "of the loudspeaker"
+    for kind in (1, 2, 3):
+        assert share(lambda item, kind=kind: item["kind"] == kind) == 0.2
+    assert share(lambda item: item["filters"][0, 1:].any() and item["filters"][2, 1:].any()) == 0.75
+    assert all((item["filters"][:, 0] == 1).all() and item["filters"][1, 1:].any() for item in items)
+    assert share(lambda item: item["echo_shape"].min() < -5) == 0.55
+
+
 def test_mixing_stays_on_the_device_of_the_batch(pools):
     # The meta device computes nothing, but refuses operands from two devices.
     batch = {name: value.to("meta") for name, value in make(pools, count=2).items()}
@@ -82,6 +147,10 @@ def test_delay_label_is_the_measured_lag(pools, room_p):
         heard = delay[row][delay[row] >= 0]
         assert len(heard) > 50 and heard.unique().numel() == 1
         assert lag(mic[row], farend[row]) == round(heard[0].item() * RATE)
+    # No echo before it arrives.
+    talking = batch["farend"] * (torch.arange(2 * RATE) >= RATE)
+    _, _, _, delay = mix_echo(batch | {"farend": talking, "delay_seconds": torch.full((4, 2), 0.25)})
+    assert (delay[:, : 20000 // 256 - 1] == -1).all() and (delay[:, 20000 // 256 + 2 :].amax(1) == 0.25).all()
 
 
 def test_delay_label_follows_a_jump(pools):
@@ -148,6 +217,7 @@ def test_loudspeaker_kinds():
     second = torch.roll(tone, 5, 1)
     played = distort(tone, second, torch.arange(4.0), torch.full((4,), 2.0), torch.full((4,), 0.4))
     torch.testing.assert_close(played[0], tone[0])
+    torch.testing.assert_close(played[1], tone[1] / (1 + (2 * tone[1]) ** 2).sqrt())
     harmonic = torch.fft.rfft(played).abs()[:, 64::64]
     harmonic = harmonic / harmonic[:, :1]
     assert harmonic[0, 1:4].max() < 1e-3
@@ -200,12 +270,17 @@ def test_recordings_are_cut_together_and_scaled(tmp_path):
         near, _ = soundfile.read(tmp_path / f"nearend_speech/nearend_speech_fileid_{number}.wav")
         mic = tmp_path / f"nearend_mic_signal/nearend_mic_fileid_{number}.wav"
         soundfile.write(mic, echo + 0.5 * near, RATE, subtype="FLOAT")
-    (tmp_path / "meta.csv").write_text("fileid,nearend_scale,split\n0,0.5,test\n1,0.5,train\n2,0.5,train\n")
+    (tmp_path / "meta.csv").write_text(
+        "fileid,nearend_scale,split\n0,0.5,test\n1,0.5,train\n2,0.5,train\n", encoding="utf-8-sig"
+    )
     data = EchoRecordings(tmp_path, segment_seconds=1.0, split="train")
     assert data.ids == [1, 2]
     for item in (data[0], data[1]):
         assert item["mic"].shape == (RATE,)
         torch.testing.assert_close(item["mic"], item["clean"] + item["farend"], atol=1e-6, rtol=0)
+    first = data[0]["mic"]
+    data.set_epoch(1)
+    assert not torch.equal(data[0]["mic"], first), "another stretch"
     assert EchoRecordings(tmp_path, segment_seconds=None)[0]["farend"].shape == (2 * RATE,)
     (tmp_path / "farend_speech/farend_speech_fileid_1.wav").write_bytes(b"broken")
     with pytest.warns(UserWarning, match="fileid_1"):
@@ -219,7 +294,7 @@ def test_recordings_are_cut_together_and_scaled(tmp_path):
 def test_no_recording_is_lost_in_silence(tmp_path):
     for folder in FOLDERS.values():
         (tmp_path / folder).mkdir()
-        for number in range(4):
+        for number in range(5):  # the last is not in the table, and so of no split
             soundfile.write(tmp_path / folder / f"a_fileid_{number}.wav", np.full(800, 0.1), RATE)
     (tmp_path / "meta.csv").write_text("fileid,split\n0,train\n1,train\n2,train\n3,test\n")
     for number in (1, 3):

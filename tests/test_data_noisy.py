@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from deepvqe_hub.data import NoisySpeech, active_power, mix, scan
-from deepvqe_hub.data.mixing import SHAPE_HZ, fft_length, magnitude
+from deepvqe_hub.data.mixing import SHAPE_HZ, add_noises, fft_length, magnitude
 
 RATE = 16000
 PLAIN = dict(
@@ -48,6 +48,12 @@ def lag(a, b):
     return torch.where(peak > size // 2, peak - size, peak)
 
 
+def high(signal):
+    """The share of the energy above 3.9 kHz."""
+    spectrum = torch.fft.rfft(signal * torch.hann_window(signal.shape[1]), 2**15).abs().square()
+    return spectrum[:, int(3900 / RATE * 2**15) :].sum(-1) / spectrum.sum(-1)
+
+
 def test_items_depend_on_seed_epoch_and_index_alone(pools):
     def items(seed, epoch, workers):
         data = NoisySpeech(*pools, segment_seconds=1.0, size=8, seed=seed)
@@ -82,6 +88,8 @@ def test_snr_and_level(pools):
     torch.testing.assert_close(snr, batch["snr_db"], atol=0.1, rtol=0)
     level = 10 * torch.log10(active_power(noisy))
     torch.testing.assert_close(level, batch["level_dbfs"], atol=0.1, rtol=0)
+    loudest, _ = mix(batch | {"level_dbfs": torch.zeros(8)})
+    torch.testing.assert_close(loudest.abs().amax(-1), torch.full((8,), 0.99))  # the level gives way, nothing is cut
 
 
 @pytest.mark.parametrize("room_p", [0.0, 1.0])
@@ -112,6 +120,54 @@ def test_noise_only_has_zero_target_and_clean_only_no_noise(pools):
     torch.testing.assert_close(noisy, clean)
 
 
+def test_conditions_are_drawn_as_often_as_asked():
+    class Pool:
+        sample_rate, samples = RATE, 100
+
+        def speech(self, rng, samples, lead=0, **options):
+            return (np.arange(samples) >= lead).astype("f")
+
+        def noise(self, rng, samples):
+            return np.ones(samples, "f")
+
+        def draw(self, rng):  # of rooms: talker, loudspeaker, noise
+            return np.array([[1.0], [2.0], [3.0]], "f").repeat(100, 1)
+
+    chances = {"noise_only_p": 0.2, "clean_only_p": 0.1, "room_p": 0.65, "shape_p": 0.45, "band_p": 0.35}
+    chances |= {"clip_p": 0.15, "mute_p": 0.25, "lead_p": 0.55, "codec_p": 0.7}
+    data = NoisySpeech(
+        *[Pool()] * 3, segment_seconds=0.1, lead_seconds=(0.02, 0.05), mute_seconds=(0.02, 0.03), noises=3, **chances
+    )
+    items = [data.draw(data.generator(index)) for index in range(1000)]
+
+    def share(condition):
+        return pytest.approx(np.mean([condition(item) for item in items]), abs=0.05)
+
+    assert share(lambda item: item["speech_gain"] == 0) == 0.2
+    assert share(lambda item: item["noise_gain"] == 0) == 0.1
+    assert all(item["speech_gain"] or item["noise_gain"] for item in items), "not nothing at all"
+    assert share(lambda item: item["room"][0, 0] == 1 and item["room"][1, 0] == 3) == 0.65
+    assert share(lambda item: item["room"][0, 0] == 0 and item["room"][1, 0] == 0) == 0.35
+    assert share(lambda item: item["speech_shape"].any()) == 0.45
+    assert share(lambda item: item["noise_shape"].any()) == 0.45
+    assert share(lambda item: item["speech_cutoff"] < 8000) == 0.35
+    assert share(lambda item: item["noise_cutoff"] == item["speech_cutoff"] < 8000) == 0.35 / 2
+    assert all(item["noise_cutoff"] in (item["speech_cutoff"], 8000) for item in items)
+    assert share(lambda item: item["clip"] < 1) == 0.15 and max(item["clip"] for item in items) == 1
+    assert share(lambda item: item["mute"].any()) == 0.25
+    muted = [np.diff(item["mute"])[0] for item in items if item["mute"].any()]
+    assert 0.02 * RATE <= min(muted) <= max(muted) <= 0.03 * RATE
+    leads = [np.argmax(item["speech"]) for item in items if item["speech"][0] == 0]
+    assert len(leads) / 1000 == pytest.approx(0.55, abs=0.05)
+    assert 0.02 * RATE <= min(leads) <= max(leads) <= 0.05 * RATE
+    for codec in (1, 2):
+        assert share(lambda item, codec=codec: item["codec"] == codec) == 0.35
+    counts = [np.isfinite(item["noise_db"]).sum() for item in items]
+    assert counts == [item["noise"].any(1).sum() for item in items]
+    assert np.bincount(counts) / 1000 == pytest.approx([0, 2 / 3, 1 / 6, 1 / 6], abs=0.05)
+    assert {item["noise_db"][0] for item in items} == {0} and max(item["noise_db"][1] for item in items) < 0
+
+
 def test_silent_files_give_finite_mixtures(pools, tmp_path):
     for name in ("clean/train/nobody", "noise/train"):
         (tmp_path / name).mkdir(parents=True)
@@ -140,15 +196,34 @@ def test_low_pass_limits_input_and_target(pools):
     data = NoisySpeech(*pools, segment_seconds=1.0, **PLAIN | {"band_p": 1.0, "band_hz": (3400.0, 3500.0)})
     batch = batch_of(data, 6)
     noisy, clean = mix(batch)
-    above = int(3900 / RATE * 2**15)
-
-    def high(signal):
-        spectrum = torch.fft.rfft(signal * torch.hann_window(signal.shape[1]), 2**15).abs().square()
-        return spectrum[:, above:].sum(-1) / spectrum.sum(-1)
-
     assert high(clean).max() < 1e-4
     everything = batch["noise_cutoff"] < 4000
     assert high(noisy)[everything].max() < 1e-4 < high(noisy)[~everything].min()
+
+
+def test_shape_and_room_are_those_of_the_source(pools):
+    batch = batch_of(NoisySpeech(*pools, segment_seconds=1.0, **PLAIN | {"snr_db": (0.0, 0.0)}), 2)
+    dark = torch.where(torch.tensor(SHAPE_HZ) < 2000, 0.0, -60.0).expand(2, -1)
+    for name in ("speech", "noise"):
+        noisy, clean = mix(batch | {f"{name}_shape": dark})
+        dull, bright = (clean, noisy - clean) if name == "speech" else (noisy - clean, clean)
+        assert high(dull).max() < 1e-3 and high(bright).min() > 0.3
+    batch = batch_of(NoisySpeech(*pools, segment_seconds=1.0, **PLAIN | {"room_p": 1.0, "noise_only_p": 1.0}), 2)
+    impulse = torch.zeros_like(batch["noise"])
+    impulse[:, 0, 2000] = 1
+    noisy, _ = mix(batch | {"noise": impulse})
+    response = batch["room"][0, 1]
+    torch.testing.assert_close(noisy[0, 2000:6000] / noisy[0, 2000] * 0.5, response[32:4032], atol=1e-5, rtol=0)
+
+
+def test_noises_are_added_at_their_levels():
+    time = torch.arange(RATE) / RATE
+    tones = torch.stack(
+        [level * torch.sin(2 * torch.pi * hertz * time) for level, hertz in ((3, 100), (5, 200), (7, 300))]
+    )
+    both = add_noises(tones[None], torch.tensor([[0.0, -6.0, -torch.inf]]))
+    lines = torch.fft.rfft(both[0]).abs() / RATE * 2**0.5  # root mean squares
+    torch.testing.assert_close(lines[[100, 200, 300]], torch.tensor([1.0, 10**-0.3, 0.0]), atol=1e-4, rtol=0)
 
 
 def test_magnitude_of_a_flat_shape_is_one():
@@ -175,6 +250,8 @@ def test_noise_at_half_speed_is_an_octave_lower():
         data = NoisySpeech(Tone(), Tone(), segment_seconds=1.0, noise_speed=(speed, speed))
         noise = data.draw_noise(np.random.default_rng(0))
         assert len(noise) == RATE and np.argmax(np.abs(np.fft.rfft(noise))) == hertz
+    data = NoisySpeech(Tone(), Tone(), segment_seconds=1.0, noise_speed=(1.4, 1.6))
+    assert 1400 <= np.argmax(np.abs(np.fft.rfft(data.draw_noise(np.random.default_rng(0))))) <= 1600
 
 
 def test_babble_is_many_talkers_at_about_one_level():
@@ -190,6 +267,7 @@ def test_babble_is_many_talkers_at_about_one_level():
     noise = data.draw_noise(np.random.default_rng(0))
     levels = np.abs(np.fft.rfft(noise))[[100, 200, 300, 400]]
     assert talkers.calls == 4 and noise.shape == (RATE,) and levels.max() < 2.01 * levels.min()
+    assert np.sqrt(np.mean(noise**2)) == pytest.approx(0.15, abs=0.05)
 
 
 def test_codec_keeps_length_and_alignment(pools):
@@ -206,6 +284,10 @@ def test_active_power_ignores_pauses():
     signal = torch.randn(2, 2 * RATE, generator=torch.Generator().manual_seed(0))
     paused = torch.cat([signal, torch.zeros(2, 6 * RATE)], 1)
     torch.testing.assert_close(active_power(paused), active_power(signal), rtol=0.02, atol=0)
+    # Softer frames count, up to 15.9 dB below the level, which long pauses do not lower.
+    for soft_db, expected in ((-17, (1 + 10**-1.7) / 2), (-20, 1.0)):
+        levels = torch.tensor([1.0] + [10 ** (soft_db / 20)] + [0.0] * 200)
+        assert active_power(levels.repeat_interleave(1000), 1000) == pytest.approx(expected)
     assert not active_power(torch.zeros(1, RATE)).any()
     with pytest.raises(ValueError, match="20 ms"):
         active_power(torch.zeros(1, 100))

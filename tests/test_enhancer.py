@@ -206,11 +206,15 @@ def test_padding_never_leaks(stft):
 def test_files(enhancer, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     noisy = 0.1 * np.random.default_rng(0).standard_normal((44100, 2))
-    soundfile.write("noisy.wav", noisy, 44100)
+    soundfile.write("noisy.wav", noisy, 44100, subtype="FLOAT")
     enhanced = enhancer.enhance_file("noisy.wav", output_filename="clean.wav")
+    assert soundfile.info("clean.wav").subtype == "PCM_16"
     written, rate = soundfile.read("clean.wav", dtype="float32")
     assert enhanced.shape == (16000,) and rate == 16000
     np.testing.assert_allclose(written, enhanced.clamp(-1, 1), atol=1e-4)
+    soundfile.write("mono.wav", noisy.mean(1), 44100, subtype="FLOAT")
+    close(enhancer.enhance_file("mono.wav"), enhanced)
+    os.remove("mono.wav")
     assert enhancer.enhance_file(str(tmp_path / "noisy.wav"), "clean.flac").shape == (16000,)
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["clean.flac", "clean.wav", "noisy.wav"]
 
@@ -253,6 +257,8 @@ def test_streams(enhancer, model):
     batch = wave[None]
     close(torch.cat(list(enhancer.enhance_stream(batch.split(1111, 1))), 1), model(batch))
     assert list(enhancer.enhance_stream([])) == []
+    with pytest.raises(ValueError, match="shorter"):
+        list(enhancer.enhance_stream(wave.split(1000), farend=[]))
 
 
 def test_gradients_where_not_frozen(folder):

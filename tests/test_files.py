@@ -16,7 +16,10 @@ from tiny import CONFIG
 import deepvqe_hub
 from deepvqe_hub.atomic import atomic_write, check_writable
 from deepvqe_hub.files import AudioFileError, enhance, enhance_file
-from deepvqe_hub.files.blocks import dry_share
+from deepvqe_hub.files.audio import AudioInfo
+from deepvqe_hub.files.blocks import Fifo, dry_share
+from deepvqe_hub.files.output import written
+from deepvqe_hub.files.samples import from_float
 from deepvqe_hub.models import NETWORKS
 
 RATE = 16000
@@ -72,6 +75,14 @@ def whole(model, samples, farend=None):
 # ---- arrays
 
 
+def test_samples_wait_in_their_order():
+    waiting = Fifo(1)
+    for block in ([0, 1, 2], [3, 4], [5]):
+        waiting.put(np.array(block, np.float32)[:, None])
+    assert [waiting.get(count).ravel().tolist() for count in (2, 2, 0, 2)] == [[0, 1], [2, 3], [], [4, 5]]
+    assert len(waiting) == 0
+
+
 def test_block_by_block_equals_the_whole(model):
     samples = noise(9.3, 2)
     expected = whole(model, samples)
@@ -107,6 +118,19 @@ def test_integers_clip(identity):
     square = np.where(np.arange(8000) % 40 < 20, 32767, -32768).astype(np.int16)
     out = enhance(identity, square, 48000)  # resampling overshoots
     assert (np.sign(out[200:-200]) == np.sign(square[200:-200])).mean() > 0.9
+
+
+def test_integers_are_rounded():
+    wave = np.array([0.6, -0.6, 0.4, 1.5, 2.5], np.float32) / 32768
+    assert from_float(wave, np.dtype("int16")).tolist() == [1, -1, 0, 2, 2]
+
+
+@pytest.mark.parametrize("subtype", ["ULAW", "IMA_ADPCM"])
+def test_formats_that_would_wrap_are_clipped(tmp_path, subtype):
+    loud = 1.7 * np.sin(0.1 * np.arange(8000, dtype=np.float32))[:, None]
+    with written(tmp_path / "x.wav", AudioInfo(8000, 1, 8000, "WAV", subtype), overwrite=False) as write:
+        write(loud)
+    assert np.abs(np.diff(soundfile.read(tmp_path / "x.wav")[0])).max() < 1
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000, 16001])
@@ -169,7 +193,7 @@ def test_far_end(model, canceller):
     expected = whole(canceller, mic, mono.repeat(2, 1))
     np.testing.assert_allclose(enhance(canceller, mic, RATE, mono[:, 0]), expected, atol=1e-5)
     padded = np.pad(far[:RATE], ((0, 4 * RATE), (0, 0)))
-    with pytest.warns(UserWarning, match="padded"):
+    with pytest.warns(UserWarning, match=r"farend is 4\.000 s shorter: padded"):
         out = enhance(canceller, mic, RATE, far[:RATE])
     np.testing.assert_allclose(out, whole(canceller, mic, padded), atol=1e-5)
     with pytest.warns(UserWarning, match="cut"):

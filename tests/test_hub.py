@@ -6,6 +6,7 @@ import ntpath
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from deepvqe_hub.hub import (
     save_folder,
 )
 from deepvqe_hub.hub.resolving import resolve
+from deepvqe_hub.hub.upload import upload
 from deepvqe_hub.models import DeepVQE
 from deepvqe_hub.presets import PRESETS
 
@@ -76,6 +78,9 @@ def test_arguments_of_a_subclass_are_not_lost_silently(tmp_path):
 def test_half_precision_is_half_the_size_and_float32_again(model, folder, tmp_path):
     half = save_folder(model, tmp_path / "half", half=True)
     assert (half / "model.safetensors").stat().st_size < 0.8 * (folder / "model.safetensors").stat().st_size
+    for name, tensor in load_file(half / "model.safetensors").items():
+        kept = torch.float32 if tensor.is_floating_point() else tensor.dtype
+        assert tensor.dtype == (torch.float16 if tensor.dim() > 1 else kept), name
     loaded = load(half)
     assert all(p.dtype == torch.float32 for p in loaded.parameters())
     for a, b in zip(model.parameters(), loaded.parameters()):
@@ -218,7 +223,7 @@ def test_broken_json(folder, text):
         load(folder)
 
 
-@pytest.mark.parametrize("fault", ["missing", "unknown", "shape", "type", "nan"])
+@pytest.mark.parametrize("fault", ["missing", "unknown", "shape", "type", "nan", "range"])
 def test_weights_must_fit(folder, fault):
     tensors = load_file(folder / "model.safetensors")
     name = "network.bottle.fc.weight"
@@ -230,6 +235,8 @@ def test_weights_must_fit(folder, fault):
         tensors[name] = tensors[name][:-1].clone()
     elif fault == "type":
         tensors[name] = tensors[name].to(torch.int32)
+    elif fault == "range":
+        tensors[name] = tensors[name].double() + 1e300  # infinite in single precision
     else:
         tensors[name][0, 0] = float("nan")
     save_file(tensors, folder / "model.safetensors")
@@ -348,6 +355,42 @@ def test_a_revision_in_the_name(model, tmp_path, monkeypatch):
     assert same(model, load("mine@home")) and same(model, load("other/mine@home"))  # what is there goes first
 
 
+def test_what_load_is_told_of_the_hub_is_told_the_hub(monkeypatch, tmp_path):
+    asked = {}
+
+    def download(repository, name, **options):
+        asked.update(options)
+        raise ValueError("no more is needed")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    options = {"token": "hf_x", "cache_dir": tmp_path, "local_files_only": True, "force_download": True}
+    with pytest.raises(HubError, match="no more is needed"):
+        load("someone/model@v1", **options)
+    assert asked == options | {"revision": "v1"}
+
+
+def test_what_push_is_told_is_told_the_hub(monkeypatch, folder):
+    asked = {}
+
+    class Api:
+        def __init__(self, token):
+            asked["token"] = token
+
+        def create_repo(self, repo_id, **options):
+            asked.update(options)
+            return SimpleNamespace(repo_id=f"me/{repo_id}")
+
+        def create_commit(self, repo_id, operations, **options):
+            asked.update(options)
+
+    monkeypatch.setattr("deepvqe_hub.hub.upload.HfApi", Api)
+    upload(folder, "x", token="hf_x", private=True, branch="b", create_pr=True, commit_message="why")
+    assert asked == {
+        **{"token": "hf_x", "private": True, "exist_ok": True},
+        **{"revision": "b", "create_pr": True, "commit_message": "why"},
+    }
+
+
 def test_a_file_of_a_folder_is_not_the_checkpoint(folder):
     for name in ("config.json", "model.safetensors"):
         with pytest.raises(CheckpointError, match=rf"{name} is only the .*; load the folder that holds its .* as well"):
@@ -411,6 +454,9 @@ def test_reference_checkpoints_are_strict(seed_weights, tmp_path):
     torch.save({"model": weights}, tmp_path / "x.tar")
     with pytest.raises(CheckpointError, match=r"missing: network.bottle.fc.weight; unknown: network.bottle.fc.wait"):
         load(tmp_path / "x.tar")
+    torch.save({"model": seed_weights | streaming_names(seed_weights)}, tmp_path / "x.tar")
+    with pytest.raises(CheckpointError, match="both of the plain and of the streaming network"):
+        load(tmp_path / "x.tar")
     torch.save({"state": 1}, tmp_path / "y.tar")
     with pytest.raises(CheckpointError, match="state"):
         load(tmp_path / "y.tar")
@@ -456,10 +502,18 @@ def test_gguf_round_trip_and_unfolded_files(lively, tmp_path, error):
     with torch.no_grad():
         assert error(back.network(*spec)[0], model.network(*spec)[0]) < 1e-5
     reader = gguf.GGUFReader(tmp_path / "x.gguf", "r+")
-    reader.fields["deepvqe.bn_folded"].parts[-1][0] = False
-    reader.data.flush()
-    with pytest.raises(CheckpointError, match="statistics"):
-        load(tmp_path / "x.gguf")
+    root = next(tensor.data for tensor in reader.tensors if tensor.name == "ccm.v_imag")
+    for numbers, value, words in (
+        (root, root[1] + 0.1, "ccm.v_imag is not the constant"),
+        (reader.fields["deepvqe.version"].parts[-1], 2, "version 2"),
+        (reader.fields["deepvqe.bn_folded"].parts[-1], False, "statistics"),
+    ):
+        place = len(numbers) // 2
+        before, numbers[place] = numbers[place], value
+        reader.data.flush()
+        with pytest.raises(CheckpointError, match=words):
+            load(tmp_path / "x.gguf")
+        numbers[place] = before
 
 
 @pytest.mark.parametrize(
@@ -533,6 +587,9 @@ def test_convert(seed_weights, tmp_path, capsys):
     assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "back.tar")]) == 0
     assert same(load(tmp_path / "ours"), load(tmp_path / "back.tar"))
     assert "read it with --window hann --padding reflect" in capsys.readouterr().out
+    written = (tmp_path / "back.tar").stat()
+    assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "back.tar")]) == 2
+    assert "--force" in capsys.readouterr().err and (tmp_path / "back.tar").stat() == written
     for option in (["--half"], ["--name", "x"], ["--license", "mit"]):
         assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "x.tar"), "--force", *option]) == 2
         assert f"{option[0]} is for a checkpoint folder" in capsys.readouterr().err

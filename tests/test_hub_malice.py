@@ -178,6 +178,13 @@ def test_zip_bombs_are_not_unpacked(tmp_path):
     assert not (tmp_path.parent.parent / "escape.txt").exists()
 
 
+def test_archives_are_no_larger_than_models(monkeypatch, seed_weights, tmp_path):
+    torch.save({"model": seed_weights}, tmp_path / "x.tar")
+    monkeypatch.setattr("deepvqe_hub.hub.torch_archive.MAX_BYTES", 1 << 20)
+    with pytest.raises(CheckpointError, match="more than 1,048,576 bytes"):
+        load(tmp_path / "x.tar")
+
+
 def test_tensors_that_only_look_huge(seed_weights, tmp_path):
     weights = seed_weights | {"bottle.fc.bias": torch.zeros(1).expand(1 << 40)}
     torch.save({"model": weights}, tmp_path / "x.tar")

@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from deepvqe_hub import EnhancementModel, metrics
 from deepvqe_hub.metrics import evaluation, intrusive, mos, report, scoring
-from deepvqe_hub.metrics.statistics import quantile_ranges
 from deepvqe_hub.processes import worker_pool
 
 RATE = 16000
@@ -199,6 +198,26 @@ def test_aecmos_refuses_unknown_talk_types_and_allows_silence(networks):
     assert metrics.aecmos(0 * wav, wav, wav, talk="st")["echo"] > metrics.aecmos(wav, wav, wav, talk="st")["echo"]
 
 
+def test_aecmos_hears_what_all_signals_share_of_twenty_seconds_within_full_scale(monkeypatch):
+    heard = []
+
+    class Network:
+        def get_inputs(self):
+            return [type("Input", (), {"name": "spectra"})]
+
+        def run(self, _, inputs):
+            heard.append(inputs["spectra"])
+            return [np.array([[1.0, 2.0]])]
+
+    monkeypatch.setattr(mos, "_network", lambda _: Network())
+    for seconds in ((1, 2, 3), (3, 1, 2), (2, 3, 1), (21, 22, 23)):
+        assert mos.aecmos(*(np.full(16000 * s, 0.1) for s in seconds)) == {"echo": 1.0, "deg": 2.0}
+    assert [spectra.shape[2] for spectra in heard] == [15999 // 256 + 1] * 3 + [319999 // 256 + 1]
+    loud = 3 * voice(1) / np.abs(voice(1)).max()
+    mos.aecmos(loud, loud, loud), mos.aecmos(*[np.clip(loud, -1, 1)] * 3)
+    np.testing.assert_array_equal(heard[-1], heard[-2])
+
+
 def test_dnsmos_clips_at_full_scale_and_refuses_silence(networks):
     loud = 20 * voice(9.1)
     assert metrics.dnsmos_p835(loud) == metrics.dnsmos_p835(np.clip(loud, -1, 1)) != metrics.dnsmos_p835(loud / 10)
@@ -285,6 +304,8 @@ def test_evaluate_tensors_scores_rows_up_to_their_lengths():
         scores = metrics.evaluate_tensors(estimate.requires_grad_(), target, RATE, "si_sdr", lengths=lengths)
         assert scores["si_sdr"] == pytest.approx(expected)
     assert metrics.evaluate_tensors(estimate, target, RATE, "si_sdr")["si_sdr"][1] < expected[1] - 10
+    talks = metrics.evaluate_tensors(target / 2, noisy=target, metrics="erle", talk=["dt", "st"])["erle"]
+    assert np.isnan(talks[0]) and talks[1] == pytest.approx(6.02, abs=0.01), "each row by its talk type"
 
 
 def test_evaluate_tensors_gives_nan_where_nothing_is_defined():
@@ -534,7 +555,8 @@ def test_model_is_run_at_its_own_rate(files, monkeypatch):
     result = metrics.evaluate_file(mic, mic, model="stub", metrics=("si_sdr", "erle"), talk="nst", farend=mic)
     assert calls == [((2, 8000), (2, 8000), np.float32)]
     assert result["si_sdr"] > 10 and result["noisy_si_sdr"] == 100 and "noisy_erle" not in result
-    result = metrics.evaluate_file(mic, model="stub", metrics="erle", talk="st", farend=files("far.wav", voice(0.5)))
+    far = files("far.wav", voice(0.5, rate=48000), 48000)  # of a rate of its own
+    result = metrics.evaluate_file(mic, model="stub", metrics="erle", talk="st", farend=far)
     assert result["erle"] == pytest.approx(6.02, abs=0.05) and calls[1] == calls[0]  # one channel, padded
     assert (fars[1][0] == fars[1][1]).all() and fars[1][0, :4000].any() and not fars[1][:, 4000:].any()
 
@@ -556,32 +578,6 @@ def test_weights_written_anew_are_scored_anew(files, tmp_path):
         EnhancementModel.from_config(CONFIG).save_pretrained(tmp_path / "model")
         scores.append(metrics.evaluate_file(noisy, noisy, model=str(tmp_path / "model"), metrics="si_sdr")["si_sdr"])
     assert scores[0] != scores[1]
-
-
-# --- statistics ------------------------------------------------------------------------------------------------
-
-
-def test_bootstrap_interval():
-    values = np.random.default_rng(1).normal(3, 2, 400)
-    low, high = metrics.bootstrap_interval([*values, np.nan])
-    standard_error = values.std() / 20
-    assert low == pytest.approx(values.mean() - 1.96 * standard_error, abs=0.15 * standard_error)
-    assert high == pytest.approx(values.mean() + 1.96 * standard_error, abs=0.15 * standard_error)
-    assert (low, high) == metrics.bootstrap_interval(values) != metrics.bootstrap_interval(values, seed=1)
-    narrow = metrics.bootstrap_interval(values, 0.5)
-    assert low < narrow[0] < narrow[1] < high
-    assert np.isnan(metrics.bootstrap_interval([1.0, np.nan])).all()
-    with pytest.raises(ValueError, match="95"):
-        metrics.bootstrap_interval(values, 95)
-
-
-def test_quantile_ranges():
-    names, labels = quantile_ranges([5, 0, np.nan, 10, 15, 20], 2)
-    assert names == ["0 to 10", "10 to 20"]
-    assert labels == ["0 to 10", "0 to 10", None, "10 to 20", "10 to 20", "10 to 20"]
-    assert quantile_ranges([3, 3, 3])[1] == ["3 to 3"] * 3
-    assert len(set(quantile_ranges(160000 + np.arange(134))[1])) == 4
-    assert quantile_ranges([np.nan])[1] == [None]
 
 
 @pytest.mark.slow

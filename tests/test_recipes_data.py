@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import soundfile
 import torch
 
-from deepvqe_hub.data import NoisySpeech
+from deepvqe_hub.data import NoisySpeech, manifests
 from deepvqe_hub.data.manifests import read_pools, write_manifests
 from deepvqe_hub.data.mixing import active_power
 
@@ -49,6 +50,11 @@ def test_given_splits_are_kept_and_a_missing_one_is_taken_from_train(corpus, tmp
     assert names == {"train": {"train"}, "valid": {"train"}, "test": {"test"}}
 
 
+def test_splits_have_their_shares():
+    splits = Counter(manifests._assign([f"speaker {number}" for number in range(2000)], 0.1, 0.2).values())
+    assert [splits[split] / 2000 for split in ("valid", "test", "train")] == pytest.approx([0.1, 0.2, 0.7], abs=0.03)
+
+
 def test_manifests_follow_the_folder(corpus, tmp_path, caplog):
     caplog.set_level("INFO")
     root = tmp_path / "data"
@@ -64,6 +70,8 @@ def test_manifests_follow_the_folder(corpus, tmp_path, caplog):
     (root / "noise/noise9.wav").symlink_to(corpus / "noise/door_0.wav")
     write_manifests(root, tmp_path / "out")
     write_manifests(corpus, tmp_path / "out")
+    write_manifests(root, tmp_path / "out", shards=True)
+    assert read_pools(tmp_path / "out", "train")[2] is None, "rooms of before, in a manifest"
     assert "made with other files and contents" in caplog.text and "made with other data_folder" in caplog.text
 
 

@@ -243,12 +243,11 @@ def track(batch: dict[str, Tensor], time: Tensor) -> Tensor:
 
 def echo_path(batch: dict[str, Tensor], scene: Scene) -> tuple[Tensor, Tensor]:
     """Echo at the microphone, and the delayed loudspeaker signal without the room, each `(batch, time)`."""
-    farend = to_peak(batch["farend"])
     filters = scene.spectrum(batch["filters"])
-    inner = torch.fft.irfft(scene.spectrum(farend)[:, None] * filters[:, :2], scene.size)
+    inner = torch.fft.irfft(scene.spectrum(batch["farend"])[:, None] * filters[:, :2], scene.size)
     signal, second = to_peak(inner[..., : scene.samples]).unbind(1)
     played = distort(signal, second, batch["kind"], batch["drive"], batch["bias"])
-    time = torch.arange(scene.samples, device=farend.device) / scene.sample_rate
+    time = torch.arange(scene.samples, device=played.device) / scene.sample_rate
     played = delayed(played, track(batch, time) * scene.sample_rate)
     everything = torch.full_like(batch["kind"], scene.sample_rate / 2)
     colour = filters[:, 2] * scene.curve(batch["echo_shape"], everything)

@@ -49,7 +49,7 @@ def delay_track(starts: Tensor, seconds: Tensor, drift_ppm: Tensor, time: Tensor
         drift_ppm: `(batch,)`, difference of the clocks, added as `drift_ppm * 1e-6 * time`.
         time: `(points,)`, in seconds.
     """
-    step = (time[None, :, None] >= starts[:, None, :]).sum(-1).clamp(min=1) - 1
+    step = (time[None, :, None] >= starts[:, None, :]).sum(-1) - 1
     return (seconds.gather(1, step) + drift_ppm[:, None] * 1e-6 * time).clamp(min=0)
 
 
