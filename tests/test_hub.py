@@ -1,18 +1,17 @@
-"""Checkpoint folders and other projects' files: what is read, what is written, what is refused."""
+"""Checkpoint folders and names: what is read, what is written, what is refused."""
 
 import errno
 import json
 import ntpath
 import os
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from hub_server import TINY
 from safetensors.torch import load_file, save_file
+from tiny import same_weights
 
 from deepvqe_hub import EnhancementModel, load
 from deepvqe_hub.hub import (
@@ -26,24 +25,16 @@ from deepvqe_hub.hub import (
 )
 from deepvqe_hub.hub.resolving import resolve
 from deepvqe_hub.hub.upload import upload
-from deepvqe_hub.models import DeepVQE
-from deepvqe_hub.presets import PRESETS
-
-
-def same(one, two) -> bool:
-    pairs = zip(one.state_dict().values(), two.state_dict().values(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
-
 
 # Folders
 
 
 def test_folder_round_trip(model, folder):
     loaded = load(folder)
-    assert same(model, loaded) and not loaded.training
+    assert same_weights(model, loaded) and not loaded.training
     assert loaded.config == model.config
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1, "as readable as any other file"
-    assert same(model, load(str(folder))) and same(model, EnhancementModel.from_pretrained(folder))
+    assert same_weights(model, load(str(folder))) and same_weights(model, EnhancementModel.from_pretrained(folder))
 
 
 def test_loading_leaves_the_random_numbers_of_the_user_alone(folder):
@@ -96,7 +87,7 @@ def test_nothing_is_overwritten_unasked(model, folder):
     (folder / "README.md").write_text("edited")
     EnhancementModel.from_config(TINY).save_pretrained(folder)
     assert (folder / "README.md").read_text() == "edited" and (folder / "sample.wav").read_bytes() == b"mine"
-    assert not same(model, load(folder))
+    assert not same_weights(model, load(folder))
 
 
 def test_a_model_is_saved_with_its_own_config_and_no_other(model, tmp_path):
@@ -104,7 +95,7 @@ def test_a_model_is_saved_with_its_own_config_and_no_other(model, tmp_path):
         model.save_pretrained(tmp_path / "m", config={"network": "nonsense"})
     assert not (tmp_path / "m").exists()
     model.save_pretrained(tmp_path / "m", config=dict(model.config))
-    assert same(model, load(tmp_path / "m"))
+    assert same_weights(model, load(tmp_path / "m"))
 
 
 def test_the_home_folder(model, tmp_path, monkeypatch):
@@ -112,7 +103,7 @@ def test_the_home_folder(model, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     model.save_pretrained("~/saved")
-    assert same(model, load(tmp_path / "home" / "saved")) and not (tmp_path / "~").exists()
+    assert same_weights(model, load(tmp_path / "home" / "saved")) and not (tmp_path / "~").exists()
     assert EnhancementModel.from_config("~/saved/config.json").config == model.config
     with pytest.raises(ValueError, match="~nobody-at-all"):
         model.save_pretrained("~nobody-at-all/saved")
@@ -149,7 +140,6 @@ def test_a_full_disk_is_told_with_the_file(name, tmp_path):
 
 
 def test_a_folder_on_another_disk_than_its_parent(model, tmp_path, monkeypatch):
-    import errno
 
     disk = (tmp_path / "disk").resolve()
     disk.mkdir()
@@ -162,7 +152,7 @@ def test_a_folder_on_another_disk_than_its_parent(model, tmp_path, monkeypatch):
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", within_a_disk)
-    assert same(model, load(save_folder(model, tmp_path / "link")))
+    assert same_weights(model, load(save_folder(model, tmp_path / "link")))
     assert len(list(disk.iterdir())) == 4 and sorted(p.name for p in tmp_path.iterdir()) == ["disk", "link"]
     for name, target in {"file": tmp_path / "link" / "README.md", "nothing": tmp_path / "gone"}.items():
         (tmp_path / name).symlink_to(target)
@@ -295,7 +285,7 @@ def test_names(monkeypatch, model, tmp_path):
     with pytest.raises(WeightsMissingError, match=r"no weights for deepvqe-s.*from_config"):
         load("deepvqe-s")
     save_folder(model, tmp_path / "deepvqe-s")
-    assert same(model, load("deepvqe-s", device="cpu"))
+    assert same_weights(model, load("deepvqe-s", device="cpu"))
     with pytest.raises(WeightsMissingError, match=r"there are some for: deepvqe-s"):
         load("deepvqe")
     with pytest.raises(ValueError, match="did you mean deepvqe-s"):
@@ -335,7 +325,7 @@ def test_names_mean_the_same_to_from_pretrained(model, tmp_path, monkeypatch):
     for look in (load, EnhancementModel.from_pretrained):
         with pytest.raises(WeightsMissingError, match=r'load the folder of that name: "\./dpcrn"'):
             look("dpcrn")
-        assert same(model, look("./dpcrn"))
+        assert same_weights(model, look("./dpcrn"))
     with pytest.raises(ValueError, match="the folder dpcrn"):
         EnhancementModel.from_pretrained("./dpcrn", revision="v1")
 
@@ -343,7 +333,7 @@ def test_names_mean_the_same_to_from_pretrained(model, tmp_path, monkeypatch):
 def test_a_folder_goes_before_a_known_repository_of_its_name(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model.save_pretrained("richiejp/deepvqe-aec-gguf")
-    assert same(model, load("richiejp/deepvqe-aec-gguf"))
+    assert same_weights(model, load("richiejp/deepvqe-aec-gguf"))
 
 
 def test_a_revision_in_the_name(model, tmp_path, monkeypatch):
@@ -352,7 +342,9 @@ def test_a_revision_in_the_name(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model.save_pretrained("mine@home")
     model.save_pretrained("other/mine@home")
-    assert same(model, load("mine@home")) and same(model, load("other/mine@home"))  # what is there goes first
+    assert same_weights(model, load("mine@home")) and same_weights(
+        model, load("other/mine@home")
+    )  # what is there goes first
 
 
 def test_what_load_is_told_of_the_hub_is_told_the_hub(monkeypatch, tmp_path):
@@ -413,204 +405,3 @@ def test_every_listed_name_is_a_preset():
         with torch.device("meta"):
             model = EnhancementModel.from_config(row.name)
         assert (model.farend, model.network.streams, model.sample_rate) == (row.farend, row.streams, row.sample_rate)
-
-
-# Single files
-
-
-def streaming_names(weights):
-    """The same weights as the reference implementation's streaming network calls them."""
-    return {
-        re.sub(r"(?<!skip_)conv\.(weight|bias)$", r"conv.Conv2d.\1", name): value for name, value in weights.items()
-    }
-
-
-@pytest.mark.parametrize("naming", [dict, streaming_names])
-def test_reference_checkpoint(naming, seed_weights, tmp_path, parity, error):
-    weights = naming(seed_weights)
-    assert len(weights) == 156 and any("Conv2d" in name for name in weights) == (naming is streaming_names)
-    torch.save({"model": weights, "epoch": 3}, tmp_path / "x.tar")
-    numbers = np.load(parity("deepvqe_seed.npz"))
-    assert abs(sum(float(value.double().sum()) for value in weights.values()) - float(numbers["checksum"])) < 1e-6
-    with torch.no_grad():
-        enhanced, _ = load(tmp_path / "x.tar").network(torch.from_numpy(numbers["x"]))
-    assert error(enhanced, numbers["y"]) < 1e-5
-
-
-def test_reference_windows(seed_weights, tmp_path):
-    torch.save({"model": seed_weights}, tmp_path / "x.tar")
-    assert load(tmp_path / "x.tar").stft.window == "sqrt_hann"
-    hann = load(tmp_path / "x.tar", window="hann").stft
-    assert (hann.window, hann.padding) == ("hann", "reflect")
-    with pytest.raises(ValueError, match="temperature"):
-        load(tmp_path / "x.tar", temperature=0.1)
-    with pytest.raises(CheckpointError, match="bartlett"):
-        load(tmp_path / "x.tar", window="bartlett")
-
-
-def test_reference_checkpoints_are_strict(seed_weights, tmp_path):
-    weights = dict(seed_weights)
-    weights["bottle.fc.wait"] = weights.pop("bottle.fc.weight")
-    torch.save({"model": weights}, tmp_path / "x.tar")
-    with pytest.raises(CheckpointError, match=r"missing: network.bottle.fc.weight; unknown: network.bottle.fc.wait"):
-        load(tmp_path / "x.tar")
-    torch.save({"model": seed_weights | streaming_names(seed_weights)}, tmp_path / "x.tar")
-    with pytest.raises(CheckpointError, match="both of the plain and of the streaming network"):
-        load(tmp_path / "x.tar")
-    torch.save({"state": 1}, tmp_path / "y.tar")
-    with pytest.raises(CheckpointError, match="state"):
-        load(tmp_path / "y.tar")
-
-
-@pytest.mark.parametrize(("held", "key"), [(lambda state: state, ""), (lambda state: {"model": state}, '["model"]')])
-def test_a_state_dict_of_ours_has_no_config(held, key, model, tmp_path):
-    torch.save(held(model.state_dict()), tmp_path / "sd.pt")
-    with pytest.raises(CheckpointError, match=r"state_dict, which has no config.*save_pretrained") as refused:
-        load(tmp_path / "sd.pt")
-    remedy = re.search(r"model\.load_state_dict.*?\)(\[.*\])?\)(?=\. )", str(refused.value))[0]
-    assert "EnhancementModel.from_config(name)" in str(refused.value) and remedy.endswith(f"weights_only=True){key})")
-    other = EnhancementModel.from_config(TINY)
-    exec(remedy, {"model": other, "torch": torch})  # does what it says
-    assert same(model, other)
-
-
-def test_gguf(parity, error):
-    """Eight-bit weights of the echo-cancelling network; the numbers were made with the weights before rounding."""
-    pytest.importorskip("gguf")
-    numbers = {name: torch.from_numpy(value) for name, value in np.load(parity("deepvqe_rand_io.npz")).items()}
-    model = load(parity("deepvqe_rand_q8.gguf"))
-    with torch.no_grad():
-        enhanced, _ = model.network(numbers["mic"], numbers["ref"])
-        delay = model.network.delay(numbers["mic"], numbers["ref"]).flip(-1)
-        cold = load(parity("deepvqe_rand_q8.gguf"), temperature=0.5)
-        colder, _ = cold.network(numbers["mic"], numbers["ref"])
-    assert error(enhanced, numbers["out"]) < 6e-3
-    assert error(delay, numbers["delay"]) < 1e-2  # the softmax magnifies the rounding
-    assert error(colder, numbers["out"]) > 1e-3
-    torch.testing.assert_close(cold.network.align.conv.weight / 2, model.network.align.conv.weight)
-
-
-def test_gguf_round_trip_and_unfolded_files(lively, tmp_path, error):
-    gguf = pytest.importorskip("gguf")
-    from deepvqe_hub.hub.writers import WRITERS
-
-    model = lively(EnhancementModel.from_config("deepvqe-aec-gguf"))
-    WRITERS[".gguf"](model, tmp_path / "x.gguf")
-    back = load(tmp_path / "x.gguf")
-    assert back.config["options"]["dmax"] == 32
-    spec = torch.randn(2, 1, 257, 12, 2)
-    with torch.no_grad():
-        assert error(back.network(*spec)[0], model.network(*spec)[0]) < 1e-5
-    reader = gguf.GGUFReader(tmp_path / "x.gguf", "r+")
-    root = next(tensor.data for tensor in reader.tensors if tensor.name == "ccm.v_imag")
-    for numbers, value, words in (
-        (root, root[1] + 0.1, "ccm.v_imag is not the constant"),
-        (reader.fields["deepvqe.version"].parts[-1], 2, "version 2"),
-        (reader.fields["deepvqe.bn_folded"].parts[-1], False, "statistics"),
-    ):
-        place = len(numbers) // 2
-        before, numbers[place] = numbers[place], value
-        reader.data.flush()
-        with pytest.raises(CheckpointError, match=words):
-            load(tmp_path / "x.gguf")
-        numbers[place] = before
-
-
-@pytest.mark.parametrize(
-    ("ending", "change", "words"),
-    [
-        (".tar", {"stft": {"window": "sine"}}, r"window \(sine, not sqrt_hann\)"),
-        (".tar", {"stft": {"padding": "none"}}, r"padding \(none, not zeros\)"),
-        (".tar", {"stft": {"scale": 2.0}}, "scale"),
-        (".tar", {"sample_rate": 48000}, "sample_rate"),
-        (".gguf", {"stft": {"window": "hann", "padding": "reflect"}}, r"window \(hann, not sqrt_hann\), padding"),
-        (".gguf", {"stft": {"scale": 2.0}}, "scale"),
-    ],
-)
-def test_a_front_end_that_the_format_cannot_say_is_refused(ending, change, words, tmp_path):
-    from deepvqe_hub.hub.writers import WRITERS
-
-    preset, options = ("deepvqe", {}) if ending == ".tar" else ("deepvqe-aec", {"upsampling": "concat"})
-    config = PRESETS[preset] | {"options": PRESETS[preset]["options"] | options} | change
-    with torch.device("meta"):
-        model = EnhancementModel.from_config(config)
-    with pytest.raises(ValueError, match=words):
-        WRITERS[ending](model, tmp_path / f"x{ending}")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("ending", [".tar", ".gguf"])
-def test_options_that_the_format_cannot_say_are_refused(ending, tmp_path, monkeypatch):
-    """Also those that change no shape, and that nobody has thought of when the writer was written."""
-    from deepvqe_hub.hub.writers import WRITERS
-    from deepvqe_hub.models import NETWORKS
-
-    class Later(DeepVQE):
-        def __init__(self, bins=257, exponent=1.0, **options):
-            super().__init__(bins, **options)
-
-    monkeypatch.setitem(NETWORKS, "DeepVQE", Later)
-    preset, options = ("deepvqe", {}) if ending == ".tar" else ("deepvqe-aec", {"upsampling": "concat"})
-    for change in ({"exponent": 2.0}, {"compression": 0.5}):
-        with torch.device("meta"):
-            model = EnhancementModel.from_config(
-                PRESETS[preset] | {"options": PRESETS[preset]["options"] | options | change}
-            )
-        with pytest.raises(ValueError, match=f"differs in {next(iter(change))}$"):
-            WRITERS[ending](model, tmp_path / f"x{ending}")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("ending", [".tar", ".gguf"])
-def test_another_network_is_refused(ending, tmp_path):
-    from deepvqe_hub.hub.writers import WRITERS
-
-    with torch.device("meta"):
-        model = EnhancementModel.from_config("dpcrn")
-    with pytest.raises(ValueError, match="shapes of its weights"):
-        WRITERS[ending](model, tmp_path / f"x{ending}")
-
-
-# Conversion
-
-
-def test_convert(seed_weights, tmp_path, capsys):
-    from deepvqe_hub.cli import main
-
-    torch.save({"model": streaming_names(seed_weights), "epoch": 3}, tmp_path / "x.tar")
-    assert main(["convert", str(tmp_path / "x.tar"), str(tmp_path / "ours"), "--window", "hann"]) == 0
-    report = capsys.readouterr().out
-    assert "--license" in report and "license: unknown" in (tmp_path / "ours" / "README.md").read_text()
-    assert "156 tensors mapped, 40 of them renamed" in report and "left out: epoch" in report and "'hann'" in report
-    assert main(["convert", str(tmp_path / "x.tar"), str(tmp_path / "ours")]) == 2
-    assert "--force" in capsys.readouterr().err
-    assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "back.tar")]) == 0
-    assert same(load(tmp_path / "ours"), load(tmp_path / "back.tar"))
-    assert "read it with --window hann --padding reflect" in capsys.readouterr().out
-    written = (tmp_path / "back.tar").stat()
-    assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "back.tar")]) == 2
-    assert "--force" in capsys.readouterr().err and (tmp_path / "back.tar").stat() == written
-    for option in (["--half"], ["--name", "x"], ["--license", "mit"]):
-        assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "x.tar"), "--force", *option]) == 2
-        assert f"{option[0]} is for a checkpoint folder" in capsys.readouterr().err
-    assert main(["convert", str(tmp_path / "ours"), str(tmp_path / "x.gguf")]) == 2
-    assert "cannot be written" in capsys.readouterr().err
-    torch.save({"model": {"foreign.key": torch.zeros(1)}}, tmp_path / "z.tar")
-    assert main(["convert", str(tmp_path / "z.tar"), str(tmp_path / "z")]) == 2
-    assert "foreign.key" in capsys.readouterr().err and not (tmp_path / "z").exists()
-
-
-@pytest.mark.parametrize("name", ["new/deep/ours", "new/deep/x.tar"])
-def test_a_conversion_that_fails_leaves_no_folders(seed_weights, tmp_path, capsys, monkeypatch, name):
-    from deepvqe_hub.cli import main
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    torch.save({"model": seed_weights}, tmp_path / "x.tar")
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
-        assert main(["convert", str(tmp_path / "x.tar"), str(tmp_path / name)]) == 2
-    assert "No space left" in capsys.readouterr().err and os.listdir(tmp_path) == ["x.tar"]
-    assert main(["convert", str(tmp_path / "x.tar"), str(tmp_path / name)]) == 0
-    assert (tmp_path / name).exists()

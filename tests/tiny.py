@@ -1,5 +1,7 @@
 """A network of a few hundred weights, for tests of what stands around networks."""
 
+import torch
+
 OPTIONS = {
     "channels": [4, 6, 6],
     "decoder_channels": [6, 4],
@@ -18,3 +20,8 @@ RESIDUAL_OPTIONS = {
     "hidden": 8,
 }
 RESIDUAL_FAREND = {"farend_channels": [4, 6], "align_hidden": 4, "dmax": 5}
+
+
+def same_weights(one, two) -> bool:
+    pairs = zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
