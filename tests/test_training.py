@@ -1,6 +1,7 @@
 """The parts of training, without audio files and without `train.py`."""
 
 import copy
+import multiprocessing
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,7 +38,6 @@ from deepvqe_hub.training import (
 )
 from deepvqe_hub.training.brain import MovingAverage
 from deepvqe_hub.training.checks import check_model
-from deepvqe_hub.training.recipe import preload
 
 
 def test_the_licence_and_the_name_of_the_weights_go_on(tmp_path, monkeypatch):
@@ -476,9 +476,9 @@ def test_a_far_end_that_nothing_aligns_is_refused_where_alignment_is_taught():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes are not forked")
-def test_processes_share_clips_in_memory():
-    pool = SimpleNamespace(preload=lambda: None)
-    for cache, expected in ((True, {"multiprocessing_context": "fork"}), (False, {})):
-        hparams = {"cache": cache, "num_workers": 2, "train_loader": {}, "valid_loader": {}}
-        preload(hparams, [pool])
-        assert hparams["train_loader"] == hparams["valid_loader"] == expected
+def test_processes_share_clips_in_memory(tmp_path):
+    brain = fit(tmp_path, epochs=1)
+    for cache, expected in ((True, multiprocessing.get_context("fork")), (False, None)):
+        brain.hparams.cache = cache
+        loader = brain.make_dataloader(Tones(13), sb.Stage.VALID, batch_size=2, num_workers=1)
+        assert loader.multiprocessing_context is expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -45,6 +46,7 @@ class EnhancementBrain(sb.Brain):
       `SceneMatching`
     * `cuda_graphs`: a GPU gets the work of the loss and its gradients at once, by `GraphedLoss`
     * `tensorboard`: a `SummaryWriter` on the first process
+    * `cache`: whether the clips are in memory, where the processes that read audio are to share them
 
     The training set must have `set_epoch` and draw its items at random by itself, so that no sampler shuffles.
 
@@ -60,6 +62,7 @@ class EnhancementBrain(sb.Brain):
         "bottleneck_only": False,
         "cuda_graphs": False,
         "tensorboard": None,
+        "cache": False,
     }
     """Settings that `hparams` need not hold."""
     farend: bool = False
@@ -119,6 +122,9 @@ class EnhancementBrain(sb.Brain):
         if not train and not len(sampler):
             name = f"{stage.name.lower()}_items"
             raise ValueError(f"{len(dataset)} {name} do not give each of {world_size()} processes one; raise them")
+        if self.hparams.cache and options.get("num_workers") and sys.platform == "linux":
+            # Forked processes share the clips. Python 3.14 would start them anew, each with a copy, as macOS does.
+            options.setdefault("multiprocessing_context", "fork")
         options = {"pin_memory": self.device_type == "cuda", **options, "sampler": sampler}
         loader = sb.dataio.dataloader.make_dataloader(dataset, **options)
         if train and self.checkpointer is not None:

@@ -160,16 +160,10 @@ def make_data(hparams: dict, folder: Path, split: str, data_class: type[NoisySpe
 
 
 def preload(hparams: dict, pools: Iterable[Pool]) -> None:
-    """Decode the clips, if they are to be cached, once before the loaders fork and not in each of them.
-
-    Processes that are forked share them; where they are started anew, as on macOS and Windows, each gets a copy.
-    """
+    """Decode the clips, if they are to be cached, once before the loaders fork and not in each of them."""
     if hparams["cache"] and hparams["num_workers"]:
         for pool in pools:
             pool.preload()
-        if sys.platform == "linux":  # where Python 3.14 would start them anew, too
-            for loader in ("train_loader", "valid_loader"):
-                hparams[loader].setdefault("multiprocessing_context", "fork")
 
 
 def make_test_data(hparams: dict, folder: Path, data_class: type[NoisySpeech]) -> NoisySpeech | None:
