@@ -190,6 +190,7 @@ class EnhancementBrain(sb.Brain):
         with torch.autocast(self.device_type, enabled=False):
             signals = self.signals(batch)
         train, clean = stage == sb.Stage.TRAIN, signals["clean"]
+        self.auxiliary()  # of calls that were none of this batch, such as a subclass's between epochs
         scenes = self.scenes_in_a_signal(stage, len(clean))
         waves = [signals[name].unflatten(0, (-1, scenes)).flatten(1) for name in ("noisy", "farend") if name in signals]
         if train and self.graphed:
