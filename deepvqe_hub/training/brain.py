@@ -185,7 +185,7 @@ class EnhancementBrain(sb.Brain):
         return self.signals({name: value.to(self.device) for name, value in batch.items()})
 
     def compute_forward(self, batch, stage):
-        """The signals of a batch with "enhanced" or, where `matching` or `graphed` give it at once, the "loss"."""
+        """The signals of a batch, "auxiliary", and "enhanced" or, where `matching` or `graphed` give it, the "loss"."""
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
         with torch.autocast(self.device_type, enabled=False):
             signals = self.signals(batch)
