@@ -52,7 +52,7 @@ _SUBMODULES = (
     *("onnx", "optim", "pipelines", "plots", "stft", "training"),
 )
 
-# Those that need a package of an extra: by name they say what is missing.
+# Those that need a package of an extra; asked for by name, they say what is missing.
 _NEEDS = {"Enhancer": "speechbrain", "training": "speechbrain", "plots": "matplotlib"}
 
 

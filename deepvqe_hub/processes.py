@@ -20,7 +20,7 @@ def worker_pool(processes: int, initializer: Callable | None = None, initargs: t
     end of this process, even by SIGKILL: they would go on writing where somebody else works by now.
     """
     if sys.platform == "win32":
-        processes = min(processes, 61)  # it refuses more there
+        processes = min(processes, 61)  # more than these ProcessPoolExecutor refuses there
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _start, (initializer, initargs))
 
     def submit(function: Callable, *args, **options):

@@ -112,7 +112,9 @@ def test_scenes_and_echo_paths_are_drawn_as_often_as_asked():
     assert np.mean(values == -0.5) == pytest.approx(0.25, abs=0.05), "a recording of noise"
     assert np.mean(np.isin(values, (1, 2))) == pytest.approx(0.75 * 0.6, abs=0.05), "a talker without noise"
     noisy = np.array([1 - far / np.ceil(far) for far in values[(values > 0) & ~np.isin(values, (1, 2))]])
-    assert np.median(noisy) == pytest.approx(10 ** (-25 / 20), rel=0.2), "noise 10 to 40 dB below the talker"
+    snr_db = -20 * np.log10(noisy)
+    assert snr_db.mean() == pytest.approx(25, abs=2.5), "noise 10 to 40 dB below the talker"
+    assert np.quantile(snr_db, [0.1, 0.9]) == pytest.approx([13, 37], abs=2.5)
     assert share(lambda item: item["speech"][0] == 0) == 0.5 and share(lambda item: item["speech"][-1] == 0) == 0.5
     heard = [np.flatnonzero(item["speech"]) for item in items]
     assert all(place[0] < 800 and place[-1] >= 799 for place in heard), "not all of a half is silent"

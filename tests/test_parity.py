@@ -88,22 +88,22 @@ GRID_OPTIONS = {"bins": 33, "channels": 8, "blocks": 2, "hidden": 6, "heads": 2,
 @pytest.mark.parametrize(
     ("network", "options", "product", "norm"),
     [
-        (DPCRN, DPCRN_OPTIONS, 88.16527122, 215.88293598),
-        (DPCRN, {**DPCRN_OPTIONS, "layout": "keras"}, -290.44198760, 267.44055297),
-        (TFGridNet, GRID_OPTIONS, -261.99383091, 244.78694780),
-        (TFGridNet, {**GRID_OPTIONS, "kernel": 4, "stride": 3, "normalize": True}, 8.67613376, 57.67871070),
+        (DPCRN, DPCRN_OPTIONS, 33.76779236, 45.32065573),
+        (DPCRN, {**DPCRN_OPTIONS, "layout": "keras"}, -56.79053668, 133.29616012),
+        (TFGridNet, GRID_OPTIONS, -94.23553922, 198.61832505),
+        (TFGridNet, {**GRID_OPTIONS, "kernel": 4, "stride": 3, "normalize": True}, -51.56330693, 75.32957935),
     ],
 )
 def test_numbers_of_the_networks_that_agreed(network, options, product, norm):
     """Where the other implementations' numbers are not at hand: ours, small, from a time when they agreed."""
-    network, generator = network(**options).double().eval(), torch.Generator().manual_seed(0)
+    network, generator = network(**options).double().eval(), np.random.RandomState(0)  # the one that never changes
 
     def draw(*shape):
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+        return torch.from_numpy(np.asarray(generator.standard_normal(shape)))
 
     for name, value in sorted(network.state_dict().items()):
         if name.endswith("running_var"):
-            value.copy_(0.5 + torch.rand(value.shape, generator=generator, dtype=torch.float64))
+            value.copy_(0.5 + torch.from_numpy(generator.random_sample(value.shape)))
         elif value.is_floating_point():
             value.copy_(0.5 * draw(*value.shape))
     spec, probe = draw(2, 2, 33, 12, 2)

@@ -139,22 +139,29 @@ def test_two_processes_validate_as_one(corpus, tiny, single, tmp_path):
     assert deepvqe_hub.load(tmp_path / "model").sample_rate == 16000 and (tmp_path / "train.py").is_file()
 
 
-def test_a_larger_network_grows_out_of_a_trained_one(corpus, tiny, single, tmp_path):
+def test_a_larger_network_grows_out_of_a_trained_one_on_the_hub(corpus, tiny, single, tmp_path, monkeypatch):
     """By a level, which takes a batch as example; every process has the same weights then."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     config = {"channels": [5, 8, 8, 14], "decoder_channels": [12, 8, 6], "hidden": 9}
     config |= {"encoder_residual": [False] * 4, "decoder_residual": [True] * 4}
     (tmp_path / "larger.json").write_text(json.dumps({"network": "DeepVQE", "options": config}))
-    small, out = single / "model", tmp_path / "larger"
+    small, name, out = single / "model", "someone/tiny@v1", tmp_path / "larger"
     still = ["--opt_class", "!name:torch.optim.SGD {lr: 0.0}", "--lr", 0, "--number_of_epochs", 1]
     options = [tiny[0], "--data_folder", corpus, "--segment_seconds", 0.7, *still]
-    grown = [*options, "--preset", tmp_path / "larger.json", "--init_from", small, "--output_folder", out]
-    said = train("DNS3", *grown, "--distributed_backend", "gloo", processes=2)
+    grown = [*options, "--preset", tmp_path / "larger.json", "--init_from", name, "--output_folder", out]
+    with HubServer() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.repos["someone/tiny"] = Repo()
+        server.repos["someone/tiny"].commit({path.name: path.read_bytes() for path in small.iterdir()}, "v1")
+        said = train("DNS3", *grown, "--distributed_backend", "gloo", processes=2)
     assert re.search(r"grown from \d+ to \d+ weights", said)
     source, model = deepvqe_hub.load(small), deepvqe_hub.load(out / "model")
     assert torch.equal(model.network.enblock2.conv.weight[:6, :4], source.network.enblock2.conv.weight)
     said = train("DNS3", *grown, "--init_from", "deepvqe-s")  # the run is finished, so this changes nothing
     assert "init_from deepvqe-s is not used" in said
-    assert f"starting from the weights of {small} (" in (out / "model/README.md").read_text()
+    card = ModelCard.load(out / "model/README.md")
+    assert card.data.base_model == "someone/tiny" and f"starting from the weights of {name} (" in card.text
 
     back = [
         *options,
@@ -167,19 +174,6 @@ def test_a_larger_network_grows_out_of_a_trained_one(corpus, tiny, single, tmp_p
     ]
     assert fails("DNS3", *back).startswith("ValueError: init_from")
     assert not (tmp_path / "no/manifests").exists()
-
-
-def test_a_run_from_weights_on_the_hub_names_their_repository(corpus, tiny, single, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    with HubServer() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        repo = server.repos["someone/tiny"] = Repo()
-        repo.commit({path.name: path.read_bytes() for path in (single / "model").iterdir()}, "v1")
-        options = ["--init_from", "someone/tiny@v1", "--number_of_epochs", 1, "--output_folder", tmp_path / "out"]
-        train("DNS3", *tiny, "--data_folder", corpus, *options)
-    card = ModelCard.load(tmp_path / "out/model/README.md")
-    assert card.data.base_model == "someone/tiny" and "starting from the weights of someone/tiny@v1 (" in card.text
 
 
 def test_a_finished_run_is_tested_again_and_nothing_else(single, tmp_path):

@@ -16,6 +16,7 @@ from deepvqe_hub import EnhancementModel
 
 pytest.importorskip("speechbrain")
 
+import small_runs
 import speechbrain as sb
 from small_runs import Drawn, tiny
 from speechbrain.utils.epoch_loop import EpochCounter
@@ -63,6 +64,16 @@ def test_a_card_says_no_more_of_the_data_than_the_run_knows(tmp_path):
     brain.hparams.recordings_folder, brain.hparams.recordings_portion = "recordings", 0.2
     text = (publish(brain, tmp_path / "both") / "README.md").read_text()
     assert " hours of audio, 20% of it mixed beforehand (segments of " in text
+
+
+def test_what_a_model_gives_between_batches_is_none_of_theirs(tmp_path):
+    class Listening(EchoBrain):
+        def on_fit_batch_start(self, batch, should_step):
+            super().on_fit_batch_start(batch, should_step)
+            self.average.module(*torch.zeros(2, 3, 999))
+
+    brain, _ = small_runs.fit(tmp_path / "run", Listening)
+    assert len(brain.scores["delay_hits"]) == 8 * 9
 
 
 class Killed(Exception):

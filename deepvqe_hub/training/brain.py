@@ -185,11 +185,12 @@ class EnhancementBrain(sb.Brain):
         return self.signals({name: value.to(self.device) for name, value in batch.items()})
 
     def compute_forward(self, batch, stage):
-        """The signals of a batch with "enhanced" or, where `matching` or `graphed` give it at once, the "loss"."""
+        """The signals of a batch, "auxiliary", and "enhanced" or, where `matching` or `graphed` give it, the "loss"."""
         batch = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
         with torch.autocast(self.device_type, enabled=False):
             signals = self.signals(batch)
         train, clean = stage == sb.Stage.TRAIN, signals["clean"]
+        self.auxiliary()  # of calls that were none of this batch, such as a subclass's between epochs
         scenes = self.scenes_in_a_signal(stage, len(clean))
         waves = [signals[name].unflatten(0, (-1, scenes)).flatten(1) for name in ("noisy", "farend") if name in signals]
         if train and self.graphed:
