@@ -32,6 +32,12 @@ def check_format_version(version: object, latest: int, where: object, error: typ
         )
 
 
+def check_rate(sample_rate: object) -> None:
+    """Refuse a sample rate that no recording has: a number of kHz, a word, seconds."""
+    if not (isinstance(sample_rate, Real) and MIN_RATE <= sample_rate <= MAX_RATE):
+        raise ValueError(f"sample_rate must be from {MIN_RATE} to {MAX_RATE} Hz, not {sample_rate!r}")
+
+
 def check_loudness(wave: np.ndarray, name: str, loudest: float = LOUDEST) -> None:
     """`check_peak` of an array in floating point."""
     import numpy as np

@@ -119,6 +119,15 @@ def test_other_rates_are_resampled():
     assert metrics.stoi(*at_48k, 16000) != pytest.approx(metrics.stoi(estimate, target), abs=2e-2)
 
 
+@pytest.mark.parametrize("sample_rate", [16, 0, -16000, float("nan"), 1e9, "16000", None])
+def test_sample_rates_that_no_recording_has_are_refused(sample_rate):
+    pytest.importorskip("pystoi")
+    wave = voice(1)  # which would become 16 million samples from 16 Hz
+    for call in (metrics.evaluate_tensors, metrics.stoi):
+        with pytest.raises(ValueError, match="sample_rate must be from 1000 to 10000000 Hz, not"):
+            call(wave, wave, sample_rate)
+
+
 def test_erle():
     mic = voice(1)
     assert metrics.erle(0.5 * mic, mic) == pytest.approx(6.0206, abs=1e-4)

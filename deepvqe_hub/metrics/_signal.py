@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from deepvqe_hub.files.samples import as_numpy
+from deepvqe_hub.limits import check_rate
 
 SAMPLE_RATE = 16000  # Hz; every measure of this package works at this rate
 SILENCE = 1e-5  # peak, -100 dBFS: below half a step of 16-bit audio
@@ -49,9 +50,10 @@ def signal(wav, sample_rate: int, name: str, *, sound: bool = True, seconds: flo
         float64 `(time,)`.
 
     Raises:
-        ValueError: `wav` has more or less than one dimension.
+        ValueError: `wav` has more or less than one dimension, or `sample_rate` is no rate of a recording.
         UnscorableError: empty, not finite, too short or silent.
     """
+    check_rate(sample_rate)
     wav = as_array(wav)
     if wav.ndim != 1:
         raise ValueError(f"the {name} must be one channel, shape (time,); got {tuple(wav.shape)}")
@@ -66,13 +68,15 @@ def signal(wav, sample_rate: int, name: str, *, sound: bool = True, seconds: flo
     return resample(wav, sample_rate)
 
 
-def pair(estimate, target, sample_rate: int, *, seconds: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def pair(enhanced, reference, sample_rate: int, *, seconds: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """`signal` for an enhanced signal and its clean reference, which must be equally long."""
-    estimate = signal(estimate, sample_rate, "enhanced signal", seconds=seconds)
-    target = signal(target, sample_rate, "reference", seconds=seconds)
-    if estimate.size != target.size:
-        raise ValueError(f"enhanced signal and reference differ in length: {estimate.size} and {target.size} samples")
-    return estimate, target
+    enhanced = signal(enhanced, sample_rate, "enhanced signal", seconds=seconds)
+    reference = signal(reference, sample_rate, "reference", seconds=seconds)
+    if enhanced.size != reference.size:
+        raise ValueError(
+            f"enhanced signal and reference differ in length: {enhanced.size} and {reference.size} samples"
+        )
+    return enhanced, reference
 
 
 def decibels(numerator: float, denominator: float) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from deepvqe_hub.files.samples import as_numpy, fitted
+from deepvqe_hub.limits import check_rate
 from deepvqe_hub.metrics import intrusive, mos
 from deepvqe_hub.metrics._signal import SAMPLE_RATE, as_array, resample
 from deepvqe_hub.metrics.registry import METRICS, Metric, check_talk, chosen_metrics
@@ -119,9 +120,10 @@ def evaluate_tensors(
         For each measure the scores `(batch,)`, NaN where one is not defined (take `numpy.nanmean`).
 
     Raises:
-        ValueError: unknown metric, or shapes or lengths that do not fit.
+        ValueError: unknown metric, shapes or lengths that do not fit, or a rate that no recording has.
         ImportError: a package is missing; the text names the remedy.
     """
+    check_rate(sample_rate)
     given = {"reference": reference, "noisy": noisy, "farend": farend}
     given = {name: np.atleast_2d(as_array(wav)) for name, wav in given.items() if wav is not None}
     enhanced = np.atleast_2d(as_array(enhanced))
