@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import importlib.util
 import os
 import sys
@@ -280,6 +281,16 @@ def test_a_measure_of_ones_own(monkeypatch, tmp_path):
     assert notes == {"snr": "the reference is silent"}
     with pytest.raises(ValueError, match="SNR needs the reference"):
         metrics.evaluate_file(tmp_path / "enhanced.wav", metrics="snr")
+
+
+@pytest.mark.parametrize(
+    ("measure", "other"), [(functools.partial(metrics.si_sdr, zero_mean=False), "reference"), (metrics.erle, "noisy")]
+)
+def test_variants_of_the_measures_are_measures_of_ones_own(monkeypatch, measure, other):
+    monkeypatch.setitem(metrics.METRICS, "own", metrics.Metric("own", (other,), "dB", "", compute=measure))
+    enhanced = noisy_voice(1, 0.1) + 0.01
+    scores = metrics.evaluate_tensors(enhanced, metrics="own", **{other: voice(1)})
+    assert scores["own"] == pytest.approx([measure(enhanced, voice(1))])
 
 
 def test_a_measure_of_ones_own_that_fails_stops_no_other(monkeypatch):

@@ -126,15 +126,15 @@ def dnsmos(wav, sample_rate: int = SAMPLE_RATE) -> dict[str, float]:
     return dnsmos_p835(wav, sample_rate) | {"p808": dnsmos_p808(wav, sample_rate)}
 
 
-def aecmos(estimate, mic, farend, sample_rate: int = SAMPLE_RATE, *, talk: str | None = None) -> dict[str, float]:
+def aecmos(enhanced, noisy, farend, sample_rate: int = SAMPLE_RATE, *, talk: str | None = None) -> dict[str, float]:
     """AECMOS: predicted annoyance by echo and by other degradations, 1 to 5, higher is better.
 
     The first 20 s count, and the length that all three signals share. Silence is allowed in all three: the
     enhanced signal of far-end single talk is silent at best.
 
     Args:
-        estimate: enhanced signal `(time,)`.
-        mic: microphone signal `(time,)` that went in.
+        enhanced: enhanced signal `(time,)`.
+        noisy: microphone signal `(time,)` that went in.
         farend: loudspeaker signal `(time,)`.
         sample_rate: of all three, in Hz; other rates are resampled to 16 kHz.
         talk: `"st"` far-end single talk, `"nst"` near-end single talk, `"dt"` double talk; None takes the
@@ -153,7 +153,7 @@ def aecmos(estimate, mic, farend, sample_rate: int = SAMPLE_RATE, *, talk: str |
     check_talk(talk)
     known = talk is not None
     network = _network(f"aecmos_models/Run_{1663915512 if known else 1663829550}_Stage_0.onnx")
-    named = (("far-end signal", farend), ("microphone signal", mic), ("enhanced signal", estimate))
+    named = (("far-end signal", farend), ("microphone signal", noisy), ("enhanced signal", enhanced))
     wavs = [signal(wav, sample_rate, name, sound=False, seconds=_MIN_SECONDS) for name, wav in named]
     length = min(_AECMOS_SECONDS * SAMPLE_RATE, *(wav.size for wav in wavs))
     features = [_log_mel(np.clip(wav[:length], -1, 1), n_fft=513, hop=256, n_mels=160) for wav in wavs]
