@@ -62,6 +62,7 @@ def test_default_scenes_are_finite_and_shaped(pools):
     mic, farend, clean, delay = mix_echo(default_collate([data[i] for i in range(40)]))
     assert mic.shape == farend.shape == clean.shape == (40, RATE)
     assert delay.shape == active_frames(farend).shape == (40, RATE // 256 + 1)
+    assert active_frames(farend, RATE, 512).shape == (40, RATE // 512 + 1)  # the order that mix_echo has
     assert all(part.isfinite().all() for part in (mic, farend, clean, delay))
     assert mic.abs().max() < 1 and farend.abs().max() < 1
     assert delay.max() <= 0.6 + 1e-3 and set(delay[delay < 0].tolist()) <= {-1.0}
