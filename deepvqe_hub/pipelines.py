@@ -176,7 +176,7 @@ class Enhance(nn.Module):
             _resample()  # a broken torchaudio is better known now than at the first waveform
 
     def forward(self, waveform: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
-        waves = [wave for wave in (waveform, farend) if wave is not None]
+        waves = [waveform] if farend is None else [waveform, farend]
         fit = all(isinstance(w, torch.Tensor) and w.is_floating_point() and w.dim() for w in waves)
         fit = fit and all(wave.shape == waveform.shape for wave in waves)
         if not fit or (not torch.compiler.is_exporting() and waveform.numel() == 0):

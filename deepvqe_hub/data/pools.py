@@ -119,7 +119,7 @@ class AudioPool(Pool):
     A clip with several channels gives its first one. Unreadable files are passed over with a warning.
 
     Raises:
-        ValueError: there are no clips.
+        ValueError: there are no clips, or a path in place of several.
     """
 
     def __init__(

@@ -123,11 +123,14 @@ def save_folder(
 
     Raises:
         FileExistsError: without `overwrite`, for a folder that holds any of the files; for a file of that name.
-        ValueError: the weights are not finite, or not within float16 for `half`, or not those of the config, as in a
-            folded or pruned network, or one compiled without its model; or the model is of a subclass and was made with
-            arguments that a config does not hold.
+        ValueError: it is no `EnhancementModel`; the weights are not finite, or not within float16 for `half`, or not
+            those of the config, as in a folded or pruned network, or one compiled without its model; or the model is of
+            a subclass and was made with arguments that a config does not hold.
     """
     model, folder = uncompiled(model), expanded(folder)
+    if not isinstance(model, EnhancementModel):
+        hint = "; give its model" if isinstance(getattr(model, "model", None), EnhancementModel) else ""
+        raise ValueError(f"only an EnhancementModel can be saved, and this is {type(model).__name__}{hint}")
     present = [name for name in FILES if (folder / name).exists()]
     if present and not overwrite:
         names = ", ".join(present)
