@@ -305,3 +305,10 @@ def test_no_recording_is_lost_in_silence(tmp_path):
     soundfile.write(tmp_path / "farend_speech" / "b_fileid_0.wav", np.full(800, 0.1), RATE)
     with pytest.raises(ValueError, match=r"fileid_0 twice: a_fileid_0\.wav and b_fileid_0\.wav"):
         EchoRecordings(tmp_path)
+
+
+@pytest.mark.parametrize("pool", [AudioPool, RoomPool])
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_one_path_is_not_taken_for_several(pool, kind, tmp_path):
+    with pytest.raises(ValueError, match="is one path and not several; for all files in a folder: from_folder"):
+        pool(kind(tmp_path))

@@ -581,13 +581,6 @@ def test_scan_names_what_is_missing(tmp_path):
         NoisySpeech(speech, noise, sample_rate=8000)
 
 
-@pytest.mark.parametrize("pool", [AudioPool, RoomPool])
-@pytest.mark.parametrize("kind", [str, Path])
-def test_one_path_is_not_taken_for_several(pool, kind, tmp_path):
-    with pytest.raises(ValueError, match="is one path and not several; for all files in a folder: from_folder"):
-        pool(kind(tmp_path))
-
-
 def test_samples_far_beyond_full_scale_are_no_audio(tmp_path):
     wave = np.zeros(1600, np.float32)
     wave[800] = 3e25  # finite, but its power is not
