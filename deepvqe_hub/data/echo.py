@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -80,7 +82,7 @@ class EchoSpeech(NoisySpeech):
         pause_seconds: Range = (0.1, 1.5),
         room_p: float = 0.9,
         lead_p: float = 0.5,
-        **options,
+        **options: Any,
     ):
         if "lead_seconds" in options:
             raise ValueError(

@@ -93,8 +93,8 @@ class Studio:
 
     def enhance(
         self,
-        noisy: str | os.PathLike | None,
-        farend: str | os.PathLike | None = None,
+        noisy: str | os.PathLike[str] | None,
+        farend: str | os.PathLike[str] | None = None,
         model: str | None = None,
         mix: float = 1.0,
         attenuation_limit_db: float = NO_LIMIT_DB,

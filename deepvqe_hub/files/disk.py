@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def enhance_file(
     model: Model,
     source: Source,
-    output: str | os.PathLike,
+    output: str | os.PathLike[str],
     farend: Source | None = None,
     *,
     mix: float = 1.0,
@@ -80,7 +80,7 @@ def enhance_file(
 
 
 def enhance_to_mono(
-    model: Model, source: Source, output: str | os.PathLike | None = None, farend: Source | None = None
+    model: Model, source: Source, output: str | os.PathLike[str] | None = None, farend: Source | None = None
 ) -> np.ndarray:
     """Enhance a sound file mixed down to mono, at the model's rate.
 

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -99,7 +100,7 @@ def load_weights(model: EnhancementModel, path: str | Path) -> None:
 def save_folder(
     model: EnhancementModel,
     folder: str | Path,
-    card: Mapping | None = None,
+    card: Mapping[str, Any] | None = None,
     *,
     half: bool = False,
     overwrite: bool = False,
@@ -161,7 +162,7 @@ def save_folder(
     return folder
 
 
-def expanded(path: str | os.PathLike) -> Path:
+def expanded(path: str | os.PathLike[str]) -> Path:
     """`path` with the home folder for "~"; a ValueError for that of a user who is not there."""
     try:
         return Path(path).expanduser()

@@ -12,14 +12,14 @@ import warnings
 import numpy as np
 
 from deepvqe_hub._optional import need
-from deepvqe_hub.metrics._signal import SAMPLE_RATE, SILENCE, UnscorableError, decibels, pair, signal
+from deepvqe_hub.metrics._signal import SAMPLE_RATE, SILENCE, Signal, UnscorableError, decibels, pair, signal
 
 _PESQ_SECONDS = 20.0
 _PESQ_PAUSE = 0.01  # peak of a piece beside that of the whole reference: 40 dB, from where STOI leaves frames out, too
 _PESQ_LOWEST = 0.999 + 4 / (1 + math.exp(1.3669 * 0.5 + 3.8224))  # P.862.2's mapping of P.862's least score, -0.5
 
 
-def si_sdr(enhanced, reference, *, zero_mean: bool = True) -> float:
+def si_sdr(enhanced: Signal, reference: Signal, *, zero_mean: bool = True) -> float:
     """Scale-invariant signal-to-distortion ratio in dB, higher is better, within -100 and 100.
 
     Args:
@@ -44,7 +44,7 @@ def si_sdr(enhanced, reference, *, zero_mean: bool = True) -> float:
     return decibels(scaled @ scaled, error @ error)
 
 
-def pesq_wb(enhanced, reference, sample_rate: int = SAMPLE_RATE) -> float:
+def pesq_wb(enhanced: Signal, reference: Signal, sample_rate: int = SAMPLE_RATE) -> float:
     """PESQ, wide band: a MOS-LQO between 1.04 and 4.64, higher is better.
 
     Clips over 20 s are cut into equal pieces of at most 20 s and their scores averaged: the ITU code that the `pesq`
@@ -83,7 +83,7 @@ def pesq_wb(enhanced, reference, sample_rate: int = SAMPLE_RATE) -> float:
     return float(np.mean(scores))
 
 
-def stoi(enhanced, reference, sample_rate: int = SAMPLE_RATE, *, extended: bool = False) -> float:
+def stoi(enhanced: Signal, reference: Signal, sample_rate: int = SAMPLE_RATE, *, extended: bool = False) -> float:
     """Short-time objective intelligibility: about 0 to 1, higher is better.
 
     Args:
@@ -109,12 +109,12 @@ def stoi(enhanced, reference, sample_rate: int = SAMPLE_RATE, *, extended: bool 
             raise UnscorableError("STOI needs at least 0.4 s of speech") from None
 
 
-def estoi(enhanced, reference, sample_rate: int = SAMPLE_RATE) -> float:
+def estoi(enhanced: Signal, reference: Signal, sample_rate: int = SAMPLE_RATE) -> float:
     """Extended STOI: `stoi` with `extended=True`."""
     return stoi(enhanced, reference, sample_rate, extended=True)
 
 
-def erle(enhanced, noisy) -> float:
+def erle(enhanced: Signal, noisy: Signal) -> float:
     """Echo return loss enhancement in dB: how much energy was taken away, within -100 and 100.
 
     The energy of the whole microphone signal against that of the whole enhanced signal. It says something about
