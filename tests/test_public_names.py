@@ -21,7 +21,9 @@ def test_type_checkers_see_what_there_is(package):
     assert told == {name: f"{places.get(name, package)}.{name}" for name in told}
 
 
-@pytest.mark.parametrize("name", ["data", "demo", "files", "hub", "models", "onnx", "optim", "stft"])
+@pytest.mark.parametrize(
+    "name", ["data", "demo", "files", "hub", "models", "onnx", "optim", "protocols", "resampling", "stft"]
+)
 def test_submodules_need_no_import_of_their_own(name):
     import deepvqe_hub
 

@@ -50,6 +50,7 @@ def enhance(
     Raises:
         ValueError: for NaN, Inf or numbers beyond 1e30, types and shapes that are no audio, settings out of range, or
             a far end given to a model without one.
+        TypeError: for a `model` that is none, such as its name.
 
     Example:
         >>> samples, rate = soundfile.read("noisy.wav", dtype="int16")  # doctest: +SKIP

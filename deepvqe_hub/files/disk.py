@@ -57,6 +57,7 @@ def enhance_file(
         AudioFileError: (a ValueError) for files that are empty, truncated, no audio or hold NaN, and for formats that
             cannot be written.
         ValueError: for settings out of range, or a far end given to a model without one.
+        TypeError: for a `model` that is none, such as its name, and for arrays in place of files: see `enhance`.
 
     Example:
         >>> deepvqe_hub.enhance_file(model, "noisy.mp3", "clean.wav")  # doctest: +SKIP
