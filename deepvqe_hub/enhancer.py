@@ -107,6 +107,10 @@ class Enhancer(Pretrained):
             run_opts: of SpeechBrain, such as `{"device": "cuda", "precision": "bf16"}`.
             freeze_params: False to train the parameters and batch norms.
             **options: of `deepvqe_hub.load`, such as `revision`.
+
+        Raises:
+            FileNotFoundError, ValueError, ImportError: as `deepvqe_hub.load`.
+            RuntimeError: for a device that PyTorch does not have.
         """
         if isinstance(uncompiled(source), EnhancementModel):
             model = source
@@ -162,6 +166,9 @@ class Enhancer(Pretrained):
 
         Returns:
             Enhanced signals in the shape of `noisy`, on the model's device.
+
+        Raises:
+            ValueError: as `deepvqe_hub.EnhancementModel`, for signals or lengths that do not fit.
         """
         # Asked of the parameters, because `.to()` moves them but leaves Pretrained's own note of the device.
         device = next(self.mods.parameters()).device
@@ -173,7 +180,11 @@ class Enhancer(Pretrained):
         return enhanced
 
     def enhance_file(
-        self, filename: str, output_filename: str | None = None, farend: str | None = None, **kwargs: Any
+        self,
+        filename: str | os.PathLike[str],
+        output_filename: str | os.PathLike[str] | None = None,
+        farend: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
     ) -> torch.Tensor:
         """Enhance a file: mixed down to mono, at the model's sample rate, without gradients.
 
@@ -210,6 +221,9 @@ class Enhancer(Pretrained):
 
         Yields:
             Enhanced audio as it becomes ready, maybe nothing for a chunk; joined, as long as the chunks together.
+
+        Raises:
+            ValueError: as `deepvqe_hub.Stream`, and where there are not as many chunks of either signal.
         """
         stream: Stream | None = None
         device = next(self.mods.parameters()).device

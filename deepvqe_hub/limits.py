@@ -88,7 +88,10 @@ def ends_of(lengths: np.ndarray | torch.Tensor | Sequence[float], noisy: np.ndar
 
     lengths = lengths if hasattr(lengths, "dtype") else np.asarray(lengths)
     if noisy.ndim != 2 or lengths.shape != noisy.shape[:1]:
-        raise ValueError(f"lengths {tuple(lengths.shape)} needs noisy of shape (batch, time), not {tuple(noisy.shape)}")
+        # In SpeechBrain's interfaces lengths come second, where a model takes the far end.
+        hint = "; if this is a far end, give it by name: farend=" if lengths.shape == noisy.shape else ""
+        shapes = f"lengths {tuple(lengths.shape)} and noisy {tuple(noisy.shape)}"
+        raise ValueError(f"{shapes} do not fit; they must be (batch,) and (batch, time){hint}")
     if lengths.dtype.itemsize < 4 and "float" in str(lengths.dtype):
         raise ValueError(
             f"lengths in {lengths.dtype} are too coarse to tell samples apart, and would cut signals short; "
