@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # the same names, where editors and type checkers find them
     from deepvqe_hub import optim as optim
     from deepvqe_hub import pipelines as pipelines
     from deepvqe_hub import plots as plots
+    from deepvqe_hub import protocols as protocols
+    from deepvqe_hub import resampling as resampling
     from deepvqe_hub import stft as stft
     from deepvqe_hub import training as training
     from deepvqe_hub.enhancement import EnhancementModel as EnhancementModel
@@ -49,7 +51,7 @@ _EXPORTS = {
 }
 _SUBMODULES = (
     *("data", "demo", "files", "hub", "losses", "metrics", "models"),
-    *("onnx", "optim", "pipelines", "plots", "stft", "training"),
+    *("onnx", "optim", "pipelines", "plots", "protocols", "resampling", "stft", "training"),
 )
 
 # Those that need a package of an extra; asked for by name, they say what is missing.

@@ -15,7 +15,7 @@ _FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasat
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str], *, overwrite: bool) -> Iterator[Path]:
     """A temporary path beside `path` that takes its name when the block ends well and is removed when it does not.
 
     The folder is made. A link stays, and what it leads to is written; a file that is replaced hands on its permissions.
@@ -51,7 +51,7 @@ def atomic_write(path: str | os.PathLike, *, overwrite: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def named_when_full(path: str | os.PathLike) -> Iterator[None]:
+def named_when_full(path: str | os.PathLike[str]) -> Iterator[None]:
     """Name `path` in the error of a full disk within the block, which says of itself only that there is no space."""
     try:
         yield
@@ -61,7 +61,7 @@ def named_when_full(path: str | os.PathLike) -> Iterator[None]:
         raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
 
 
-def make_parent(path: str | os.PathLike) -> Path:
+def make_parent(path: str | os.PathLike[str]) -> Path:
     """`path`, the folder made that it lies in, or that a link there leads to.
 
     Raises:
@@ -78,7 +78,7 @@ def make_parent(path: str | os.PathLike) -> Path:
 
 
 @contextmanager
-def without_new_folders(path: str | os.PathLike) -> Iterator[None]:
+def without_new_folders(path: str | os.PathLike[str]) -> Iterator[None]:
     """Remove, where the block fails, the folders that it made for `path`; those that another filled meanwhile stay."""
     made = [folder for folder in Path(path).parents if not folder.exists()]
     try:

@@ -74,8 +74,8 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
     def __init__(
         self,
         network: str = "DeepVQE",
-        options: dict | None = None,
-        stft: dict | None = None,
+        options: dict[str, Any] | None = None,
+        stft: dict[str, Any] | None = None,
         sample_rate: int = 16000,
         format_version: int = FORMAT_VERSION,
     ):
@@ -107,7 +107,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         if self.network.bins != bins:
             raise ValueError(f"{self.network.bins} bins in the options, but {bins} in the spectra of the stft")
         self.sample_rate = sample_rate
-        self.config = {
+        self.config: dict[str, Any] = {
             "network": network,
             "options": options,
             "stft": stft,
@@ -116,7 +116,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         }
 
     @classmethod
-    def from_config(cls, config: str | Path | Mapping) -> Self:
+    def from_config(cls, config: str | Path | Mapping[str, Any]) -> Self:
         """A model with fresh random weights, from the name of a preset, a `config.json` or its contents as a dict.
 
         Raises:
@@ -147,7 +147,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         revision: str | None = None,
         map_location: str | torch.device = "cpu",
         strict: bool = True,
-        **options,
+        **options: Any,
     ) -> Self:
         """A model with trained weights, strictly, in evaluation mode: `deepvqe_hub.load` for this class.
 
@@ -174,12 +174,12 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         self,
         save_directory: str | Path,
         *,
-        model_card_kwargs: Mapping | None = None,
+        model_card_kwargs: Mapping[str, Any] | None = None,
         repo_id: str | None = None,
         push_to_hub: bool = False,
         half: bool = False,
-        config: Mapping | None = None,
-        **push_to_hub_kwargs,
+        config: Mapping[str, Any] | None = None,
+        **push_to_hub_kwargs: Any,
     ) -> str | None:
         """Write a checkpoint folder; files of an earlier call are replaced, a model card that is there is kept.
 
@@ -222,7 +222,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         self,
         repo_id: str,
         *,
-        config: Mapping | None = None,
+        config: Mapping[str, Any] | None = None,
         commit_message: str = "Upload DeepVQE checkpoint",
         private: bool | None = None,
         token: str | bool | None = None,
@@ -231,7 +231,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
         allow_patterns: list[str] | str | None = None,
         ignore_patterns: list[str] | str | None = None,
         delete_patterns: list[str] | str | None = None,
-        model_card_kwargs: Mapping | None = None,
+        model_card_kwargs: Mapping[str, Any] | None = None,
         half: bool = False,
     ) -> str:
         """Upload the checkpoint folder to "owner/name", which is made if need be; returns the URL of the commit.
@@ -267,7 +267,7 @@ class EnhancementModel(nn.Module, PyTorchModelHubMixin):
                 config=config,
             )
 
-    def generate_model_card(self, **card) -> ModelCard:
+    def generate_model_card(self, **card: Any) -> ModelCard:
         """The card that `save_pretrained` writes; `card` as for `deepvqe_hub.hub.card.model_card`."""
         from deepvqe_hub.hub.card import model_card
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import errors
@@ -59,7 +60,7 @@ class Enhancer(Pretrained):
     MODULES_NEEDED = ["enhance_model"]  # noqa: RUF012, the name and type that Pretrained reads
 
     @classmethod
-    def from_hparams(cls, source: str | os.PathLike, hparams_file: str = YAML, **kwargs) -> Enhancer:
+    def from_hparams(cls, source: str | os.PathLike[str], hparams_file: str = YAML, **kwargs: Any) -> Enhancer:
         """What every `Pretrained` has; `source` may also be the name of a model that ships with this package.
 
         Args:
@@ -91,12 +92,12 @@ class Enhancer(Pretrained):
     @classmethod
     def from_pretrained(
         cls,
-        source: str | os.PathLike | EnhancementModel,
+        source: str | os.PathLike[str] | EnhancementModel,
         *,
         device: str | torch.device | None = None,
-        run_opts: dict | None = None,
+        run_opts: dict[str, Any] | None = None,
         freeze_params: bool = True,
-        **options,
+        **options: Any,
     ) -> Enhancer:
         """An enhancer without reading any YAML.
 
@@ -106,6 +107,10 @@ class Enhancer(Pretrained):
             run_opts: of SpeechBrain, such as `{"device": "cuda", "precision": "bf16"}`.
             freeze_params: False to train the parameters and batch norms.
             **options: of `deepvqe_hub.load`, such as `revision`.
+
+        Raises:
+            FileNotFoundError, ValueError, ImportError: as `deepvqe_hub.load`.
+            RuntimeError: for a device that PyTorch does not have.
         """
         if isinstance(uncompiled(source), EnhancementModel):
             model = source
@@ -161,6 +166,9 @@ class Enhancer(Pretrained):
 
         Returns:
             Enhanced signals in the shape of `noisy`, on the model's device.
+
+        Raises:
+            ValueError: as `deepvqe_hub.EnhancementModel`, for signals or lengths that do not fit.
         """
         # Asked of the parameters, because `.to()` moves them but leaves Pretrained's own note of the device.
         device = next(self.mods.parameters()).device
@@ -172,7 +180,11 @@ class Enhancer(Pretrained):
         return enhanced
 
     def enhance_file(
-        self, filename: str, output_filename: str | None = None, farend: str | None = None, **kwargs
+        self,
+        filename: str | os.PathLike[str],
+        output_filename: str | os.PathLike[str] | None = None,
+        farend: str | os.PathLike[str] | None = None,
+        **kwargs: Any,
     ) -> torch.Tensor:
         """Enhance a file: mixed down to mono, at the model's sample rate, without gradients.
 
@@ -209,6 +221,9 @@ class Enhancer(Pretrained):
 
         Yields:
             Enhanced audio as it becomes ready, maybe nothing for a chunk; joined, as long as the chunks together.
+
+        Raises:
+            ValueError: as `deepvqe_hub.Stream`, and where there are not as many chunks of either signal.
         """
         stream: Stream | None = None
         device = next(self.mods.parameters()).device
@@ -240,11 +255,13 @@ class SpeechBrainModel(nn.Module):
         config: its config, for random weights that a `Pretrainer` then fills.
     """
 
-    def __init__(self, model: EnhancementModel | None = None, config: dict | None = None):
+    def __init__(self, model: EnhancementModel | None = None, config: dict[str, Any] | None = None):
         super().__init__()
         self.model = EnhancementModel.from_config(config) if model is None else model
 
-    def forward(self, noisy, lengths=None, farend=None):
+    def forward(
+        self, noisy: torch.Tensor, lengths: torch.Tensor | None = None, farend: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(batch, time) -> enhanced (batch, time), and the lengths."""
         return self.model(noisy, farend, lengths), lengths
 
@@ -277,12 +294,12 @@ class FolderPretrainer(Pretrainer):
             return super().collect_files(default_source, *args, **kwargs)
 
 
-def load_weights(module: SpeechBrainModel | EnhancementModel, path: str | os.PathLike) -> None:
+def load_weights(module: SpeechBrainModel | EnhancementModel, path: str | os.PathLike[str]) -> None:
     """A `custom_hooks` function for `Pretrainer`: loads a safetensors file strictly, whatever its name."""
     _load_weights(getattr(module, "model", module), path)
 
 
-def _located(source: str | os.PathLike, options: dict) -> str:
+def _located(source: str | os.PathLike[str], options: dict) -> str:
     """What SpeechBrain finds `source` by; a revision in its name moves to the `fetch_config` among `options`."""
     if isinstance(source, str) and source.startswith(("http:", "https:")):
         return source
@@ -320,7 +337,7 @@ def _to(wave, device: torch.device):
     return wave.to(device) if isinstance(wave, torch.Tensor) else wave
 
 
-def _fetched(path: str, savedir: str | os.PathLike | None = None) -> str:
+def _fetched(path: str, savedir: str | os.PathLike[str] | None = None) -> str:
     """Where the file is, downloaded if need be, as `Enhancer.load_audio` does."""
     path = os.path.expanduser(path)
     if os.path.exists(path):

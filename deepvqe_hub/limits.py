@@ -32,6 +32,12 @@ def check_format_version(version: object, latest: int, where: object, error: typ
         )
 
 
+def check_rate(sample_rate: object) -> None:
+    """Refuse a sample rate that no recording has: a number of kHz, a word, seconds."""
+    if not (isinstance(sample_rate, Real) and MIN_RATE <= sample_rate <= MAX_RATE):
+        raise ValueError(f"sample_rate must be from {MIN_RATE} to {MAX_RATE} Hz, not {sample_rate!r}")
+
+
 def check_loudness(wave: np.ndarray, name: str, loudest: float = LOUDEST) -> None:
     """`check_peak` of an array in floating point."""
     import numpy as np
@@ -82,7 +88,10 @@ def ends_of(lengths: np.ndarray | torch.Tensor | Sequence[float], noisy: np.ndar
 
     lengths = lengths if hasattr(lengths, "dtype") else np.asarray(lengths)
     if noisy.ndim != 2 or lengths.shape != noisy.shape[:1]:
-        raise ValueError(f"lengths {tuple(lengths.shape)} needs noisy of shape (batch, time), not {tuple(noisy.shape)}")
+        # In SpeechBrain's interfaces lengths come second, where a model takes the far end.
+        hint = "; if this is a far end, give it by name: farend=" if lengths.shape == noisy.shape else ""
+        shapes = f"lengths {tuple(lengths.shape)} and noisy {tuple(noisy.shape)}"
+        raise ValueError(f"{shapes} do not fit; they must be (batch,) and (batch, time){hint}")
     if lengths.dtype.itemsize < 4 and "float" in str(lengths.dtype):
         raise ValueError(
             f"lengths in {lengths.dtype} are too coarse to tell samples apart, and would cut signals short; "

@@ -43,6 +43,10 @@ class SpeechLoss(nn.Module):
         sample_rate: in Hz, for PESQ, STOI and DNSMOS alone; other rates than theirs are resampled.
 
     Shapes: estimate and target (batch, samples) -> scalar.
+
+    Raises:
+        ImportError: a package that a term needs is missing.
+        ValueError: by calls, for signals of other shapes.
     """
 
     def __init__(

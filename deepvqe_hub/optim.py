@@ -7,8 +7,10 @@ is scalable for LLM training", arXiv 2502.16982, section 2.2, for a step of the 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
+from torch.optim.optimizer import ParamsT
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration, from Jordan et al.
 STEPS = 5
@@ -31,7 +33,15 @@ class Muon(torch.optim.Optimizer):
             included.
     """
 
-    def __init__(self, params, lr=1e-3, weight_decay=0.0, momentum=0.95, betas=(0.9, 0.95), eps=1e-8):
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.95),
+        eps: float = 1e-8,
+    ):
         for name, value in (("lr", lr), ("weight_decay", weight_decay), ("eps", eps)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be 0 or more, and finite, not {value}")
@@ -41,7 +51,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step; returns what `closure` returns, if there is one."""
         loss = None
         if closure is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import operator
 import os
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import nn
@@ -102,14 +102,14 @@ class EnhancementBundle:
 
     @overload
     def get_model(
-        self, *, device: str | torch.device | None = None, backend: Literal["torch"] | None = None, **options
+        self, *, device: str | torch.device | None = None, backend: Literal["torch"] | None = None, **options: Any
     ) -> EnhancementModel: ...
     @overload
     def get_model(
-        self, *, device: str | torch.device | None = None, backend: Literal["onnx"], **options
+        self, *, device: str | torch.device | None = None, backend: Literal["onnx"], **options: Any
     ) -> OnnxModel: ...
     def get_model(
-        self, *, device: str | torch.device | None = None, backend: str | None = None, **options
+        self, *, device: str | torch.device | None = None, backend: str | None = None, **options: Any
     ) -> EnhancementModel | OnnxModel:
         """The model with trained weights, in evaluation mode.
 
@@ -159,7 +159,7 @@ class Enhance(nn.Module):
         ... )  # doctest: +SKIP
     """
 
-    def __init__(self, model: EnhancementModel | str | os.PathLike = "deepvqe-s", sample_rate: int | None = None):
+    def __init__(self, model: EnhancementModel | str | os.PathLike[str] = "deepvqe-s", sample_rate: int | None = None):
         super().__init__()
         try:
             wanted = None if sample_rate is None else operator.index(sample_rate)
@@ -176,7 +176,7 @@ class Enhance(nn.Module):
             _resample()  # a broken torchaudio is better known now than at the first waveform
 
     def forward(self, waveform: torch.Tensor, farend: torch.Tensor | None = None) -> torch.Tensor:
-        waves = [wave for wave in (waveform, farend) if wave is not None]
+        waves = [waveform] if farend is None else [waveform, farend]
         fit = all(isinstance(w, torch.Tensor) and w.is_floating_point() and w.dim() for w in waves)
         fit = fit and all(wave.shape == waveform.shape for wave in waves)
         if not fit or (not torch.compiler.is_exporting() and waveform.numel() == 0):

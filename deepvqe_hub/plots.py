@@ -25,7 +25,7 @@ COLUMNS = 1500  # of a spectrogram at most; a page shows no more
 RANGE_DB = 80
 
 
-def check_format(path: str | os.PathLike) -> None:
+def check_format(path: str | os.PathLike[str]) -> None:
     """Raise ValueError where the ending of `path`, if it has one, names no format that can be drawn."""
     endings, ending = Figure().canvas.get_supported_filetypes(), os.path.splitext(path)[1].lower()[1:]
     if ending and ending not in endings:
@@ -35,7 +35,7 @@ def check_format(path: str | os.PathLike) -> None:
 def plot_enhancement(
     noisy: Source,
     enhanced: Source,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     model: Model | None = None,
     farend: Source | None = None,
@@ -99,7 +99,7 @@ class Point(NamedTuple):
 
 def plot_comparison(
     points: Sequence[Point],
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     cost: str,
     quality: str,
     unprocessed: float | None = None,
@@ -161,7 +161,7 @@ def _read(file: Source, seconds: float) -> tuple[np.ndarray, int]:
         return np.concatenate([block[:, 0] for block in recording.blocks(seconds)]), recording.sample_rate
 
 
-def save(figure: Figure, path: str | os.PathLike, overwrite: bool) -> None:
+def save(figure: Figure, path: str | os.PathLike[str], overwrite: bool) -> None:
     """Write a picture, whole or not at all; the extension of `path` gives the format, PNG without one.
 
     Raises:

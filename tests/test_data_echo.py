@@ -62,6 +62,7 @@ def test_default_scenes_are_finite_and_shaped(pools):
     mic, farend, clean, delay = mix_echo(default_collate([data[i] for i in range(40)]))
     assert mic.shape == farend.shape == clean.shape == (40, RATE)
     assert delay.shape == active_frames(farend).shape == (40, RATE // 256 + 1)
+    assert active_frames(farend, RATE, 512).shape == (40, RATE // 512 + 1)  # the order that mix_echo has
     assert all(part.isfinite().all() for part in (mic, farend, clean, delay))
     assert mic.abs().max() < 1 and farend.abs().max() < 1
     assert delay.max() <= 0.6 + 1e-3 and set(delay[delay < 0].tolist()) <= {-1.0}
@@ -306,3 +307,10 @@ def test_no_recording_is_lost_in_silence(tmp_path):
     soundfile.write(tmp_path / "farend_speech" / "b_fileid_0.wav", np.full(800, 0.1), RATE)
     with pytest.raises(ValueError, match=r"fileid_0 twice: a_fileid_0\.wav and b_fileid_0\.wav"):
         EchoRecordings(tmp_path)
+
+
+@pytest.mark.parametrize("pool", [AudioPool, RoomPool])
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_one_path_is_not_taken_for_several(pool, kind, tmp_path):
+    with pytest.raises(ValueError, match="is one path and not several; for all files in a folder: from_folder"):
+        pool(kind(tmp_path))

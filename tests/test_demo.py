@@ -116,6 +116,8 @@ def test_studio_offers_what_there_is(monkeypatch):
     assert Studio().models == [name for name in names if "gguf" not in name] != names
     with pytest.raises(ValueError, match="max_seconds"):
         Studio(max_seconds=0)
+    with pytest.raises(ValueError, match=r"\['deepvqe-s'\], not one name"):
+        Studio("deepvqe-s")
 
 
 def test_command_line(files, monkeypatch, capsys):

@@ -109,6 +109,15 @@ def test_the_home_folder(model, tmp_path, monkeypatch):
         model.save_pretrained("~nobody-at-all/saved")
 
 
+@pytest.mark.parametrize("thing", [None, "deepvqe-s", torch.nn.Linear(1, 1)])
+def test_what_is_no_model_is_not_saved(thing, tmp_path):
+    with pytest.raises(ValueError, match=f"can be saved, and this is {type(thing).__name__}$"):
+        save_folder(thing, tmp_path / "bad")
+    with pytest.raises(ValueError, match="SimpleNamespace; give its model"):  # such as an Enhancer
+        save_folder(SimpleNamespace(model=EnhancementModel.from_config(TINY)), tmp_path / "bad")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failed_save_leaves_nothing(model, tmp_path):
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))

@@ -28,6 +28,16 @@ def test_lengths_in_the_place_of_the_far_end_are_named(model):
         model(wave, torch.zeros(3))
 
 
+def test_a_far_end_in_the_place_of_lengths_is_named(model):
+    """Where lengths come second, as in `Enhancer.enhance_batch`."""
+    wave = torch.zeros(2, 8000)
+    with pytest.raises(ValueError, match=r"lengths \(2, 8000\) and noisy \(2, 8000\) do not fit.*by name: farend=$"):
+        model(wave, lengths=wave)
+    for given in (wave, wave[0]):
+        with pytest.raises(ValueError, match=r"do not fit; they must be \(batch,\) and \(batch, time\)$"):
+            model(given, lengths=torch.ones(3))
+
+
 @torch.inference_mode()
 def test_lengths_too_coarse_for_samples_are_refused(model):
     wave, lengths = torch.zeros(2, 160000), torch.tensor([1.0, 0.70331])

@@ -94,6 +94,8 @@ def test_wrong_use_is_named():
     for rate in (16000, 8000):
         with pytest.raises(ValueError, match="noisy has dtype"):
             Enhance(tiny(), rate)(torch.zeros(100, dtype=torch.int16))
+        with pytest.raises(ValueError, match="noisy is a NoneType"):
+            Enhance(tiny(), rate)(None)
     with pytest.raises(ValueError, match="neither a file, a folder nor a known model"):
         Enhance("deepvqe-x")
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,9 @@ def test_type_checkers_see_what_there_is(package):
     assert told == {name: f"{places.get(name, package)}.{name}" for name in told}
 
 
-@pytest.mark.parametrize("name", ["data", "demo", "files", "hub", "models", "onnx", "optim", "stft"])
+@pytest.mark.parametrize(
+    "name", ["data", "demo", "files", "hub", "models", "onnx", "optim", "protocols", "resampling", "stft"]
+)
 def test_submodules_need_no_import_of_their_own(name):
     import deepvqe_hub
 
@@ -60,3 +63,35 @@ for name in ("Enhancer", "training"):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def undescribed(function, name):
+    """What type checkers are not told of a function: parameters and the result."""
+    signature = inspect.signature(function)
+    parts = {**signature.parameters, "return": signature.return_annotation}
+    if inspect.isclass(function) or name.endswith("__init__"):
+        del parts["return"]
+    for part, value in parts.items():
+        if part not in ("self", "cls") and getattr(value, "annotation", value) is inspect.Signature.empty:
+            yield f"{name}({part})"
+
+
+OPEN = ["data", "files", "hub", "losses", "metrics", "models", "onnx", "optim", "pipelines", "stft"]
+
+
+@pytest.mark.parametrize("name", ["", *(f".{part}" for part in OPEN)])
+def test_public_functions_tell_type_checkers_everything(name):
+    module = importlib.import_module(f"deepvqe_hub{name}")
+    bare = []
+    for public in getattr(module, "__all__", None) or [n for n in vars(module) if not n.startswith("_")]:
+        thing = getattr(module, public)
+        if not getattr(thing, "__module__", "").startswith("deepvqe_hub"):
+            continue
+        if inspect.isclass(thing):
+            for method, value in vars(thing).items():
+                value = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
+                if inspect.isfunction(value) and (not method.startswith("_") or method in ("__init__", "__call__")):
+                    bare += undescribed(value, f"{public}.{method}")
+        elif callable(thing):
+            bare += undescribed(thing, public)
+    assert not bare

@@ -5,7 +5,7 @@ examples name the folder, the uploaded one names REPO_ID; it replaces a card tha
 comes from `hf auth login` or the variable HF_TOKEN.
 
   deepvqe push my-model someone/my-model
-  deepvqe push my-model someone/my-model --private --message "After 200 epochs"
+  deepvqe push my-model someone/my-model --private --commit-message "After 200 epochs"
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--private", action="store_true", help="make a new repository private")
     add("--branch", help="branch to commit to (default: main)")
     add("--create-pr", action="store_true", help="open a pull request instead of committing")
-    add("--message", default="Upload DeepVQE checkpoint", help="commit message (default: %(default)s)")
+    add("--commit-message", default="Upload DeepVQE checkpoint", help="commit message (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
         commit = upload(
             args.folder,
             args.repo_id,
-            commit_message=args.message,
+            commit_message=args.commit_message,
             private=args.private or None,
             branch=args.branch,
             create_pr=args.create_pr,

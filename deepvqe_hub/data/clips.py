@@ -178,7 +178,13 @@ def timed(clip: Clip) -> Clip:
 
 
 def as_clips(files: Iterable[Clip | str | Path]) -> list[Clip]:
-    """Turn paths into clips (parent folder = speaker) and leave clips as they are."""
+    """Turn paths into clips (parent folder = speaker) and leave clips as they are.
+
+    Raises:
+        ValueError: for one path, each letter of which would be taken for another.
+    """
+    if isinstance(files, (str, Path)):
+        raise ValueError(f"{str(files)!r} is one path and not several; for all files in a folder: from_folder")
 
     def as_clip(file: Clip | str | Path) -> Clip:
         return file if isinstance(file, Clip) else Clip(str(file), 0.0, Path(file).parent.name).measured()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -80,7 +82,7 @@ class EchoSpeech(NoisySpeech):
         pause_seconds: Range = (0.1, 1.5),
         room_p: float = 0.9,
         lead_p: float = 0.5,
-        **options,
+        **options: Any,
     ):
         if "lead_seconds" in options:
             raise ValueError(
@@ -190,11 +192,16 @@ def draw_filter(rng: np.random.Generator, memory: bool) -> np.ndarray:
     return tail
 
 
-def active_frames(signal: Tensor, hop_length: int = 256, sample_rate: int = 16000) -> Tensor:
+def active_frames(signal: Tensor, sample_rate: int = 16000, hop_length: int = 256) -> Tensor:
     """Where a signal is active, `(batch, time) -> (batch, time // hop_length + 1)`, bool.
 
     Frame `k` is centred at sample `k * hop_length` and two hops long, as in a centred STFT. It is active
-    when less than 30 dB below the active level.
+    when less than 30 dB below the active level (`active_power`).
+
+    Args:
+        signal: on any device, floating point within ±1.
+        sample_rate: in Hz.
+        hop_length: samples from one frame to the next.
     """
     frames = torch.nn.functional.pad(signal, (hop_length, hop_length)).unfold(-1, 2 * hop_length, hop_length)
     power = frames.square().mean(-1)
@@ -232,7 +239,7 @@ def mix_echo(
     farend = farend * level_gain(farend, batch["far_level_dbfs"], sample_rate)[:, None]
     frames = torch.arange(farend.shape[-1] // hop_length + 1, device=farend.device)
     delay = track(batch, frames * (hop_length / sample_rate))
-    audible = active_frames(arriving, hop_length, sample_rate) & (batch["echo_gain"] > 0)[:, None]
+    audible = active_frames(arriving, sample_rate, hop_length) & (batch["echo_gain"] > 0)[:, None]
     return mic, farend, target, torch.where(audible, delay, -1.0)
 
 

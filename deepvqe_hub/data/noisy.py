@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,7 +124,7 @@ class NoisySpeech(DrawnItems):
         speech = self.draw_speech(rng, lead=int(lead * self.sample_rate))
         return {"speech": speech, "room": self.draw_room(rng)[[0, 2]]} | self.draw_conditions(rng)
 
-    def draw_speech(self, rng: np.random.Generator, **options) -> np.ndarray:
+    def draw_speech(self, rng: np.random.Generator, **options: Any) -> np.ndarray:
         """Speech of one item at a random speed, `(time,)`; `options` go to `AudioPool.speech`."""
         return self._at_speed(rng, self.speed, lambda samples: self.speech.speech(rng, samples, **options))
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Pool:
         self._broken: set[int] = set()
 
     @classmethod
-    def from_folder(cls: type[AnyPool], folder: str | Path, kind: str | None = None, **options) -> AnyPool:
+    def from_folder(cls: type[AnyPool], folder: str | Path, kind: str | None = None, **options: Any) -> AnyPool:
         """All audio files below `folder`, see `find_clips` for `kind`; `options` go to the constructor.
 
         Raises:
@@ -49,7 +49,7 @@ class Pool:
         return cls(clips, **options)
 
     @classmethod
-    def from_manifest(cls: type[AnyPool], path: str | Path, **options) -> AnyPool:
+    def from_manifest(cls: type[AnyPool], path: str | Path, **options: Any) -> AnyPool:
         """The clips of a JSON manifest; `options` go to the constructor.
 
         Raises:
@@ -58,7 +58,7 @@ class Pool:
         return cls(read_manifest(path).values(), **options)
 
     @classmethod
-    def from_shards(cls: type[AnyPool], folder: str | Path, **options) -> AnyPool:
+    def from_shards(cls: type[AnyPool], folder: str | Path, **options: Any) -> AnyPool:
         """The clips inside the tar shards of a folder (see `write_shards`); `options` go to the constructor.
 
         Raises:
@@ -119,7 +119,7 @@ class AudioPool(Pool):
     A clip with several channels gives its first one. Unreadable files are passed over with a warning.
 
     Raises:
-        ValueError: there are no clips.
+        ValueError: there are no clips, or a path in place of several.
     """
 
     def __init__(

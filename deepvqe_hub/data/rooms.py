@@ -30,7 +30,7 @@ class RoomPool(Pool):
         seconds: length of the returned responses.
 
     Raises:
-        ValueError: there are no clips.
+        ValueError: there are no clips, or a path in place of several.
     """
 
     def __init__(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepvqe_hub._optional import need
 from deepvqe_hub.demo.studio import NO_LIMIT_DB, Studio
 
-gr = need("gradio", "the demo", "demo")
+if TYPE_CHECKING:
+    import gradio as gr
+else:
+    gr = need("gradio", "the demo", "demo")
 
 KEEP_SECONDS = 3600  # after which uploads and results are deleted
 
@@ -20,7 +23,7 @@ Recordings are processed where this page comes from and deleted within two hours
 """
 
 
-def build(studio: Studio | None = None, examples: Sequence[str | os.PathLike] = ()) -> gr.Blocks:
+def build(studio: Studio | None = None, examples: Sequence[str | os.PathLike[str]] = ()) -> gr.Blocks:
     """The demo as a Gradio app, to be put into another one; by itself `launch` shows it.
 
     Args:
@@ -66,7 +69,7 @@ def build(studio: Studio | None = None, examples: Sequence[str | os.PathLike] = 
     return page
 
 
-def launch(studio: Studio | None = None, examples: Sequence[str | os.PathLike] = (), **options: Any) -> gr.Blocks:
+def launch(studio: Studio | None = None, examples: Sequence[str | os.PathLike[str]] = (), **options: Any) -> gr.Blocks:
     """Show the demo in the browser, with uploads of at most 100 MB; returns when it is stopped.
 
     Args:

@@ -58,7 +58,8 @@ class Studio:
         scores: whether to report DNSMOS, if it is installed.
 
     Raises:
-        ValueError: for a length that is not positive, or if there is no model at all.
+        ValueError: for a length that is not positive, a single name in place of several, or if there is no model at
+            all.
         ImportError: without matplotlib, which draws the spectrograms.
     """
 
@@ -72,6 +73,8 @@ class Studio:
     ):
         import deepvqe_hub.plots  # noqa: F401, whether it can draw is better known before a recording comes
 
+        if isinstance(models, str):  # each letter of which would be a name
+            raise ValueError(f"models must be a list of names, such as [{models!r}], not one name")
         if not max_seconds > 0:
             raise ValueError(f"max_seconds must be positive, not {max_seconds}")
         self.models = list(models) or [entry.name for entry in registry.ENTRIES.values() if _at_hand(entry)]
@@ -90,8 +93,8 @@ class Studio:
 
     def enhance(
         self,
-        noisy: str | os.PathLike | None,
-        farend: str | os.PathLike | None = None,
+        noisy: str | os.PathLike[str] | None,
+        farend: str | os.PathLike[str] | None = None,
         model: str | None = None,
         mix: float = 1.0,
         attenuation_limit_db: float = NO_LIMIT_DB,

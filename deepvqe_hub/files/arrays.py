@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,7 +12,7 @@ import torch
 from deepvqe_hub.files.audio import block_frames
 from deepvqe_hub.files.blocks import FarEnd, check_model, dry_share, enhanced_blocks, warn_of_length
 from deepvqe_hub.files.samples import as_numpy, from_float, to_float
-from deepvqe_hub.limits import MAX_CHANNELS, MAX_RATE, MIN_RATE, check_layout, check_loudness
+from deepvqe_hub.limits import MAX_CHANNELS, check_layout, check_loudness, check_rate
 
 if TYPE_CHECKING:
     from deepvqe_hub.protocols import Model
@@ -51,14 +50,14 @@ def enhance(
     Raises:
         ValueError: for NaN, Inf or numbers beyond 1e30, types and shapes that are no audio, settings out of range, or
             a far end given to a model without one.
+        TypeError: for a `model` that is none, such as its name.
 
     Example:
         >>> samples, rate = soundfile.read("noisy.wav", dtype="int16")  # doctest: +SKIP
         >>> clean = deepvqe_hub.enhance(model, samples, rate)  # doctest: +SKIP
     """
     dry = dry_share(mix, attenuation_limit_db)
-    if not (isinstance(sample_rate, numbers.Real) and MIN_RATE <= sample_rate <= MAX_RATE):
-        raise ValueError(f"sample_rate must be from {MIN_RATE} to {MAX_RATE} Hz, not {sample_rate!r}")
+    check_rate(sample_rate)
     model = check_model(model, farend)
     samples = _samples(audio, "audio")
     frames, channels = samples.shape

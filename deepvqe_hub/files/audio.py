@@ -18,7 +18,7 @@ import soundfile
 from deepvqe_hub.files.unread import Endless, begins_twice, breaks_off, caf_end, joined, stated_length
 from deepvqe_hub.limits import BLOCK_SECONDS, LOUDEST
 
-Source = str | os.PathLike | bytes | BinaryIO
+Source = str | os.PathLike[str] | bytes | BinaryIO
 
 _MAX_FRAMES = 1 << 48  # libsndfile gives the largest number there is for a length that it does not know
 _MP3_SLACK = 2 * 1152  # samples, two MPEG frames
@@ -243,7 +243,7 @@ def block_frames(sample_rate: int, channels: int) -> int:
     return math.ceil(sample_rate * max(BLOCK_SECONDS / max(channels, 1), 0.25))
 
 
-def native(path: str | os.PathLike) -> str | bytes:
+def native(path: str | os.PathLike[str]) -> str | bytes:
     """A path as soundfile takes it even where the name is not valid text, which bytes on a disk need not be."""
     path = os.fspath(path)
     path = os.path.join(".", path) if path == "-" else path  # which libsndfile takes for standard input

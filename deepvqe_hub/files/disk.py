@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def enhance_file(
     model: Model,
     source: Source,
-    output: str | os.PathLike,
+    output: str | os.PathLike[str],
     farend: Source | None = None,
     *,
     mix: float = 1.0,
@@ -57,6 +57,7 @@ def enhance_file(
         AudioFileError: (a ValueError) for files that are empty, truncated, no audio or hold NaN, and for formats that
             cannot be written.
         ValueError: for settings out of range, or a far end given to a model without one.
+        TypeError: for a `model` that is none, such as its name, and for arrays in place of files: see `enhance`.
 
     Example:
         >>> deepvqe_hub.enhance_file(model, "noisy.mp3", "clean.wav")  # doctest: +SKIP
@@ -80,7 +81,7 @@ def enhance_file(
 
 
 def enhance_to_mono(
-    model: Model, source: Source, output: str | os.PathLike | None = None, farend: Source | None = None
+    model: Model, source: Source, output: str | os.PathLike[str] | None = None, farend: Source | None = None
 ) -> np.ndarray:
     """Enhance a sound file mixed down to mono, at the model's rate.
 

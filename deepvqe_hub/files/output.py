@@ -28,7 +28,7 @@ _PRECISE = {*_FLOATING, "PCM_24", "PCM_32", "ALAC_20", "ALAC_24", "ALAC_32"}  # 
 _WRITE_FRAMES = 1 << 14  # at a time: libsndfile's Vorbis encoder overflows its stack on long blocks
 
 
-def named_format(path: str | os.PathLike) -> tuple[str | None, str | None]:
+def named_format(path: str | os.PathLike[str]) -> tuple[str | None, str | None]:
     """Container and sample format as far as the extension of `path` says them, or None.
 
     Raises:
@@ -43,7 +43,7 @@ def named_format(path: str | os.PathLike) -> tuple[str | None, str | None]:
     return container, subtype
 
 
-def output_format(path: str | os.PathLike, like: AudioInfo) -> tuple[str, str]:
+def output_format(path: str | os.PathLike[str], like: AudioInfo) -> tuple[str, str]:
     """Container and sample format for `path`: by its extension, otherwise as close to `like` as the container can.
 
     Returns:

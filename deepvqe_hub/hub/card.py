@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from string import Template
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
@@ -117,7 +118,7 @@ def hyperparams(config: Mapping) -> str:
     return _YAML.substitute(rate=config["sample_rate"], config=json.dumps(config))
 
 
-def model_card(model: EnhancementModel, card: Mapping | None = None, source: str | None = None) -> str:
+def model_card(model: EnhancementModel, card: Mapping[str, Any] | None = None, source: str | None = None) -> str:
     """The text of a model card, with the metadata that the Hub filters by.
 
     Args:

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -99,7 +100,7 @@ def load_weights(model: EnhancementModel, path: str | Path) -> None:
 def save_folder(
     model: EnhancementModel,
     folder: str | Path,
-    card: Mapping | None = None,
+    card: Mapping[str, Any] | None = None,
     *,
     half: bool = False,
     overwrite: bool = False,
@@ -123,11 +124,14 @@ def save_folder(
 
     Raises:
         FileExistsError: without `overwrite`, for a folder that holds any of the files; for a file of that name.
-        ValueError: the weights are not finite, or not within float16 for `half`, or not those of the config, as in a
-            folded or pruned network, or one compiled without its model; or the model is of a subclass and was made with
-            arguments that a config does not hold.
+        ValueError: it is no `EnhancementModel`; the weights are not finite, or not within float16 for `half`, or not
+            those of the config, as in a folded or pruned network, or one compiled without its model; or the model is of
+            a subclass and was made with arguments that a config does not hold.
     """
     model, folder = uncompiled(model), expanded(folder)
+    if not isinstance(model, EnhancementModel):
+        hint = "; give its model" if isinstance(getattr(model, "model", None), EnhancementModel) else ""
+        raise ValueError(f"only an EnhancementModel can be saved, and this is {type(model).__name__}{hint}")
     present = [name for name in FILES if (folder / name).exists()]
     if present and not overwrite:
         names = ", ".join(present)
@@ -158,7 +162,7 @@ def save_folder(
     return folder
 
 
-def expanded(path: str | os.PathLike) -> Path:
+def expanded(path: str | os.PathLike[str]) -> Path:
     """`path` with the home folder for "~"; a ValueError for that of a user who is not there."""
     try:
         return Path(path).expanduser()

@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 
@@ -28,38 +28,38 @@ _HUB_OPTIONS = ("token", "cache_dir", "local_files_only", "force_download")
 
 @overload
 def load(
-    name_or_path: str | os.PathLike,
+    name_or_path: str | os.PathLike[str],
     *,
     revision: str | None = None,
     device: str | torch.device | None = None,
     backend: Literal["torch"] | None = None,
-    **options,
+    **options: Any,
 ) -> EnhancementModel: ...
 @overload
 def load(
-    name_or_path: str | os.PathLike,
+    name_or_path: str | os.PathLike[str],
     *,
     revision: str | None = None,
     device: str | torch.device | None = None,
     backend: Literal["onnx"],
-    **options,
+    **options: Any,
 ) -> OnnxModel: ...
 @overload
 def load(
-    name_or_path: str | os.PathLike,
+    name_or_path: str | os.PathLike[str],
     *,
     revision: str | None = None,
     device: str | torch.device | None = None,
     backend: str | None,
-    **options,
+    **options: Any,
 ) -> EnhancementModel | OnnxModel: ...
 def load(
-    name_or_path: str | os.PathLike,
+    name_or_path: str | os.PathLike[str],
     *,
     revision: str | None = None,
     device: str | torch.device | None = None,
     backend: str | None = None,
-    **options,
+    **options: Any,
 ) -> EnhancementModel | OnnxModel:
     """A model with trained weights, in evaluation mode. Nothing that is loaded is executed.
 
@@ -110,7 +110,9 @@ def load(
     return on_device(load_as(EnhancementModel, name_or_path, revision, options), device, name_or_path)
 
 
-def on_device(model: EnhancementModel, device: str | torch.device | None, name: str | os.PathLike) -> EnhancementModel:
+def on_device(
+    model: EnhancementModel, device: str | torch.device | None, name: str | os.PathLike[str]
+) -> EnhancementModel:
     """`model` on `device`, where it is for None; a ValueError that calls it `name` for one that is not there."""
     try:
         return model if device is None else model.to(device)
@@ -119,7 +121,7 @@ def on_device(model: EnhancementModel, device: str | torch.device | None, name: 
 
 
 def load_as(
-    cls: type[EnhancementModel], source: str | os.PathLike, revision: str | None, options: dict
+    cls: type[EnhancementModel], source: str | os.PathLike[str], revision: str | None, options: dict
 ) -> EnhancementModel:
     """`load` for a subclass: what `EnhancementModel.from_pretrained` does."""
     place = resolve(source, revision)
@@ -134,7 +136,7 @@ def load_as(
     return read_folder(place.path, str(place) if place.kind == "shipped" else place.name, cls)
 
 
-def _load_onnx(source: str | os.PathLike, revision: str | None, options: dict) -> OnnxModel:
+def _load_onnx(source: str | os.PathLike[str], revision: str | None, options: dict) -> OnnxModel:
     from deepvqe_hub.onnx import OnnxModel, export
 
     threads, quantize = options.pop("threads", 1), options.pop("quantize", False)

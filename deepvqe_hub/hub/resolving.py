@@ -36,7 +36,7 @@ class Place:
         return f"the {'model' if self.kind == 'shipped' else self.kind} {self.name}"
 
 
-def resolve(source: str | os.PathLike, revision: str | None = None) -> Place:
+def resolve(source: str | os.PathLike[str], revision: str | None = None) -> Place:
     """Where the model lives that `deepvqe_hub.load` would load; nothing is read or downloaded.
 
     Args:
@@ -118,7 +118,7 @@ def _at_revision(source: str, revision: str | None) -> tuple[str, str | None]:
     return name, tail
 
 
-def _names_a_file(source: str | os.PathLike) -> bool:
+def _names_a_file(source: str | os.PathLike[str]) -> bool:
     """Whether it can only be a path here, there or not, and no repository of the Hub."""
     name = os.fspath(source)
     return (

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Union
+
 import numpy as np
 
 from deepvqe_hub.files.samples import as_numpy
+from deepvqe_hub.limits import check_rate
+
+if TYPE_CHECKING:
+    import torch
+
+Signal = Union[np.ndarray, "torch.Tensor"]
 
 SAMPLE_RATE = 16000  # Hz; every measure of this package works at this rate
 SILENCE = 1e-5  # peak, -100 dBFS: below half a step of 16-bit audio
@@ -14,7 +22,7 @@ class UnscorableError(ValueError):
     """A signal that a measure is not defined for: silent, not finite or too short. The text says why."""
 
 
-def as_array(wav) -> np.ndarray:
+def as_array(wav: Signal) -> np.ndarray:
     """A tensor (any device, with or without gradient) or array_like as float64 numpy array.
 
     Raises:
@@ -35,7 +43,7 @@ def resample(wav: np.ndarray, rate: int, to: int = SAMPLE_RATE) -> np.ndarray:
     return np.ascontiguousarray(soxr.resample(wav.T, rate, to, quality="VHQ").T)
 
 
-def signal(wav, sample_rate: int, name: str, *, sound: bool = True, seconds: float = 0.0) -> np.ndarray:
+def signal(wav: Signal, sample_rate: int, name: str, *, sound: bool = True, seconds: float = 0.0) -> np.ndarray:
     """One checked signal at 16 kHz.
 
     Args:
@@ -49,9 +57,10 @@ def signal(wav, sample_rate: int, name: str, *, sound: bool = True, seconds: flo
         float64 `(time,)`.
 
     Raises:
-        ValueError: `wav` has more or less than one dimension.
+        ValueError: `wav` has more or less than one dimension, or `sample_rate` is no rate of a recording.
         UnscorableError: empty, not finite, too short or silent.
     """
+    check_rate(sample_rate)
     wav = as_array(wav)
     if wav.ndim != 1:
         raise ValueError(f"the {name} must be one channel, shape (time,); got {tuple(wav.shape)}")
@@ -66,13 +75,17 @@ def signal(wav, sample_rate: int, name: str, *, sound: bool = True, seconds: flo
     return resample(wav, sample_rate)
 
 
-def pair(estimate, target, sample_rate: int, *, seconds: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def pair(
+    enhanced: Signal, reference: Signal, sample_rate: int, *, seconds: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """`signal` for an enhanced signal and its clean reference, which must be equally long."""
-    estimate = signal(estimate, sample_rate, "enhanced signal", seconds=seconds)
-    target = signal(target, sample_rate, "reference", seconds=seconds)
-    if estimate.size != target.size:
-        raise ValueError(f"enhanced signal and reference differ in length: {estimate.size} and {target.size} samples")
-    return estimate, target
+    enhanced = signal(enhanced, sample_rate, "enhanced signal", seconds=seconds)
+    reference = signal(reference, sample_rate, "reference", seconds=seconds)
+    if enhanced.size != reference.size:
+        raise ValueError(
+            f"enhanced signal and reference differ in length: {enhanced.size} and {reference.size} samples"
+        )
+    return enhanced, reference
 
 
 def decibels(numerator: float, denominator: float) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,10 +37,10 @@ class Case:
         name: of the file in results, by default the file name of `enhanced`.
     """
 
-    enhanced: Path
-    reference: Path | None = None
-    noisy: Path | None = None
-    farend: Path | None = None
+    enhanced: str | Path
+    reference: str | Path | None = None
+    noisy: str | Path | None = None
+    farend: str | Path | None = None
     talk: str | None = None
     name: str | None = None
 
@@ -54,7 +54,7 @@ def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
         return np.ascontiguousarray(wav, dtype=np.float64), recording.sample_rate
 
 
-def load_model(model: Model | str | os.PathLike) -> Model:
+def load_model(model: Model | str | os.PathLike[str]) -> Model:
     """The model to evaluate; by its name, it is loaded once a process as long as its files stay what they are."""
     if not isinstance(model, (str, os.PathLike)):
         return model
@@ -71,7 +71,7 @@ def _load(name: str, files: tuple) -> Model:
 
 
 def run_model(
-    model: Model | str | os.PathLike, noisy: np.ndarray, rate: int, farend: np.ndarray | None, farend_rate: int
+    model: Model | str | os.PathLike[str], noisy: np.ndarray, rate: int, farend: np.ndarray | None, farend_rate: int
 ) -> np.ndarray:
     """Enhance `(channels, time)` at `rate`; returns as many channels at 16 kHz.
 
@@ -95,9 +95,9 @@ def evaluate_file(
     farend: str | Path | None = None,
     metrics: str | Iterable[str] | None = None,
     talk: str | None = None,
-    model: Model | str | os.PathLike | None = None,
+    model: Model | str | os.PathLike[str] | None = None,
     score_noisy: bool = True,
-) -> dict:
+) -> dict[str, Any]:
     """Score one file.
 
     Args:
@@ -149,7 +149,7 @@ def evaluate_file(
     return result
 
 
-def _blank(case: Case, **notes: str) -> dict:
+def _blank(case: Case, **notes: str) -> dict[str, Any]:
     """The result for a file before it is scored, or in the place of scores."""
     return {"file": case.name or Path(case.enhanced).name, "seconds": float("nan"), "notes": notes}
 
@@ -159,7 +159,7 @@ def _given(case: Case, model: object) -> set[str]:
     return given | {"noisy"} if model is not None else given
 
 
-def _read_case(case: Case, model: Model | str | os.PathLike | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _read_case(case: Case, model: Model | str | os.PathLike[str] | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     raw = {}
     paths = {"enhanced": case.enhanced, "reference": case.reference, "noisy": case.noisy, "farend": case.farend}
     for name, path in paths.items():
@@ -184,11 +184,11 @@ def evaluate_files(
     cases: Iterable[Case],
     *,
     metrics: str | Iterable[str] | None = None,
-    model: Model | str | os.PathLike | None = None,
+    model: Model | str | os.PathLike[str] | None = None,
     score_noisy: bool = True,
     jobs: int = 1,
     progress: bool = False,
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Score many files, in parallel if asked; arguments and results as in `evaluate_file`, in the order of `cases`.
 
     Args:
@@ -220,8 +220,8 @@ def evaluate_files(
             return _in_processes(cases, options, min(jobs, max(1, len(cases))), bar)
 
 
-def _in_processes(cases: list[Case], options: dict, jobs: int, bar) -> list[dict]:
-    results: dict[int, dict] = {}
+def _in_processes(cases: list[Case], options: dict[str, Any], jobs: int, bar) -> list[dict[str, Any]]:
+    results: dict[int, dict[str, Any]] = {}
     while len(results) < len(cases):  # once, as a rule
         with worker_pool(jobs) as submit:
             futures = {}

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from deepvqe_hub._optional import locate, need
-from deepvqe_hub.metrics._signal import SAMPLE_RATE, signal
+from deepvqe_hub.metrics._signal import SAMPLE_RATE, Signal, signal
 from deepvqe_hub.metrics.registry import check_talk
 
 WINDOW = 144160  # samples, 9.01 s: the input length of the DNSMOS networks
@@ -72,7 +72,7 @@ def _log_mel(wav: np.ndarray, n_fft: int, hop: int, n_mels: int) -> np.ndarray:
     return ((level + 40) / 40).astype(np.float32)
 
 
-def _dnsmos_windows(wav, sample_rate: int) -> list[np.ndarray]:
+def _dnsmos_windows(wav: Signal, sample_rate: int) -> list[np.ndarray]:
     """The windows of 9.01 s that DNSMOS averages over: one a second, short clips repeated first."""
     wav = np.clip(signal(wav, sample_rate, "enhanced signal", seconds=_MIN_SECONDS), -1, 1)
     while wav.size < WINDOW:
@@ -84,7 +84,7 @@ def _dnsmos_windows(wav, sample_rate: int) -> list[np.ndarray]:
     return [window for window in windows if window.size == WINDOW]
 
 
-def dnsmos_p835(wav, sample_rate: int = SAMPLE_RATE) -> dict[str, float]:
+def dnsmos_p835(wav: Signal, sample_rate: int = SAMPLE_RATE) -> dict[str, float]:
     """DNSMOS P.835: predicted quality of the speech, the background and the whole, 1 to 5, higher is better.
 
     Clips shorter than 9.01 s are repeated, longer ones averaged over windows that start every second. The level
@@ -110,7 +110,7 @@ def dnsmos_p835(wav, sample_rate: int = SAMPLE_RATE) -> dict[str, float]:
     return {name: float(np.polyval(polynomial, column).mean()) for (name, polynomial), column in columns}
 
 
-def dnsmos_p808(wav, sample_rate: int = SAMPLE_RATE) -> float:
+def dnsmos_p808(wav: Signal, sample_rate: int = SAMPLE_RATE) -> float:
     """DNSMOS P.808: predicted overall quality, 1 to 5, higher is better. Arguments as in `dnsmos_p835`.
 
     Source: Reddy et al., "DNSMOS", ICASSP 2021.
@@ -121,20 +121,27 @@ def dnsmos_p808(wav, sample_rate: int = SAMPLE_RATE) -> float:
     return float(np.mean([network.run(None, {"input_1": feature[None]})[0] for feature in features]))
 
 
-def dnsmos(wav, sample_rate: int = SAMPLE_RATE) -> dict[str, float]:
+def dnsmos(wav: Signal, sample_rate: int = SAMPLE_RATE) -> dict[str, float]:
     """`dnsmos_p835` and `dnsmos_p808` together: `{"sig": ..., "bak": ..., "ovrl": ..., "p808": ...}`."""
     return dnsmos_p835(wav, sample_rate) | {"p808": dnsmos_p808(wav, sample_rate)}
 
 
-def aecmos(estimate, mic, farend, sample_rate: int = SAMPLE_RATE, *, talk: str | None = None) -> dict[str, float]:
+def aecmos(
+    enhanced: Signal,
+    noisy: Signal,
+    farend: Signal,
+    sample_rate: int = SAMPLE_RATE,
+    *,
+    talk: str | None = None,
+) -> dict[str, float]:
     """AECMOS: predicted annoyance by echo and by other degradations, 1 to 5, higher is better.
 
     The first 20 s count, and the length that all three signals share. Silence is allowed in all three: the
     enhanced signal of far-end single talk is silent at best.
 
     Args:
-        estimate: enhanced signal `(time,)`.
-        mic: microphone signal `(time,)` that went in.
+        enhanced: enhanced signal `(time,)`.
+        noisy: microphone signal `(time,)` that went in.
         farend: loudspeaker signal `(time,)`.
         sample_rate: of all three, in Hz; other rates are resampled to 16 kHz.
         talk: `"st"` far-end single talk, `"nst"` near-end single talk, `"dt"` double talk; None takes the
@@ -153,7 +160,7 @@ def aecmos(estimate, mic, farend, sample_rate: int = SAMPLE_RATE, *, talk: str |
     check_talk(talk)
     known = talk is not None
     network = _network(f"aecmos_models/Run_{1663915512 if known else 1663829550}_Stage_0.onnx")
-    named = (("far-end signal", farend), ("microphone signal", mic), ("enhanced signal", estimate))
+    named = (("far-end signal", farend), ("microphone signal", noisy), ("enhanced signal", enhanced))
     wavs = [signal(wav, sample_rate, name, sound=False, seconds=_MIN_SECONDS) for name, wav in named]
     length = min(_AECMOS_SECONDS * SAMPLE_RATE, *(wav.size for wav in wavs))
     features = [_log_mel(np.clip(wav[:length], -1, 1), n_fft=513, hop=256, n_mels=160) for wav in wavs]

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from deepvqe_hub.files.samples import as_numpy, fitted
+from deepvqe_hub.limits import check_rate
 from deepvqe_hub.metrics import intrusive, mos
-from deepvqe_hub.metrics._signal import SAMPLE_RATE, as_array, resample
+from deepvqe_hub.metrics._signal import SAMPLE_RATE, Signal, as_array, resample
 from deepvqe_hub.metrics.registry import METRICS, Metric, check_talk, chosen_metrics
 
 # Measures that one network gives are computed together.
@@ -94,14 +95,14 @@ def _channels(enhanced: np.ndarray, others: dict[str, np.ndarray]) -> Iterator[t
 
 
 def evaluate_tensors(
-    enhanced,
-    reference=None,
+    enhanced: Signal,
+    reference: Signal | None = None,
     sample_rate: int = SAMPLE_RATE,
     metrics: str | Iterable[str] | None = None,
     *,
-    noisy=None,
-    farend=None,
-    lengths=None,
+    noisy: Signal | None = None,
+    farend: Signal | None = None,
+    lengths: Signal | Sequence[float] | None = None,
     talk: str | Sequence[str | None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Score signals in memory, for example the batches of a validation set.
@@ -119,9 +120,10 @@ def evaluate_tensors(
         For each measure the scores `(batch,)`, NaN where one is not defined (take `numpy.nanmean`).
 
     Raises:
-        ValueError: unknown metric, or shapes or lengths that do not fit.
+        ValueError: unknown metric, shapes or lengths that do not fit, or a rate that no recording has.
         ImportError: a package is missing; the text names the remedy.
     """
+    check_rate(sample_rate)
     given = {"reference": reference, "noisy": noisy, "farend": farend}
     given = {name: np.atleast_2d(as_array(wav)) for name, wav in given.items() if wav is not None}
     enhanced = np.atleast_2d(as_array(enhanced))

@@ -216,7 +216,9 @@ class CausalNetwork(nn.Module):
             if isinstance(module, Stateful):
                 module.key = name
 
-    def initial_state(self, batch_size: int = 1, *, device=None, dtype=None) -> State:
+    def initial_state(
+        self, batch_size: int = 1, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> State:
         """The state of silence: a dict from names to zeros, by default where and of what type the weights are.
 
         Raises:

@@ -29,6 +29,6 @@ __all__ = ["OnnxModel", "OnnxStream", "export"]
 __getattr__ = lazy(__name__, _EXPORTS)
 
 
-def is_graph(name: str | os.PathLike) -> bool:
+def is_graph(name: str | os.PathLike[str]) -> bool:
     """Whether a model is named that is an exported graph: a file ending in .onnx."""
     return os.fspath(name).lower().endswith(".onnx")

@@ -23,7 +23,7 @@ TOLERANCE_8BIT = 0.1  # on random numbers; a coarse check that the graph is the 
 
 def export(
     model: EnhancementModel,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     frames: int = 1,
     quantize: bool = False,

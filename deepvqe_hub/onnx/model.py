@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,11 @@ from deepvqe_hub.files.samples import as_numpy
 from deepvqe_hub.limits import check_layout, check_same_shape, ends_of
 from deepvqe_hub.onnx.streams import OnnxStream, OnnxStreams
 from deepvqe_hub.resampling import ResampledStream
+
+if TYPE_CHECKING:
+    import torch
+
+Audio = TypeVar("Audio", bound="np.ndarray | torch.Tensor")
 
 SECONDS_AT_ONCE = 4  # of a long signal in one go
 
@@ -23,15 +29,26 @@ class OnnxModel:
 
     Args:
         path, threads, providers: as for `OnnxStream`.
+
+    Attributes:
+        sample_rate: of input and output, in Hz.
+        farend: whether it takes a loudspeaker signal and cancels its echo.
+        latency: algorithmic latency of a stream in seconds.
+        hop_length: samples from one frame to the next.
+        config: of the model that was exported.
+        finds_delay: False, as the graph tells no delays.
+
+    Raises:
+        ImportError, FileNotFoundError, ValueError: as `OnnxStream`.
     """
 
-    def __init__(self, path: str | os.PathLike | bytes, *, threads: int = 1, providers: Sequence | None = None):
+    def __init__(self, path: str | os.PathLike[str] | bytes, *, threads: int = 1, providers: Sequence | None = None):
         self._stream = OnnxStream(path, threads=threads, providers=providers)
         self._options = {"path": self._stream.source, "threads": threads, "providers": providers}
         self.config, self.sample_rate = self._stream.config, self._stream.sample_rate
         self.farend, self.latency = self._stream.farend, self._stream.latency
         self.hop_length = self._stream.hop_length
-        self.finds_delay = False  # the graph gives no delays
+        self.finds_delay = False
 
     def stream(
         self, batch_size: int | None = None, sample_rate: int | None = None
@@ -62,7 +79,12 @@ class OnnxModel:
     def __reduce__(self):  # for other processes: a session cannot be copied, but opened again
         return functools.partial(OnnxModel, **self._options), ()
 
-    def __call__(self, noisy, farend=None, lengths=None):
+    def __call__(
+        self,
+        noisy: Audio,
+        farend: np.ndarray | torch.Tensor | None = None,
+        lengths: np.ndarray | torch.Tensor | Sequence[float] | None = None,
+    ) -> Audio:
         """Enhance whole signals, (..., time) -> (..., time); arrays give arrays, tensors give tensors, of their type.
 
         Args:

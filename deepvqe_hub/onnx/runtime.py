@@ -21,7 +21,7 @@ class Step:
         providers: onnxruntime's execution providers, best first; None is the CPU.
     """
 
-    def __init__(self, graph: str | os.PathLike | bytes, threads: int = 1, providers: Sequence | None = None):
+    def __init__(self, graph: str | os.PathLike[str] | bytes, threads: int = 1, providers: Sequence | None = None):
         graph = graph if isinstance(graph, bytes) else os.fspath(graph)
         name = "the graph" if isinstance(graph, bytes) else graph
         providers = [providers] if isinstance(providers, str) else list(providers or ["CPUExecutionProvider"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,13 @@ class OnnxStream(Interruptible):
         providers: onnxruntime's execution providers, best first; None is the CPU.
 
     Attributes:
+        sample_rate: of input and output, in Hz.
+        farend: whether it takes what the loudspeaker plays.
+        batch_size: how many signals go through side by side.
+        frames: how many frames one call of the graph takes.
+        hop_length: samples from one frame to the next.
+        call_samples: samples that one call of the graph takes; fewer wait for the next chunk.
+        config: of the model that was exported.
         source: the absolute path of the graph, or its bytes: what opens it again.
         latency: algorithmic latency in seconds: how long a sample waits at most until it comes out.
 
@@ -35,21 +43,25 @@ class OnnxStream(Interruptible):
     Raises:
         ImportError: without onnxruntime.
         FileNotFoundError, ValueError: for a path that is no exported graph.
-        ValueError: by calls, for a chunk that does not fit; it is not taken in, and the stream goes on with the next.
+        ValueError: for `threads` that are no number from 1 to 1024, or a provider that onnxruntime has not; by calls,
+            for a chunk that does not fit; it is not taken in, and the stream goes on with the next.
         RuntimeError: by calls and `flush`, after a call that failed half-way (Ctrl-C, no memory left), until `reset`;
             also while another thread is in the middle of one.
     """
 
-    def __init__(self, path: str | os.PathLike | bytes, *, threads: int = 1, providers: Sequence | None = None):
+    def __init__(self, path: str | os.PathLike[str] | bytes, *, threads: int = 1, providers: Sequence | None = None):
         self._step = Step(path, threads, providers)
         self.source, info = self._step.graph, self._step.info
-        self.config, self.sample_rate, self.farend = info["config"], info["sample_rate"], info["farend"]
-        self.batch_size, self.frames = info["batch_size"], info["frames"]
+        self.config: dict[str, Any] = info["config"]
+        self.sample_rate: int = info["sample_rate"]
+        self.farend: bool = info["farend"]
+        self.batch_size: int = info["batch_size"]
+        self.frames: int = info["frames"]
         self._stft, self._waveform = info["stft"], info["input"] == "waveform"
-        self.hop_length = self._stft["hop_length"]
+        self.hop_length: int = self._stft["hop_length"]
         self.call_samples = self.frames * self.hop_length
         self._overlap = self._stft["win_length"] - self.hop_length
-        self.latency = (self._overlap + self.call_samples) / self.sample_rate
+        self.latency: float = (self._overlap + self.call_samples) / self.sample_rate
         self._flat = self.batch_size == 1  # whether chunks are (time,)
         self.reset()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import speechbrain as sb
 import torch
@@ -122,7 +124,7 @@ class WithRecordings(Dataset):
         return self.recordings[int(self.order[turn % len(self.order)])]
 
 
-def with_recordings(hparams: dict, data: Dataset) -> Dataset:
+def with_recordings(hparams: dict[str, Any], data: Dataset[Any]) -> Dataset[Any]:
     """Put `recordings_portion` of batches from `recordings_folder`, if there is one, among simulated ones.
 
     Where the folder's `meta.csv` names splits, as that of the AEC Challenge does, only `train` is taken.

@@ -18,6 +18,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
@@ -102,7 +103,9 @@ def merged(path: str | Path, overrides: str = "", run_options: Mapping | None = 
     return text.getvalue()
 
 
-def load_hparams(path: str | Path, overrides: str = "", run_options: Mapping | None = None) -> tuple[dict, str]:
+def load_hparams(
+    path: str | Path, overrides: str = "", run_options: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], str]:
     """The objects that a hyperparameter file describes, and its text as `merged` gives it, to be saved with a run.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from speechbrain.utils.checkpoints import Checkpoint
@@ -11,8 +12,11 @@ from speechbrain.utils.checkpoints import Checkpoint
 from deepvqe_hub.hub import save_folder
 from deepvqe_hub.metrics import METRICS
 
+if TYPE_CHECKING:
+    from deepvqe_hub.training.brain import EnhancementBrain
 
-def publish(brain, folder: str | Path, card: dict | None = None) -> Path:
+
+def publish(brain: EnhancementBrain, folder: str | Path, card: dict[str, Any] | None = None) -> Path:
     """Write the averaged weights of the best checkpoint as a folder for `deepvqe_hub.load`.
 
     Args:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import speechbrain as sb
 import torch
@@ -42,7 +43,7 @@ def train(
     prepare: Callable[..., Path],
     brain_class: type[EnhancementBrain] = EnhancementBrain,
     data_class: type[NoisySpeech] = NoisySpeech,
-    extend: Callable[[dict, Dataset], Dataset] = lambda hparams, data: data,
+    extend: Callable[[dict[str, Any], Dataset[Any]], Dataset[Any]] = lambda hparams, data: data,
 ) -> None:
     """Train as the hparams file `arguments[0]` says, test, and write the checkpoint folder `model_folder`.
 

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 Example = Callable[[], dict[str, torch.Tensor]]
 
 
-def start_weights(model: EnhancementModel, source: str | os.PathLike | EnhancementModel) -> EnhancementModel:
+def start_weights(model: EnhancementModel, source: str | os.PathLike[str] | EnhancementModel) -> EnhancementModel:
     """The trained model that `model` is to start from, if it can.
 
     Args:
@@ -53,7 +53,7 @@ def start_weights(model: EnhancementModel, source: str | os.PathLike | Enhanceme
 
 
 def init_from(
-    model: EnhancementModel, source: str | os.PathLike | EnhancementModel, example: Example | None = None
+    model: EnhancementModel, source: str | os.PathLike[str] | EnhancementModel, example: Example | None = None
 ) -> None:
     """Put trained weights into `model`, whose licence becomes theirs.
 
