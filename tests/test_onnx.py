@@ -1,5 +1,6 @@
 """Exported graphs against the PyTorch model."""
 
+import copy
 import json
 import os
 import subprocess
@@ -211,6 +212,15 @@ def test_a_caller_that_computes_in_bfloat16(tmp_path):
     np.testing.assert_allclose(graph(*waves), offline(model, waves), atol=1e-5)
 
 
+def test_a_model_in_training_is_exported_as_it_enhances_afterwards(tmp_path):
+    model = small_model()
+    waves = signals(model, 20)
+    wanted = offline(model, waves)
+    graph = OnnxModel(export(model.train(), tmp_path / "m.onnx"))
+    np.testing.assert_allclose(graph(*waves), wanted, atol=1e-5)
+    assert model.training and model.network.training
+
+
 def test_description_suffices_for_plain_onnxruntime(tmp_path):
     model = small_model(VARIANTS["echo"])
     path = export(model, tmp_path / "m.onnx")
@@ -355,6 +365,9 @@ def test_providers_and_threads_that_are_not_there(tmp_path):
     assert OnnxStream(path, providers="CPUExecutionProvider")(np.zeros(64, np.float32)) is not None
     with pytest.raises(ValueError, match="from 1 to 1024"):
         OnnxStream(path, threads=2**40)
+    graph = OnnxModel(path, threads=2)
+    for some in (graph, copy.deepcopy(graph)):  # as other processes open it
+        assert some._stream._step.session.get_session_options().intra_op_num_threads == 2
 
 
 def test_runs_without_torch(tmp_path):
