@@ -237,6 +237,7 @@ def test_another_network_leaves_a_run_as_it_is(corpus, tiny, single):
         ("DNS3", ["--valid_items", "0"], "--valid_items must be a whole number"),
         ("DNS3", ["--test_items", "-3"], "--test_items must be a whole number, 0 or more, not -3"),
         ("DNS3", ["--ema_decay", "-1"], "--ema_decay must be 0 or more and below 1, not -1"),
+        ("DNS3", ["--ema_decay", "1"], "--ema_decay must be 0 or more and below 1, not 1"),
         ("DNS3", ["--ema_decay", "2"], "--ema_decay must be 0 or more and below 1, not 2"),
         ("DNS3", ["--number_of_epochs", "0"], "--number_of_epochs must be a whole number"),
         ("DNS3", ["--minutes", "-1"], "--minutes must be a number, 0 or more, not -1"),

@@ -164,6 +164,7 @@ def test_hours_and_rate_go_on_with_another_batch_size(tmp_path):
     fit(tmp_path)
     brain = fit(tmp_path, epochs=3, batch=4)
     assert len(brain.losses) == 3 and brain.optimizer_step == 15
+    assert brain.train_data.epoch == 3  # each draws items of its own
     assert last_meta(tmp_path)["hours"] == pytest.approx(36 * 0.128 / 3600)
     # The schedule of nine steps, three an epoch, is at its last one.
     assert brain.optimizer.param_groups[0]["lr"] == WarmupCosine(1e-2, 2)(8, 9)
@@ -441,6 +442,9 @@ def test_validation_uses_the_average_and_leaves_it_as_it_is(tmp_path):
         expected = [float(SpeechLoss()(brain.average.module(x[None]), y[None])) for y, x in zip(*batch.values())]
     # Items count alike, whatever the batches: 13 in batches of 3.
     assert float(torch.tensor(expected).mean()) == pytest.approx(last_meta(tmp_path)["loss"], rel=1e-4)
+    brain.hparams.test_metrics = ["si_sdr", "estoi"]
+    brain.on_stage_start(sb.Stage.TEST)
+    assert brain.metrics == ["si_sdr", "estoi"]
     # What a measure cannot score leaves the mean to the others.
     brain.scores = {"loss": [1.0, 3.0], "si_sdr": [torch.nan, 4.0]}
     brain.on_stage_end(sb.Stage.VALID, None, 1)
