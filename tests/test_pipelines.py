@@ -113,6 +113,10 @@ def test_nothing_comes_of_nothing():
     assert Enhance(tiny(), 44100)(torch.zeros(2, 0)).shape == (2, 0)
 
 
+def test_a_model_in_training_is_put_into_evaluation_mode():
+    assert not any(module.training for module in Enhance(tiny().train()).model.modules())
+
+
 def test_transform_resamples(monkeypatch):
     torchaudio = pytest.importorskip("torchaudio")
     model, wave = tiny(), 0.1 * torch.randn(2, 4411)

@@ -38,7 +38,7 @@ from deepvqe_hub.training import (
     with_recordings,
 )
 from deepvqe_hub.training.brain import MovingAverage
-from deepvqe_hub.training.checks import check_model
+from deepvqe_hub.training.checks import check_model, check_resume
 from deepvqe_hub.training.publishing import labelled
 
 
@@ -363,6 +363,11 @@ def test_only_the_bottleneck_learns(tmp_path):
     assert all(torch.equal(value, start[f"network.bottle.{name}"]) for name, value in taught.items())
     fit(tmp_path / "killed", epochs=6, stop=9, hparams=options)
     assert fit(tmp_path / "killed", epochs=6, hparams=options).losses == whole.losses[6:]
+    checkpoint = SafeCheckpointer(tmp_path / "whole/save").find_checkpoint()
+    settings = {"modules": {"model": tiny()}, "bottleneck_only": False, "output_folder": "out", "preset": "tiny"}
+    check_resume(checkpoint, settings, test_only=True)  # a test learns nothing
+    with pytest.raises(ValueError, match="--bottleneck_only: out holds a run with another value"):
+        check_resume(checkpoint, settings, test_only=False)
 
 
 @pytest.mark.parametrize("chain", [1, 2, 4])
