@@ -155,7 +155,8 @@ def test_a_larger_network_grows_out_of_a_trained_one(corpus, tiny, single, tmp_p
     assert torch.equal(model.network.enblock2.conv.weight[:6, :4], source.network.enblock2.conv.weight)
     said = train("DNS3", *grown, "--init_from", "deepvqe-s")  # the run is finished, so this changes nothing
     assert "init_from deepvqe-s is not used" in said
-    assert f"starting from the weights of {small} (" in (out / "model/README.md").read_text()
+    card = ModelCard.load(out / "model/README.md")
+    assert f"starting from the weights of {small} (" in card.text and card.data.base_model is None  # no repository
 
     back = [
         *options,
