@@ -263,6 +263,7 @@ def test_descriptions_that_lie(tmp_path):
         (info | {"stft": stft | {"hop_length": 0}}, "hop_length"),
         (info | {"stft": stft | {"win_length": 10**9}}, "win_length"),
         (info | {"stft": stft | {"scale": 0}}, "settings"),
+        (info | {"stft": stft | {"scale": float("inf")}}, "settings"),
         (info | {"states": states[1:]}, f"inputs {states[0]['name']}"),
         (info | {"states": [states[0] | {"shape": [10**12]}, *states[1:]]}, "inputs"),
         (info | {"states": [states[0] | {"output": "nowhere"}, *states[1:]]}, "outputs"),
@@ -271,6 +272,13 @@ def test_descriptions_that_lie(tmp_path):
         onnx.save(model, tmp_path / "m.onnx")
         with pytest.raises(ValueError, match=rf"m\.onnx.*{words}"):
             OnnxStream(tmp_path / "m.onnx")
+
+
+def test_states_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
+    path = export(small_model(), tmp_path / "m.onnx")
+    monkeypatch.setattr("deepvqe_hub.onnx.description._MAX_NUMBERS", 1000)
+    with pytest.raises(ValueError, match="states of more than 1,000 numbers"):
+        OnnxStream(path)
 
 
 def test_a_graph_whose_output_is_longer_than_its_description(tmp_path):

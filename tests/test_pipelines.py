@@ -117,6 +117,10 @@ def test_a_model_in_training_is_put_into_evaluation_mode():
     assert not any(module.training for module in Enhance(tiny().train()).model.modules())
 
 
+def test_waveforms_are_at_the_model_s_rate_unless_told():
+    assert Enhance(EnhancementModel(**CONFIG, sample_rate=8000)).sample_rate == 8000
+
+
 def test_transform_resamples(monkeypatch):
     torchaudio = pytest.importorskip("torchaudio")
     model, wave = tiny(), 0.1 * torch.randn(2, 4411)
