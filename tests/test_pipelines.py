@@ -65,6 +65,7 @@ def test_get_model(monkeypatch, tmp_path):
     bundle = EnhancementBundle("deepvqe-s")
     wave = 0.1 * torch.randn(1, 3000)
     close(bundle.get_model(device="cpu")(wave), model(wave))
+    assert next(bundle.get_model(device="meta").parameters()).is_meta
     close(Enhance(bundle.name)(wave), model(wave))
     assert bundle.training_data == "On clips of a sort."
     assert bundle.info.parameters == sum(p.numel() for p in model.parameters())

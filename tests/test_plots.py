@@ -44,6 +44,9 @@ def test_axes_say_where_a_tone_and_a_delay_are(plots, tmp_path, monkeypatch):
     rows = noisy.get_array().mean(1)
     assert rows.argmax() / len(rows) * 8 == pytest.approx(3, abs=0.05)
     assert rows.max() - rows.min() > 60  # dB
+    wave = torch.rand(16000).numpy()
+    louder = plots.spectrogram(10 * wave, 16000) - plots.spectrogram(wave, 16000)
+    assert abs(louder - 20).max() < 0.1
     assert delay.get_extent() == [0, 1, 0, 6 * 16]  # s and ms
     assert abs(delay.get_array().sum(0) - 1).max() < 1e-5
 
