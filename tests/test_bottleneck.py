@@ -24,6 +24,9 @@ def test_scene_matching_is_for_the_bottleneck(lively):
     expected = matched_by_hand(model, noisy)
     assert mismatch.item() == pytest.approx(expected + UNREST_WEIGHT * unrest(model, noisy, call=1), rel=1e-4)
     assert expected > 1e-6
+    with torch.no_grad():
+        model.network.bottle.fc.bias += 0.1
+    assert matching(model, noisy, scenes=1).item() > 1e-4  # it learns from the bottleneck as that was
 
 
 @torch.no_grad()
@@ -58,11 +61,14 @@ def test_scene_matching_goes_on_as_saved(lively):
     with torch.no_grad():
         model.network.bottle.gru.weight_hh_l0 *= 20  # a GRU that does not rest
     matching, again, noisy = SceneMatching(model.network), SceneMatching(model.network), torch.randn(2, 4096) * 0.1
+    drawn = []
+    matching.rest.register_forward_pre_hook(lambda _, args: drawn.append(args[1]))
     first = matching(model, noisy, scenes=2)
     again.load_state_dict(matching.state_dict())
     with torch.no_grad():
         second = matching(model, noisy, scenes=2)
         assert second != first and again(model, noisy, scenes=2) == second
+        assert not torch.equal(*drawn)  # other silences
     kinds = []
     matching.rest.register_forward_pre_hook(
         lambda _, args: kinds.append((args[1].dtype, torch.is_autocast_enabled("cpu")))

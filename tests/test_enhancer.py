@@ -184,6 +184,7 @@ def test_a_file_that_is_there_needs_no_fetching(folder, tmp_path):
 def test_the_device_asked_for(folder):
     assert Enhancer.from_pretrained(folder, device="meta").model.network.bottle.fc.weight.is_meta
     assert Enhancer.from_pretrained(folder, device="meta", run_opts={"device": "cpu"}).device == "meta"
+    assert Enhancer.from_pretrained(folder, device="cpu", run_opts={"precision": "bf16"}).precision == "bf16"
 
 
 def test_from_pretrained_reads_no_yaml(folder):

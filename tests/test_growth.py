@@ -54,6 +54,8 @@ def test_same_function(case, lively, error):
     spec, far = torch.randn(2, 8, 33, 60, 2)
     grow(large, small, spec, far if large.farend else None)
     assert not large.training
+    norms = [module for module in large.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert {norm.momentum for norm in norms} == {0.1}  # as before it took statistics
     with torch.no_grad():
         wanted, _ = small(spec, far if small.farend else None)
         got, _ = large(spec, far if large.farend else None)
@@ -113,6 +115,19 @@ def test_what_does_not_fit_is_said(change, word):
     with pytest.raises(ValueError, match=word):
         grow(large, small, torch.randn(2, 33, 30, 2))
     assert all(torch.equal(before[name], value) for name, value in large.state_dict().items())
+
+
+@pytest.mark.parametrize("align", [True, False])
+def test_another_alignment_is_refused(align):
+    small, large = SMALL | FAREND | {"align": not align}, WIDE | MORE_FAREND | {"align": align}
+    with pytest.raises(ValueError, match="another kind of alignment"):
+        check_growth(DeepVQE(**large), DeepVQE(**small))
+
+
+def test_transposed_convolutions_are_refused():
+    small, large = (DeepVQE(**options, upsampling="transposed") for options in (SMALL, WIDE))
+    with pytest.raises(ValueError, match="transposed convolutions, which cannot grow"):
+        check_growth(large, small)
 
 
 def test_a_far_end_is_not_lost():

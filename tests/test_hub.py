@@ -1,6 +1,7 @@
 """Checkpoint folders and names: what is read, what is written, what is refused."""
 
 import errno
+import functools
 import json
 import ntpath
 import os
@@ -383,11 +384,18 @@ def test_what_push_is_told_is_told_the_hub(monkeypatch, folder):
             asked.update(options)
 
     monkeypatch.setattr("deepvqe_hub.hub.upload.HfApi", Api)
-    upload(folder, "x", token="hf_x", private=True, branch="b", create_pr=True, commit_message="why")
-    assert asked == {
-        **{"token": "hf_x", "private": True, "exist_ok": True},
-        **{"revision": "b", "create_pr": True, "commit_message": "why"},
-    }
+    options = {"token": "hf_x", "private": True, "branch": "b", "create_pr": True, "commit_message": "why"}
+    model = load(folder)
+    for push in (
+        functools.partial(upload, folder),
+        functools.partial(model.push_to_hub, model_card_kwargs={"name": "x"}),
+    ):
+        asked.clear()
+        push("x", **options)
+        assert asked == {
+            **{"token": "hf_x", "private": True, "exist_ok": True},
+            **{"revision": "b", "create_pr": True, "commit_message": "why"},
+        }
 
 
 def test_a_file_of_a_folder_is_not_the_checkpoint(folder):

@@ -1,5 +1,6 @@
 """Exported graphs against the PyTorch model."""
 
+import copy
 import json
 import os
 import subprocess
@@ -211,6 +212,15 @@ def test_a_caller_that_computes_in_bfloat16(tmp_path):
     np.testing.assert_allclose(graph(*waves), offline(model, waves), atol=1e-5)
 
 
+def test_a_model_in_training_is_exported_as_it_enhances_afterwards(tmp_path):
+    model = small_model()
+    waves = signals(model, 20)
+    wanted = offline(model, waves)
+    graph = OnnxModel(export(model.train(), tmp_path / "m.onnx"))
+    np.testing.assert_allclose(graph(*waves), wanted, atol=1e-5)
+    assert model.training and model.network.training
+
+
 def test_description_suffices_for_plain_onnxruntime(tmp_path):
     model = small_model(VARIANTS["echo"])
     path = export(model, tmp_path / "m.onnx")
@@ -253,6 +263,7 @@ def test_descriptions_that_lie(tmp_path):
         (info | {"stft": stft | {"hop_length": 0}}, "hop_length"),
         (info | {"stft": stft | {"win_length": 10**9}}, "win_length"),
         (info | {"stft": stft | {"scale": 0}}, "settings"),
+        (info | {"stft": stft | {"scale": float("inf")}}, "settings"),
         (info | {"states": states[1:]}, f"inputs {states[0]['name']}"),
         (info | {"states": [states[0] | {"shape": [10**12]}, *states[1:]]}, "inputs"),
         (info | {"states": [states[0] | {"output": "nowhere"}, *states[1:]]}, "outputs"),
@@ -261,6 +272,13 @@ def test_descriptions_that_lie(tmp_path):
         onnx.save(model, tmp_path / "m.onnx")
         with pytest.raises(ValueError, match=rf"m\.onnx.*{words}"):
             OnnxStream(tmp_path / "m.onnx")
+
+
+def test_states_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
+    path = export(small_model(), tmp_path / "m.onnx")
+    monkeypatch.setattr("deepvqe_hub.onnx.description._MAX_NUMBERS", 1000)
+    with pytest.raises(ValueError, match="states of more than 1,000 numbers"):
+        OnnxStream(path)
 
 
 def test_a_graph_whose_output_is_longer_than_its_description(tmp_path):
@@ -355,6 +373,9 @@ def test_providers_and_threads_that_are_not_there(tmp_path):
     assert OnnxStream(path, providers="CPUExecutionProvider")(np.zeros(64, np.float32)) is not None
     with pytest.raises(ValueError, match="from 1 to 1024"):
         OnnxStream(path, threads=2**40)
+    graph = OnnxModel(path, threads=2)
+    for some in (graph, copy.deepcopy(graph)):  # as other processes open it
+        assert some._stream._step.session.get_session_options().intra_op_num_threads == 2
 
 
 def test_runs_without_torch(tmp_path):

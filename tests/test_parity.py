@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from deepvqe_hub import load
 from deepvqe_hub.models import DPCRN, DeepVQE, TFGridNet
+from deepvqe_hub.stft import STFT
 
 
 @torch.inference_mode()
@@ -110,3 +112,58 @@ def test_numbers_of_the_networks_that_agreed(network, options, product, norm):
     enhanced, _ = network(spec)
     assert float((enhanced * probe).sum()) == pytest.approx(product, rel=1e-6)
     assert float(enhanced.norm()) == pytest.approx(norm, rel=1e-6)
+
+
+def keras_arrays():
+    """Arrays by the names of the authors' file, in its shapes, with numbers of our own."""
+    shapes, kernels = {}, [(5, 2, 32), (3, 32, 32), (3, 32, 32), (3, 32, 64), (3, 64, 128)]
+
+    def layer(name, **arrays):
+        shapes.update({f"{name}/{array}:0": shape for array, shape in arrays.items()})
+
+    def norm(name, *shape, names=("gamma", "beta")):
+        layer(name, **dict.fromkeys(names, shape))
+
+    def own(name, number=0):
+        return f"{name}_{number}/{name}_{number}" if number else f"{name}/{name}"
+
+    statistics = ("gamma", "beta", "moving_mean", "moving_variance")
+    for i, (width, inputs, outputs) in enumerate(kernels):
+        layer(own("model0_conv", i + 1), kernel=(2, width, inputs, outputs), bias=(outputs,))
+        layer(own("model0_dconv", 5 - i), kernel=(2, width, inputs, 2 * outputs), bias=(inputs,))
+        norm(own("model0_bn", i + 1), outputs, names=statistics)
+        layer(own("p_re_lu", i), alpha=(1, 1, outputs))
+        if i:  # the last layer of the decoder gives the mask
+            norm(own("model0_dbn", 5 - i), inputs, names=statistics)
+            layer(own("p_re_lu", 9 - i), alpha=(1, 1, inputs))
+    norm(own("layer_normalization"), 2, 201)
+    for b, suffix in enumerate(("", "_1")):
+        block = own("dprnn_block", b)
+        lstms = [(f"bidirectional{suffix}/{way}_lstm{'_2' * b}", 64) for way in ("forward", "backward")]
+        for name, units in [*lstms, (f"lstm_{2 * b + 1}", 128)]:
+            arrays = {"kernel": (128, 4 * units), "recurrent_kernel": (units, 4 * units), "bias": (4 * units,)}
+            layer(f"{block}/{name}", **arrays)
+        for number in (2 * b, 2 * b + 1):
+            layer(f"{block}/dense{f'_{number}' * (number > 0)}", kernel=(128, 128), bias=(128,))
+            norm(f"{block}/layer_normalization_{number + 1}", 128, 50)
+    generator, arrays = torch.Generator().manual_seed(0), {}
+    for name, shape in sorted(shapes.items()):
+        mean = 1.0 if name.endswith(("gamma:0", "variance:0")) else 0.0
+        arrays[name] = (mean + 0.1 * torch.randn(shape, generator=generator)).numpy()
+    return arrays
+
+
+@torch.inference_mode()
+def test_keras_arrays_stand_where_they_did_when_the_numbers_agreed(tmp_path):
+    """The same for a file of the DPCRN authors: an axis or a layer in another's place gives other numbers."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name, array in keras_arrays().items():
+            file[name] = array
+    model, generator = load(tmp_path / "x.h5"), torch.Generator().manual_seed(1)
+    assert model.sample_rate == 16000 and model.stft == STFT(400, 200, window="sine", padding="none")
+    network = model.network.double()
+    spec, probe = torch.randn(2, 1, 201, 5, 2, generator=generator, dtype=torch.float64)
+    mask = network.mask(spec, network.initial_state())
+    assert float((mask * probe).sum()) == pytest.approx(-10.3895762503, rel=1e-6)
+    assert float(mask.norm()) == pytest.approx(198.475902874, rel=1e-6)

@@ -65,6 +65,7 @@ def test_get_model(monkeypatch, tmp_path):
     bundle = EnhancementBundle("deepvqe-s")
     wave = 0.1 * torch.randn(1, 3000)
     close(bundle.get_model(device="cpu")(wave), model(wave))
+    assert next(bundle.get_model(device="meta").parameters()).is_meta
     close(Enhance(bundle.name)(wave), model(wave))
     assert bundle.training_data == "On clips of a sort."
     assert bundle.info.parameters == sum(p.numel() for p in model.parameters())
@@ -113,6 +114,14 @@ def test_shapes_are_compared_as_they_were_given():
 
 def test_nothing_comes_of_nothing():
     assert Enhance(tiny(), 44100)(torch.zeros(2, 0)).shape == (2, 0)
+
+
+def test_a_model_in_training_is_put_into_evaluation_mode():
+    assert not any(module.training for module in Enhance(tiny().train()).model.modules())
+
+
+def test_waveforms_are_at_the_model_s_rate_unless_told():
+    assert Enhance(EnhancementModel(**CONFIG, sample_rate=8000)).sample_rate == 8000
 
 
 def test_transform_resamples(monkeypatch):

@@ -32,6 +32,25 @@ def test_a_row_for_the_delay_where_the_model_finds_one(plots, tmp_path, monkeypa
         assert (tmp_path / f"{i}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_axes_say_where_a_tone_and_a_delay_are(plots, tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", 0.1 * torch.sin(2 * torch.pi * 3000 / 16000 * torch.arange(32000)), 16000)
+    figures = []
+    monkeypatch.setattr(plots, "save", lambda figure, *_: figures.append(figure))
+    model, paths = EnhancementModel(options={**OPTIONS, **FAREND, "dmax": 6}).eval(), [tmp_path / "a.wav"] * 3
+    plots.plot_enhancement(*paths, model=model, farend=paths[0], seconds=1)
+    noisy, *_, delay = [axis.images[0] for axis in figures[0].axes if axis.get_title()]
+    assert noisy.origin == delay.origin == "lower"
+    assert noisy.get_extent() == [0, 1, 0, 8]  # s and kHz
+    rows = noisy.get_array().mean(1)
+    assert rows.argmax() / len(rows) * 8 == pytest.approx(3, abs=0.05)
+    assert rows.max() - rows.min() > 60  # dB
+    wave = torch.rand(16000).numpy()
+    louder = plots.spectrogram(10 * wave, 16000) - plots.spectrogram(wave, 16000)
+    assert abs(louder - 20).max() < 0.1
+    assert delay.get_extent() == [0, 1, 0, 6 * 16]  # s and ms
+    assert abs(delay.get_array().sum(0) - 1).max() < 1e-5
+
+
 def test_a_curve_overwrites_only_when_asked_and_leaves_matplotlib_as_it_is(plots, tmp_path, monkeypatch):
     pytest.importorskip("speechbrain")
     from deepvqe_hub.training import curve

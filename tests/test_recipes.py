@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ pytest.importorskip("speechbrain")
 from ruamel.yaml import YAML
 from tiny import CONFIG as TINY
 
-from deepvqe_hub.training import EchoBrain, EnhancementBrain, load_hparams
+from deepvqe_hub.training import EchoBrain, EnhancementBrain, load_hparams, recipe
 from deepvqe_hub.training import train as run_recipe
 from deepvqe_hub.training.checkpoints import SafeCheckpointer
 from deepvqe_hub.training.curve import read_log
@@ -230,6 +231,7 @@ def test_another_network_leaves_a_run_as_it_is(corpus, tiny, single):
         ("DNS3", ["--valid_items", "0"], "--valid_items must be a whole number"),
         ("DNS3", ["--test_items", "-3"], "--test_items must be a whole number, 0 or more, not -3"),
         ("DNS3", ["--ema_decay", "-1"], "--ema_decay must be 0 or more and below 1, not -1"),
+        ("DNS3", ["--ema_decay", "1"], "--ema_decay must be 0 or more and below 1, not 1"),
         ("DNS3", ["--ema_decay", "2"], "--ema_decay must be 0 or more and below 1, not 2"),
         ("DNS3", ["--number_of_epochs", "0"], "--number_of_epochs must be a whole number"),
         ("DNS3", ["--minutes", "-1"], "--minutes must be a number, 0 or more, not -1"),
@@ -254,6 +256,27 @@ def test_without_material_there_is_no_test(corpus, tmp_path, caplog):
     assert make_test_data(hparams, folder, NoisySpeech) is None and "no test at the end" in caplog.text
     hparams["test_items"] = 0
     assert make_test_data(hparams, folder, NoisySpeech) is None
+
+
+def test_settings_reach_the_material(corpus, tmp_path, monkeypatch):
+    """Of the pools and of how they are mixed, the same for all splits, but that each draws by a seed of its own."""
+    overrides = "data_folder: x\nspeaker_balance: 0.25\nmixing: {snr_db: [3, 4]}"
+    hparams, _ = load_hparams(RECIPES / "DNS3/hparams/deepvqe_s_mini.yaml", overrides)
+    folder, given, read, splits = write_manifests(corpus, tmp_path), [], recipe.read_pools, []
+
+    def read_pools(folder, split, **options):
+        given.append((split, options["balance"]))
+        return read(folder, split, **options)
+
+    monkeypatch.setattr(recipe, "read_pools", read_pools)
+    brain = SimpleNamespace(fit=lambda counter, *data, **loaders: splits.extend(data))
+    recipe.fit(brain, hparams, folder, NoisySpeech, lambda hparams, data: data, None)
+    splits.append(make_test_data(hparams, folder, NoisySpeech))
+    assert given == [("train", 0.25), ("valid", 0.25), ("test", 0.25)]
+    sizes = [hparams[name] for name in ("items_per_epoch", "valid_items", "test_items")]
+    assert [len(data) for data in splits] == sizes and len(set(sizes)) > 1
+    assert [data.seed - hparams["seed"] for data in splits] == [0, 1, 2]
+    assert all(data.snr_db == [3, 4] for data in splits)
 
 
 @pytest.mark.slow

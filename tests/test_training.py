@@ -32,13 +32,15 @@ from deepvqe_hub.training import (
     WarmupCosine,
     curve,
     distributed,
+    echo,
     init_from,
     publish,
     schedule,
     with_recordings,
 )
 from deepvqe_hub.training.brain import MovingAverage
-from deepvqe_hub.training.checks import check_model
+from deepvqe_hub.training.checks import check_model, check_resume
+from deepvqe_hub.training.publishing import labelled
 
 
 def test_the_licence_and_the_name_of_the_weights_go_on(tmp_path, monkeypatch):
@@ -64,6 +66,7 @@ def test_a_card_says_no_more_of_the_data_than_the_run_knows(tmp_path):
     brain.hparams.recordings_folder, brain.hparams.recordings_portion = "recordings", 0.2
     text = (publish(brain, tmp_path / "both") / "README.md").read_text()
     assert " hours of audio, 20% of it mixed beforehand (segments of " in text
+    assert labelled({"loss": 3.0, "si_sdr": torch.nan, "stoi": 0.91234}) == {"STOI": 0.912}
 
 
 def test_what_a_model_gives_between_batches_is_none_of_theirs(tmp_path):
@@ -172,6 +175,7 @@ def test_hours_and_rate_go_on_with_another_batch_size(tmp_path):
     fit(tmp_path)
     brain = fit(tmp_path, epochs=3, batch=4)
     assert len(brain.losses) == 3 and brain.optimizer_step == 15
+    assert brain.train_data.epoch == 3  # each draws items of its own
     assert last_meta(tmp_path)["hours"] == pytest.approx(36 * 0.128 / 3600)
     # The schedule of nine steps, three an epoch, is at its last one.
     assert brain.optimizer.param_groups[0]["lr"] == WarmupCosine(1e-2, 2)(8, 9)
@@ -222,6 +226,42 @@ def test_accumulation_saves_only_whole_steps(tmp_path):
     assert fit(tmp_path / "killed", accumulation=2, interval=3).losses == whole.losses[4:]
 
 
+def test_batches_of_a_step_have_one_rate_and_count_once_in_the_average(tmp_path, monkeypatch):
+    """The average of few steps is their mean; so is that of the norms' statistics, which validation hears by."""
+    rates, states, end = [], [], TonesBrain.on_fit_batch_end
+
+    def keep(brain, batch, outputs, loss, should_step):
+        end(brain, batch, outputs, loss, should_step)
+        rates.append(brain.optimizer.param_groups[0]["lr"])
+        if should_step:
+            states.append(copy.deepcopy(brain.model.state_dict()))
+
+    monkeypatch.setattr(TonesBrain, "on_fit_batch_end", keep)
+    brain = fit(tmp_path, epochs=1, accumulation=2)
+    assert rates == [WarmupCosine(1e-2, 2)(step, 3) for step in (0, 0, 1, 1, 2, 2)]
+    for name, value in brain.average.module.state_dict().items():
+        steps = torch.stack([state[name] for state in states])
+        torch.testing.assert_close(value, steps.mean(0) if value.is_floating_point() else steps[-1])
+
+
+def test_only_the_network_computes_in_another_precision(tmp_path, monkeypatch):
+    """Mixtures and losses in bfloat16 would be coarse."""
+    seen = {"network": set(), "signals": set(), "loss": set()}
+
+    def spy(kind, method, name):
+        def forward(self, *args):
+            seen[name].add(torch.is_autocast_enabled("cpu"))
+            return method(self, *args)
+
+        monkeypatch.setattr(kind, method.__name__, forward)
+
+    spy(EnhancementModel, EnhancementModel.forward, "network")
+    spy(TonesBrain, TonesBrain.signals, "signals")
+    spy(SpeechLoss, SpeechLoss.forward, "loss")
+    fit(tmp_path, epochs=1, precision="bf16")
+    assert True in seen["network"] and seen["signals"] == seen["loss"] == {False}
+
+
 def test_the_loss_is_on_the_device_of_the_training(tmp_path):
     brain = TonesBrain(
         {"model": tiny(3)},
@@ -247,9 +287,13 @@ def test_a_model_that_broke_is_not_the_best(tmp_path, monkeypatch):
         original(self, stage, epoch)
 
     monkeypatch.setattr(TonesBrain, "on_stage_start", on_stage_start)
-    fit(tmp_path, epochs=2, loss=Loss())
+    brain = fit(tmp_path, epochs=2, loss=Loss(), hparams={"seed": 0, "number_of_epochs": 2})
     best = SafeCheckpointer(tmp_path / "save").find_checkpoint(min_key="loss")
     assert best.meta["epoch"] == 1
+    model = deepvqe_hub.load(publish(brain, tmp_path / "model"))
+    average = torch.load(best.paramfiles["average"], weights_only=True)
+    assert all(torch.equal(average[f"module.{name}"], value) for name, value in model.state_dict().items())
+    assert "after epoch 1 of 2" in (tmp_path / "model/README.md").read_text()
     assert "valid loss: inf" in (tmp_path / "train_log.txt").read_text()
 
 
@@ -306,6 +350,20 @@ def test_scenes_that_follow_one_another(tmp_path, monkeypatch):
     assert brain.losses[0] == pytest.approx(expected, rel=1e-5) and expected != pytest.approx(alone, rel=1e-4)
 
 
+def test_which_batches_are_chained():
+    """Every other one in training, and where the bottleneck alone learns all but those of the test."""
+    train, valid, test = sb.Stage.TRAIN, sb.Stage.VALID, sb.Stage.TEST
+
+    def scenes(stage, step=1, items=4, matching=None):
+        brain = SimpleNamespace(step=step, matching=matching, hparams=SimpleNamespace(chain=2))
+        return EnhancementBrain.scenes_in_a_signal(brain, stage, items)
+
+    assert [scenes(train, step) for step in (1, 2, 3)] == [2, 1, 2]
+    assert [scenes(stage) for stage in (valid, test)] == [1, 1]
+    assert [scenes(stage, 2, matching=True) for stage in (train, valid, test)] == [2, 2, 1]
+    assert scenes(train, items=3) == 1
+
+
 def test_only_the_bottleneck_learns(tmp_path):
     options = {"bottleneck_only": True, "chain": 2}
     whole, start = fit(tmp_path / "whole", epochs=6, hparams=options), tiny(3).state_dict()
@@ -316,6 +374,11 @@ def test_only_the_bottleneck_learns(tmp_path):
     assert all(torch.equal(value, start[f"network.bottle.{name}"]) for name, value in taught.items())
     fit(tmp_path / "killed", epochs=6, stop=9, hparams=options)
     assert fit(tmp_path / "killed", epochs=6, hparams=options).losses == whole.losses[6:]
+    checkpoint = SafeCheckpointer(tmp_path / "whole/save").find_checkpoint()
+    settings = {"modules": {"model": tiny()}, "bottleneck_only": False, "output_folder": "out", "preset": "tiny"}
+    check_resume(checkpoint, settings, test_only=True)  # a test learns nothing
+    with pytest.raises(ValueError, match="--bottleneck_only: out holds a run with another value"):
+        check_resume(checkpoint, settings, test_only=False)
 
 
 @pytest.mark.parametrize("chain", [1, 2, 4])
@@ -351,6 +414,23 @@ def test_delays_of_scenes_that_follow_one_another():
     assert len(frames) == len(weights) == 0
 
 
+def test_delays_that_are_taught_and_measured():
+    """Delays between two frames are shared between them; those beyond the longest, and unknown ones, do not count."""
+    brain = object.__new__(EchoBrain)
+    brain.model, brain.matching, brain.scores = SimpleNamespace(stft=SimpleNamespace(hop_length=256)), None, {}
+    brain.hparams, brain.metrics = SimpleNamespace(sample_rate=16384, delay_weight=0.5), ["si_sdr"]
+    frames, weights = torch.tensor([[0.0, 1.25, 5.0, 5.5, -64.0, 3.0]]), torch.rand(1, 6, 6).softmax(-1)
+    predictions = {"loss": torch.tensor(2.0), "delay": frames / 64, "auxiliary": [weights]}
+    log = weights[0].flip(-1).log()
+    expected = -(log[0, 0] + 0.75 * log[1, 1] + 0.25 * log[1, 2] + log[2, 5] + log[5, 3]) / 4
+    loss = brain.compute_objectives(predictions, None, sb.Stage.TRAIN)
+    torch.testing.assert_close(loss, 2 + 0.5 * expected)
+    found = torch.nn.functional.one_hot(torch.tensor([[0, 2, 3, 0, 0, 4]]), 6).flip(-1)
+    waves = {name: torch.randn(1, 1280) for name in ("enhanced", "clean", "noisy", "farend")}
+    brain.score({**predictions, **waves, "auxiliary": [found]}, 0.0)
+    assert brain.scores["delay_hits"] == [1, 1, 0, 1]
+
+
 def test_killed_while_writing_a_checkpoint(tmp_path, whole, monkeypatch):
     save, count = torch.save, iter(range(100))
 
@@ -378,9 +458,16 @@ def test_validation_uses_the_average_and_leaves_it_as_it_is(tmp_path):
         expected = [float(SpeechLoss()(brain.average.module(x[None]), y[None])) for y, x in zip(*batch.values())]
     # Items count alike, whatever the batches: 13 in batches of 3.
     assert float(torch.tensor(expected).mean()) == pytest.approx(last_meta(tmp_path)["loss"], rel=1e-4)
+    brain.hparams.test_metrics = ["si_sdr", "estoi"]
+    brain.on_stage_start(sb.Stage.TEST)
+    assert brain.metrics == ["si_sdr", "estoi"]
+    # What a measure cannot score leaves the mean to the others.
+    brain.scores = {"loss": [1.0, 3.0], "si_sdr": [torch.nan, 4.0]}
+    brain.on_stage_end(sb.Stage.VALID, None, 1)
+    assert (last_meta(tmp_path)["loss"], last_meta(tmp_path)["si_sdr"]) == (2, 4)
 
 
-def test_recordings_take_turns_over_the_epochs_and_leave_out_the_test_split(tmp_path):
+def test_recordings_take_turns_over_the_epochs_and_leave_out_the_test_split(tmp_path, monkeypatch):
     for folder in FOLDERS.values():
         (tmp_path / folder).mkdir()
         for number in range(7):
@@ -389,14 +476,20 @@ def test_recordings_take_turns_over_the_epochs_and_leave_out_the_test_split(tmp_
         "fileid,split\n" + "".join(f"{k},{'train' if k else 'test'}\n" for k in range(7))
     )
     hparams = {"recordings_folder": tmp_path, "recordings_portion": 0.5, "segment_seconds": 0.05, "seed": 1}
-    data = with_recordings({**hparams, "sample_rate": 16000, "cache": False, "batch_size": 2}, Tones(13))
+    hparams |= {"sample_rate": 16000, "cache": False, "batch_size": 2}
+    data = with_recordings(hparams, Tones(13))
+    with monkeypatch.context() as two:
+        two.setattr(echo, "world_size", lambda: 2)
+        assert with_recordings(hparams, Tones(13)).batch == 4  # that of both processes is of one kind
+    assert data.recordings.seed == 1
 
     def scenes(epoch, indices):
         data.set_epoch(epoch)
         return [round(10 * float(data[index]["mic"][0])) for index in indices]
 
     assert ["mic" in data[index] for index in range(12)] == [False, False, True, True] * 3
-    assert sorted(scenes(1, [2, 3, 6, 7, 10, 11])) == list(range(1, 7))
+    turns = scenes(1, [2, 3, 6, 7, 10, 11])
+    assert sorted(turns) == list(range(1, 7)) != turns
     data.portion = 1 / 6  # one batch of two: three epochs hear the six of them
     assert sorted(scenes(1, [10, 11]) + scenes(2, [10, 11]) + scenes(3, [10, 11])) == list(range(1, 7))
     data.portion = 1 / 60  # less than one an epoch: one in ten epochs
@@ -439,6 +532,7 @@ def test_moving_average():
 
 def test_schedule():
     rate = WarmupCosine(1.0, 10, floor=0.1)
+    assert WarmupCosine(1.0, 10)(110, 110) == pytest.approx(0.01)
     assert [rate(step, 110) for step in (0, 9, 10, 60, 110, 500)] == pytest.approx([0.1, 1, 1, 0.55, 0.1, 0.1])
 
 

@@ -72,7 +72,11 @@ def test_init_from_graph_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"options": {**OPTIONS, "hidden": 9}}, "gru"), ({"stft": {"window": "hann"}}, "stft")],
+    [
+        ({"options": {**OPTIONS, "hidden": 9}}, "gru"),
+        ({"stft": {"window": "hann"}}, "stft"),
+        ({"sample_rate": 8000}, "sample_rate 8000"),
+    ],
 )
 def test_init_from_says_what_does_not_fit(change, word):
     config = {"network": "DeepVQE", "options": OPTIONS} | change
@@ -86,3 +90,6 @@ def test_init_from_says_what_does_not_fit(change, word):
 def test_init_from_warns_of_options_that_change_the_meaning(caplog):
     init_from(tiny(), tiny(upsampling="concat"))
     assert "upsampling" in caplog.text
+    caplog.clear()
+    init_from(tiny(**FAREND, dmax=4), tiny(**FAREND, dmax=6))  # of more delays the weights are as they were
+    assert not caplog.text

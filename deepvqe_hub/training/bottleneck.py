@@ -30,7 +30,7 @@ class SceneMatching(nn.Module):
 
     def __init__(self, network: DeepVQE):
         super().__init__()
-        self.teacher = copy.deepcopy(network.bottle).requires_grad_(False)
+        self.teacher = copy.deepcopy(network.bottle)
         self.rest = Rest(network.bottle)
         self.register_buffer("calls", torch.tensor(0))  # what is drawn depends on it, also after a resume
 

@@ -90,7 +90,7 @@ def merged(path: str | Path, overrides: str = "", run_options: Mapping | None = 
     run_options = run_options or {}
     _update(tree, {name: value for name, value in run_options.items() if name in tree})
     interval = {name: run_options[name] for name in _INTERVALS if run_options.get(name, 0) > 0}
-    if len(interval) == 1:  # instead of the other, which the file may set
+    if interval:  # instead of the other, which the file may set
         tree.update(dict.fromkeys(_INTERVALS, 0) | interval)
     for name, value in tree.items():
         if _tag(value) == "!PLACEHOLDER":
