@@ -420,12 +420,10 @@ def test_what_belongs_together_is_known_by_its_name(kind, together, apart):
 
 
 def test_files_whose_names_tell_nothing_are_on_their_own():
-    for kind, names in {
-        "speech": ["utt_001", "utt_002"],
-        "noise": ["door_0", "door_1"],
-        "rooms": ["rir_1", "rir_2"],
-    }.items():
-        assert len({group_of(Path(name + ".wav"), kind) for name in names}) == 2
+    for kind, name in (("speech", "utt_00"), ("noise", "door_"), ("rooms", "rir_")):
+        assert len({group_of(Path(f"{name}{number}.wav"), kind) for number in (1, 2)}) == 2
+    with pytest.raises(ValueError, match="kind must be one of speech, noise, rooms, not 'voices'"):
+        group_of(Path("a.wav"), "voices")
 
 
 def test_a_repaired_file_is_noticed(tmp_path):

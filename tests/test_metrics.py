@@ -396,6 +396,7 @@ def test_a_bad_file_is_noted_and_the_run_goes_on(files, tmp_path):
     results = metrics.evaluate_files(cases, metrics="si_sdr")
     assert [result["file"] for result in results] == ["broken.wav", "silent.wav", "good.wav"]
     assert "broken.wav: not an audio file" in results[0]["notes"]["failed"]
+    assert metrics.evaluate_files([str(broken)])[0]["notes"] == results[0]["notes"]
     assert results[1]["notes"] == {"si_sdr": "the enhanced signal is silent"}
     assert np.isnan([results[0]["si_sdr"], results[1]["si_sdr"]]).all() and results[2]["si_sdr"] == 100
     assert results[2]["notes"] == {}

@@ -118,6 +118,7 @@ def find_clips(folder: str | Path, kind: str | None = None, *, threads: int = TH
 
     Raises:
         FileNotFoundError: there is no such folder.
+        ValueError: there is no such kind.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -15,8 +15,14 @@ def group_of(path: Path, kind: str) -> str:
 
     Returns:
         A name that all files of the group have in common; where nothing in the name tells, the file is its own group.
+
+    Raises:
+        ValueError: there is no such kind.
     """
-    return {"speech": _speaker, "noise": _recording, "rooms": _room}[kind](path.parent, path.stem)
+    ways = {"speech": _speaker, "noise": _recording, "rooms": _room}
+    if kind not in ways:
+        raise ValueError(f"kind must be one of {', '.join(ways)}, not {kind!r}")
+    return ways[kind](path.parent, path.stem)
 
 
 def _speaker(folder: Path, stem: str) -> str:

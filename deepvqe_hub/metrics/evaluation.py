@@ -181,7 +181,7 @@ def _read_case(case: Case, model: Model | str | os.PathLike[str] | None) -> tupl
 
 
 def evaluate_files(
-    cases: Iterable[Case],
+    cases: Iterable[Case | str | Path],
     *,
     metrics: str | Iterable[str] | None = None,
     model: Model | str | os.PathLike[str] | None = None,
@@ -192,6 +192,7 @@ def evaluate_files(
     """Score many files, in parallel if asked; arguments and results as in `evaluate_file`, in the order of `cases`.
 
     Args:
+        cases: a path is a case of nothing but the file to score.
         jobs: processes. With more than one, a script that calls this must be guarded by
             `if __name__ == "__main__":`, as the processes are started anew (spawned).
         progress: show a bar on standard error, if that is a terminal.
@@ -203,7 +204,7 @@ def evaluate_files(
     """
     from tqdm import tqdm
 
-    cases = list(cases)
+    cases = [case if isinstance(case, Case) else Case(case) for case in cases]
     if model is not None:
         load_model(model)  # before the work begins
     options = {"metrics": metrics, "model": model, "score_noisy": score_noisy}
