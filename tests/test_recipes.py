@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 from hub_server import HubServer, Repo
 from huggingface_hub import ModelCard
 
@@ -178,8 +179,13 @@ def test_a_larger_network_grows_out_of_a_trained_one_on_the_hub(corpus, tiny, si
 
 
 def test_a_finished_run_is_tested_again_and_nothing_else(single, tmp_path):
-    """With the saved file and another output folder."""
+    """With the saved file and another output folder; the best checkpoint is tested, and not a later one."""
     shutil.copytree(single / "save", tmp_path / "save")
+    later = shutil.copytree(max((single / "save").glob("CKPT+*")), tmp_path / "save/CKPT+2100-01-01+00-00-00+00")
+    meta = yaml.safe_load((later / "CKPT.yaml").read_text())
+    (later / "CKPT.yaml").write_text(yaml.dump(meta | {"loss": meta["loss"] + 1, "unixtime": meta["unixtime"] + 1e6}))
+    worse = {name: value * 0.5 for name, value in torch.load(later / "average.ckpt", weights_only=True).items()}
+    torch.save(worse, later / "average.ckpt")
     train("DNS3", single / "hyperparams.yaml", "--output_folder", tmp_path, "--test_only")
     assert (tmp_path / "train_log.txt").read_text() == (single / "train_log.txt").read_text().splitlines(True)[-1]
     assert not (tmp_path / "model").exists() and not (tmp_path / "hyperparams.yaml").exists()
